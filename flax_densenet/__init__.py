@@ -1,0 +1,28 @@
+"""DenseNet in JAX and Flax, equal to PyTorch layer for layer."""
+
+from flax_densenet.batch_norm import BatchNorm
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.errors import InputError
+from flax_densenet.initialization import initialize
+from flax_densenet.layers import count_parameters
+from flax_densenet.model import DenseBlock, DenseLayer, DenseNet, Transition
+from flax_densenet.variants import VARIANTS
+from flax_densenet.weights import from_torch, to_torch, to_torch_arrays
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VARIANTS",
+    "BatchNorm",
+    "DenseBlock",
+    "DenseLayer",
+    "DenseNet",
+    "DenseNetConfig",
+    "InputError",
+    "Transition",
+    "count_parameters",
+    "from_torch",
+    "initialize",
+    "to_torch",
+    "to_torch_arrays",
+]

@@ -1,0 +1,83 @@
+"""Batch normalization with PyTorch's meaning.
+
+Axes: B batch, H height, W width, C channels.
+
+Flax's own `nn.BatchNorm` stores the biased variance and counts momentum the other way round
+(docs/decisions/0003-batch-norm.md).
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from flax_densenet.errors import InputError
+
+
+class BatchNorm(nn.Module):
+    """Normalizes each channel as `torch.nn.BatchNorm2d` does, statistics included.
+
+    With n = B H W, in training::
+
+        mean = sum(x) / n                    var = sum((x - mean)^2) / n
+        y = scale (x - mean) / sqrt(var + epsilon) + bias
+        running mean <- (1 - momentum) running mean + momentum mean
+        running var  <- (1 - momentum) running var  + momentum var n / (n - 1)
+
+    In evaluation the running values take the place of mean and var.
+
+    Attributes:
+      momentum: Weight of the new batch, in (0, 1].
+      epsilon: Added to the variance.
+      dtype: Type of the result. Statistics and parameters have at least float32.
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
+        """Normalizes `x` and, in training, updates the collection "batch_stats".
+
+        Args:
+          x: [B, H, W, C].
+          train: Whether to use the batch's statistics instead of the running ones.
+
+        Returns:
+          [B, H, W, C] of `dtype`.
+
+        Raises:
+          InputError: Training on a single value per channel, whose variance is not defined.
+        """
+        channels = x.shape[-1]
+        dtype = jnp.promote_types(self.dtype, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (channels,), dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
+
+        x = x.astype(dtype)
+        if train:
+            mean = jnp.mean(x, axis=(0, 1, 2))
+            var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
+            if not self.is_initializing():
+                bessel = _bessel_correction(x.size // channels)
+                running_mean.value = self._blend(running_mean.value, mean)
+                running_var.value = self._blend(running_var.value, bessel * var)
+        else:
+            mean, var = running_mean.value, running_var.value
+        y = (x - mean) * (scale / jnp.sqrt(var + self.epsilon)) + bias
+        return y.astype(self.dtype)
+
+    def _blend(self, running: Float[Array, " C"], batch: Float[Array, " C"]) -> Float[Array, " C"]:
+        return (1 - self.momentum) * running + self.momentum * batch
+
+
+def _bessel_correction(n: int) -> float:
+    if n < 2:
+        raise InputError(
+            "batch normalization in training needs more than 1 value per channel, "
+            "got a batch of 1 image with 1 pixel left; use a larger batch or larger images"
+        )
+    return n / (n - 1)

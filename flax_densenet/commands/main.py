@@ -1,0 +1,71 @@
+"""The command line `flax-densenet COMMAND ...`, and what a failure looks like."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from flax_densenet.commands.train import train
+from flax_densenet.errors import InputError, TrainingDiverged
+
+_COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
+    "train": (train, "train a DenseNet and write everything to a work directory"),
+}
+_EXIT_DIVERGED = 1
+_EXIT_INPUT = 2
+_EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs `flax-densenet`.
+
+    Args:
+      args: Words after the program's name; None takes them from the command line.
+
+    Returns:
+      Exit status: 0 done, 1 training diverged, 2 wrong input, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if words else _EXIT_INPUT
+    if words[0] not in _COMMANDS:
+        print(f"error: no command {words[0]!r}\n{_usage()}", file=sys.stderr)
+        return _EXIT_INPUT
+    return run_command(words[0], words[1:], prog=f"flax-densenet {words[0]}")
+
+
+def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
+    """Runs one command and turns what can go wrong for a user into a line and an exit status.
+
+    Args:
+      name: Name of the command.
+      args: Words after it.
+      prog: How the user started it, for messages.
+
+    Returns:
+      Exit status, as `main`.
+    """
+    try:
+        _COMMANDS[name][0](args, prog)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _EXIT_INPUT
+    except TrainingDiverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _EXIT_DIVERGED
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    return 0
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10} {summary}" for name, (_, summary) in _COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: flax-densenet COMMAND [OPTIONS]",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "flax-densenet COMMAND --help lists the options of a command",
+        ]
+    )

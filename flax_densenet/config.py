@@ -1,0 +1,239 @@
+"""One frozen, hashable, validated description of every DenseNet.
+
+"The paper" is Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional
+Networks" (CVPR 2017), https://arxiv.org/abs/1608.06993.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal, get_args
+
+from flax_densenet.errors import InputError
+
+Stem = Literal["cifar", "imagenet"]
+ComputeType = Literal["float32", "bfloat16", "float64"]
+
+_NUM_CIFAR_BLOCKS = 3
+_DEFAULT_DEPTH = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseNetConfig:
+    """Describes one DenseNet completely; equal configurations build equal networks.
+
+    Attributes:
+      depth: Depth (L) of a net with three equal blocks: 3n+4, or 6n+4 with bottleneck. 40 if
+        neither depth nor blocks is given.
+      blocks: Dense layers in each block, instead of depth. 6,12,24,16 is DenseNet-121.
+      growth_rate: Feature maps that each dense layer adds (k).
+      bottleneck: Put a 1x1 convolution before each 3x3 one (the "B" of DenseNet-B and -BC).
+      bottleneck_factor: Width of that 1x1 convolution, in multiples of growth_rate.
+      compression: Share of the feature maps that a transition keeps (theta), in (0, 1]. Below 1 it
+        is the "C" of DenseNet-C and -BC.
+      stem: "cifar" is one 3x3 convolution; "imagenet" is 7x7/2, BN, ReLU and 3x3/2 max pooling.
+      stem_width: Output channels of the first convolution. None is the paper's rule: 16 for a plain
+        cifar net, otherwise 2k. (The authors' code uses 2k everywhere.)
+      num_classes: Number of classes.
+      in_channels: Channels of the image.
+      dropout_rate: Probability of dropping an activation, in [0, 1). With the cifar stem dropout
+        follows every convolution but the first (the paper), with the imagenet stem the 3x3 ones
+        (torchvision).
+      batch_norm_momentum: Weight of the new batch in the running statistics (PyTorch's meaning), in
+        (0, 1].
+      batch_norm_epsilon: Added to the variance. Keras-trained nets have 1.001e-5.
+      dtype: Type of the computation. Parameters, statistics and loss are at least float32.
+
+    Raises:
+      InputError: A value is out of range, or the depth is not one that the blocks can have.
+    """
+
+    depth: int | None = None
+    blocks: tuple[int, ...] | None = None
+    growth_rate: int = 12
+    bottleneck: bool = False
+    bottleneck_factor: int = 4
+    compression: float = 1.0
+    stem: Stem = "cifar"
+    stem_width: int | None = None
+    num_classes: int = 10
+    in_channels: int = 3
+    dropout_rate: float = 0.0
+    batch_norm_momentum: float = 0.1
+    batch_norm_epsilon: float = 1e-5
+    dtype: ComputeType = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("growth_rate", "bottleneck_factor", "num_classes", "in_channels"):
+            _check_positive_integer(name, getattr(self, name))
+        for name in ("depth", "stem_width"):
+            if getattr(self, name) is not None:
+                _check_positive_integer(name, getattr(self, name))
+        _check(isinstance(self.bottleneck, bool), "bottleneck", self.bottleneck, "True or False")
+        for name, interval in _INTERVALS.items():
+            _check_interval(name, getattr(self, name), interval)
+        for name, choices in (("stem", Stem), ("dtype", ComputeType)):
+            allowed = get_args(choices)
+            _check(getattr(self, name) in allowed, name, getattr(self, name), f"one of {allowed}")
+        self._check_blocks()
+        self._check_depth()
+
+    def _check_blocks(self) -> None:
+        if self.blocks is None:
+            return
+        is_sequence = isinstance(self.blocks, tuple | list) and len(self.blocks) > 0
+        _check(is_sequence, "blocks", self.blocks, "a tuple with one number of layers per block")
+        for size in self.blocks:
+            _check_positive_integer("every entry of blocks", size)
+        object.__setattr__(self, "blocks", tuple(self.blocks))  # a list would not be hashable
+
+    def _check_depth(self) -> None:
+        if self.depth is None:
+            _check(
+                self.blocks is not None or self.stem == "cifar",
+                "blocks",
+                None,
+                "the number of layers of each block, which the imagenet stem does not imply; "
+                "(6, 12, 24, 16) is DenseNet-121",
+            )
+            return
+        if self.blocks is not None:
+            raise InputError(
+                f"depth (={self.depth}) and blocks (={self.blocks}) are both given; "
+                "give one of them, since blocks alone fixes the depth"
+            )
+        if self.stem == "imagenet":
+            raise InputError(
+                f"depth (={self.depth}) cannot describe a net with the imagenet stem, whose blocks "
+                "differ in size; give blocks, such as (6, 12, 24, 16) for DenseNet-121"
+            )
+        step = self._depth_step
+        if self.depth < step + 4 or (self.depth - 4) % step:
+            below = max(step + 4, self.depth - (self.depth - 4) % step)
+            nearest = f"{below} and {below + step}" if below < self.depth else f"{below}"
+            kind = "a bottleneck (-B, -BC)" if self.bottleneck else "a plain"
+            raise InputError(
+                f"depth (={self.depth}) must be {step}n+4 for {kind} net of three equal blocks; "
+                f"nearest valid: {nearest}"
+            )
+
+    @property
+    def _depth_step(self) -> int:
+        return _NUM_CIFAR_BLOCKS * self.convolutions_per_layer
+
+    @property
+    def convolutions_per_layer(self) -> int:
+        """Convolutions in one dense layer: 2 with bottleneck, else 1."""
+        return 2 if self.bottleneck else 1
+
+    # What follows from other fields is computed, never stored, so that
+    # `dataclasses.replace(config, growth_rate=24)` changes every width that depends on it.
+
+    @property
+    def block_sizes(self) -> tuple[int, ...]:
+        """Number of dense layers in each block."""
+        if self.blocks is not None:
+            return self.blocks
+        layers = ((self.depth or _DEFAULT_DEPTH) - 4) // self._depth_step
+        return (layers,) * _NUM_CIFAR_BLOCKS
+
+    @property
+    def num_weight_layers(self) -> int:
+        """Convolutions plus the classifier, which is how the paper counts depth (L)."""
+        transitions = len(self.block_sizes) - 1
+        return 1 + sum(self.block_sizes) * self.convolutions_per_layer + transitions + 1
+
+    @property
+    def stem_channels(self) -> int:
+        """Output channels of the first convolution (paper, section 3)."""
+        if self.stem_width is not None:
+            return self.stem_width
+        is_plain = self.stem == "cifar" and not self.bottleneck
+        return 16 if is_plain else 2 * self.growth_rate
+
+    @property
+    def bottleneck_channels(self) -> int:
+        """Output channels of the 1x1 convolution in a bottleneck layer (4k in the paper)."""
+        return self.bottleneck_factor * self.growth_rate
+
+    def transition_channels(self, channels: int) -> int:
+        """Returns how many of `channels` feature maps a transition keeps: floor(theta m)."""
+        return max(1, math.floor(self.compression * channels))
+
+    @property
+    def drops_every_convolution(self) -> bool:
+        """Whether dropout follows the 1x1 convolutions too (paper), or only the 3x3."""
+        return self.stem == "cifar"
+
+    @property
+    def min_image_size(self) -> int:
+        """Smallest height and width in pixels that leave one pixel in the last block."""
+        size = 2 ** (len(self.block_sizes) - 1)  # each transition halves, rounding down
+        if self.stem == "imagenet":
+            size = 2 * (2 * size - 1) - 1  # convolution and pool halve, rounding up
+        return size
+
+    @property
+    def title(self) -> str:
+        """The paper's way to write the net, such as "DenseNet-BC (L=100, k=12)"."""
+        return f"{self._family} (L={self.num_weight_layers}, k={self.growth_rate})"
+
+    @property
+    def slug(self) -> str:
+        """The same for file names, such as "densenet-bc-100-12"."""
+        return f"{self._family.lower()}-{self.num_weight_layers}-{self.growth_rate}"
+
+    @property
+    def _family(self) -> str:
+        letters = ("B" if self.bottleneck else "") + ("C" if self.compression < 1 else "")
+        return f"DenseNet-{letters}" if letters else "DenseNet"
+
+    def check_image(self, *, height: int, width: int, channels: int) -> None:
+        """Checks that the network can take images of this size.
+
+        Args:
+          height: Image height in pixels.
+          width: Image width in pixels.
+          channels: Image channels.
+
+        Raises:
+          InputError: The image is too small or has other channels than `in_channels`.
+        """
+        if channels != self.in_channels:
+            raise InputError(
+                f"image has {channels} channels but in_channels is {self.in_channels}; "
+                f"convert the image, or build the network with in_channels={channels}"
+            )
+        minimum = self.min_image_size
+        if min(height, width) < minimum:
+            raise InputError(
+                f"image is {height}x{width} pixels, but {self.title} with the {self.stem} stem and "
+                f"{len(self.block_sizes)} blocks needs at least {minimum}x{minimum}; "
+                "use larger images or fewer blocks"
+            )
+
+
+_INTERVALS: dict[str, tuple[str, float, float, str]] = {
+    "compression": ("(", 0, 1, "]"),
+    "dropout_rate": ("[", 0, 1, ")"),
+    "batch_norm_momentum": ("(", 0, 1, "]"),
+    "batch_norm_epsilon": ("(", 0, 1, ")"),
+}
+
+
+def _check(condition: bool, name: str, got: Any, wanted: str) -> None:
+    if not condition:
+        raise InputError(f"{name} (={got!r}) must be {wanted}")
+
+
+def _check_positive_integer(name: str, value: Any) -> None:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    _check(is_integer and value >= 1, name, value, "an integer of at least 1")
+
+
+def _check_interval(name: str, value: Any, interval: tuple[str, float, float, str]) -> None:
+    opening, low, high, closing = interval
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = is_number and low <= value <= high  # also False for NaN
+    inside = inside and not (opening == "(" and value == low)
+    inside = inside and not (closing == ")" and value == high)
+    _check(inside, name, value, f"a number in {opening}{low}, {high}{closing}")

@@ -1,0 +1,170 @@
+"""DenseNet (https://arxiv.org/abs/1608.06993) in Flax Linen.
+
+Axes: B batch, H height, W width, C channels; images are [B, H, W, C].
+
+Every submodule has torchvision's name, so that a parameter's path is its state-dict key
+(`flax_densenet.weights`). `torch_reference/densenet.py` is the same file in PyTorch.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flax_densenet.batch_norm import BatchNorm
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.errors import InputError
+from flax_densenet.initialization import conv_kernel, linear_kernel
+
+
+class DenseLayer(nn.Module):
+    """BN-ReLU-Conv(3x3), with a bottleneck BN-ReLU-Conv(1x1) before it (paper, section 3)."""
+
+    config: DenseNetConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W k"]:
+        """Returns the layer's new feature maps: [B, H, W, C] -> [B, H, W, growth_rate]."""
+        cfg = self.config
+        y = nn.relu(_norm(cfg, "norm1")(x, train=train))
+        if cfg.bottleneck:
+            y = _conv(cfg, cfg.bottleneck_channels, 1, "conv1")(y)
+            if cfg.drops_every_convolution:
+                y = _dropout(cfg)(y, deterministic=not train)
+            y = nn.relu(_norm(cfg, "norm2")(y, train=train))
+            y = _conv(cfg, cfg.growth_rate, 3, "conv2")(y)
+        else:
+            y = _conv(cfg, cfg.growth_rate, 3, "conv1")(y)
+        return _dropout(cfg)(y, deterministic=not train)
+
+
+class DenseBlock(nn.Module):
+    """Dense layers, each of which sees the feature maps of all before it (paper, equation 2)."""
+
+    config: DenseNetConfig
+    num_layers: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W D"]:
+        """Returns input and new maps: [B, H, W, C] -> [B, H, W, C + num_layers growth_rate]."""
+        for layer in range(1, self.num_layers + 1):
+            y = DenseLayer(self.config, name=f"denselayer{layer}")(x, train=train)
+            x = jnp.concatenate([x, y], axis=-1)
+        return x
+
+
+class Transition(nn.Module):
+    """BN-ReLU-Conv(1x1) and 2x2 average pooling, between two blocks (paper, section 3)."""
+
+    config: DenseNetConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B h w D"]:
+        """Returns fewer, smaller maps: [B, H, W, C] -> [B, H // 2, W // 2, floor(theta C)]."""
+        cfg = self.config
+        x = nn.relu(_norm(cfg, "norm")(x, train=train))
+        x = _conv(cfg, cfg.transition_channels(x.shape[-1]), 1, "conv")(x)
+        if cfg.drops_every_convolution:
+            x = _dropout(cfg)(x, deterministic=not train)
+        return nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
+
+
+class DenseNet(nn.Module):
+    """The whole network: stem, dense blocks with transitions between them, classifier.
+
+    Attributes:
+      config: The network's description.
+
+    Example:
+      >>> import jax, flax_densenet
+      >>> config = flax_densenet.DenseNetConfig(depth=10, growth_rate=4)
+      >>> variables = flax_densenet.initialize(config, jax.random.key(0))
+      >>> image = jax.numpy.zeros((2, 32, 32, 3))
+      >>> flax_densenet.DenseNet(config).apply(variables, image, train=False).shape
+      (2, 10)
+    """
+
+    config: DenseNetConfig
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B K"]:
+        """Returns the logits of a batch of normalized images.
+
+        Args:
+          image: [B, H, W, in_channels], floating.
+          train: Whether batch normalization uses the batch's statistics and dropout is active.
+            Training needs `mutable=["batch_stats"]` and, with dropout, `rngs={"dropout": key}`.
+
+        Returns:
+          [B, num_classes] of the configuration's dtype.
+
+        Raises:
+          InputError: The image's type or shape does not suit the network.
+        """
+        cfg = self.config
+        _check_image(cfg, image)
+        x = image.astype(cfg.dtype)
+        if cfg.stem == "imagenet":
+            x = _conv(cfg, cfg.stem_channels, 7, "conv0", stride=2)(x)
+            x = nn.relu(_norm(cfg, "norm0")(x, train=train))
+            # Padding with 1 on each side, of minus infinity; "SAME" differs on even sizes.
+            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        else:
+            x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
+        last_block = len(cfg.block_sizes)
+        for block, num_layers in enumerate(cfg.block_sizes, start=1):
+            x = DenseBlock(cfg, num_layers, name=f"denseblock{block}")(x, train=train)
+            if block != last_block:
+                x = Transition(cfg, name=f"transition{block}")(x, train=train)
+        x = nn.relu(_norm(cfg, "norm5")(x, train=train))
+        x = jnp.mean(x, axis=(1, 2))  # [B, C]
+        return nn.Dense(
+            cfg.num_classes,
+            kernel_init=linear_kernel,
+            dtype=cfg.dtype,
+            param_dtype=_parameter_type(cfg),
+            name="classifier",
+        )(x)
+
+
+def _conv(cfg: DenseNetConfig, features: int, size: int, name: str, stride: int = 1) -> nn.Conv:
+    return nn.Conv(
+        features,
+        kernel_size=(size, size),
+        strides=(stride, stride),
+        padding=size // 2,  # as PyTorch; "SAME" differs at stride 2 on even sizes
+        use_bias=False,
+        kernel_init=conv_kernel,
+        dtype=cfg.dtype,
+        param_dtype=_parameter_type(cfg),
+        name=name,
+    )
+
+
+def _norm(cfg: DenseNetConfig, name: str) -> BatchNorm:
+    return BatchNorm(cfg.batch_norm_momentum, cfg.batch_norm_epsilon, cfg.dtype, name=name)
+
+
+def _dropout(cfg: DenseNetConfig) -> nn.Dropout:
+    return nn.Dropout(cfg.dropout_rate)
+
+
+def _parameter_type(cfg: DenseNetConfig) -> jnp.dtype:
+    return jnp.promote_types(cfg.dtype, jnp.float32)
+
+
+def _check_image(cfg: DenseNetConfig, image: jax.Array) -> None:
+    if image.ndim != 4:
+        raise InputError(f"image has shape {image.shape}; wanted 4 axes, [B, H, W, C]")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise InputError(
+            f"image has dtype {image.dtype}; wanted floating numbers, normalized by the data set's "
+            "mean and standard deviation (flax_densenet.training.Preprocess does both)"
+        )
+    if cfg.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise InputError(
+            "dtype float64 needs 64-bit JAX, which is off; set the environment variable "
+            "JAX_ENABLE_X64=1 or call jax.config.update('jax_enable_x64', True)"
+        )
+    _, height, width, channels = image.shape
+    cfg.check_image(height=height, width=width, channels=channels)

@@ -1,0 +1,25 @@
+"""Training: pure steps, the paper's optimizer and the loop around them."""
+
+from flax_densenet.training.loop import evaluate, fit
+from flax_densenet.training.optimizer import learning_rate_schedule, sgd
+from flax_densenet.training.preprocess import Preprocess
+from flax_densenet.training.run_config import DataConfig, OptimizationConfig, RunConfig
+from flax_densenet.training.step import TrainState, create_state, eval_step, train_step
+from flax_densenet.training.workdir import WorkDir, open_workdir
+
+__all__ = [
+    "DataConfig",
+    "OptimizationConfig",
+    "Preprocess",
+    "RunConfig",
+    "TrainState",
+    "WorkDir",
+    "create_state",
+    "eval_step",
+    "evaluate",
+    "fit",
+    "learning_rate_schedule",
+    "open_workdir",
+    "sgd",
+    "train_step",
+]

@@ -1,0 +1,112 @@
+"""The work directory of a run: where everything is, and the checks before anything is computed."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from flax_densenet.errors import InputError
+from flax_densenet.training.run_config import RunConfig
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkDir:
+    """The absolute path of a run's directory, and what lies in it.
+
+    Attributes:
+      path: The directory.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The run's configuration."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object per line and epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def curves_file(self) -> Path:
+        """The plot of the metrics."""
+        return self.path / "curves.png"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax checkpoints, one directory per epoch kept."""
+        return self.path / "checkpoints"
+
+    def read_config(self) -> RunConfig:
+        """Returns the configuration of the run that was started here.
+
+        Raises:
+          InputError: No run was started here.
+        """
+        try:
+            return RunConfig.from_json(self.config_file.read_text())
+        except OSError as error:
+            raise InputError(
+                f"nothing to resume: cannot read {self.config_file} ({error.strerror}); "
+                "give the work directory of an earlier run with --workdir"
+            ) from error
+
+    def write_config(self, run: RunConfig) -> None:
+        """Writes config.json, whole or not at all."""
+        _replace(self.config_file, run.to_json())
+
+    def read_records(self) -> list[Record]:
+        """Returns the metrics of the epochs done."""
+        if not self.metrics_file.exists():
+            return []
+        lines = self.metrics_file.read_text().splitlines(keepends=True)
+        # A line that was cut off by a crash belongs to an epoch that is trained again.
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def write_records(self, records: list[Record]) -> None:
+        """Writes metrics.jsonl, whole or not at all."""
+        _replace(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def open_workdir(path: str | Path, *, resume: bool) -> WorkDir:
+    """Creates the directory, if need be, and tries it for writing.
+
+    Args:
+      path: Relative or absolute path; "~" is the home directory.
+      resume: Whether the directory may already hold a run.
+
+    Returns:
+      The directory with an absolute path.
+
+    Raises:
+      InputError: It cannot be written to, or holds something and `resume` is False.
+    """
+    directory = Path(path).expanduser().absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+        is_empty = not any(directory.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"work directory {directory} cannot be written to ({error.strerror}); "
+            "give another one with --workdir"
+        ) from error
+    if not is_empty and not resume:
+        raise InputError(
+            f"work directory {directory} is not empty; continue the run in it with --resume, "
+            "or give another one with --workdir"
+        )
+    return WorkDir(directory)
+
+
+def _replace(file: Path, text: str) -> None:
+    unfinished = file.with_suffix(file.suffix + ".tmp")
+    unfinished.write_text(text)
+    os.replace(unfinished, file)

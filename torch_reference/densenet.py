@@ -1,0 +1,138 @@
+"""DenseNet (https://arxiv.org/abs/1608.06993) in PyTorch, to be read beside flax_densenet/model.py.
+
+Axes: B batch, C channels, H height, W width; images are [B, C, H, W].
+
+Every submodule has torchvision's name, so that state dicts load into torchvision's models and back
+with `strict=True`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flax_densenet.config import DenseNetConfig
+
+
+class DenseLayer(nn.Module):
+    """BN-ReLU-Conv(3x3), with a bottleneck BN-ReLU-Conv(1x1) before it (paper, section 3)."""
+
+    def __init__(self, config: DenseNetConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.norm1 = _norm(config, channels)
+        if config.bottleneck:
+            self.conv1 = _conv(channels, config.bottleneck_channels, 1)
+            self.norm2 = _norm(config, config.bottleneck_channels)
+            self.conv2 = _conv(config.bottleneck_channels, config.growth_rate, 3)
+        else:
+            self.conv1 = _conv(channels, config.growth_rate, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the layer's new feature maps: [B, C, H, W] -> [B, growth_rate, H, W]."""
+        cfg = self.config
+        y = self.conv1(F.relu(self.norm1(x)))
+        if cfg.bottleneck:
+            if cfg.drops_every_convolution:
+                y = F.dropout(y, cfg.dropout_rate, self.training)
+            y = self.conv2(F.relu(self.norm2(y)))
+        return F.dropout(y, cfg.dropout_rate, self.training)
+
+
+class DenseBlock(nn.Module):
+    """Dense layers, each of which sees the feature maps of all before it (paper, equation 2)."""
+
+    def __init__(self, config: DenseNetConfig, num_layers: int, channels: int) -> None:
+        super().__init__()
+        for layer in range(1, num_layers + 1):
+            self.add_module(f"denselayer{layer}", DenseLayer(config, channels))
+            channels += config.growth_rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns input and new maps: [B, C, H, W] -> [B, C + num_layers growth_rate, H, W]."""
+        for layer in self.children():
+            x = torch.cat([x, layer(x)], dim=1)
+        return x
+
+
+class Transition(nn.Module):
+    """BN-ReLU-Conv(1x1) and 2x2 average pooling, between two blocks (paper, section 3)."""
+
+    def __init__(self, config: DenseNetConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.norm = _norm(config, channels)
+        self.conv = _conv(channels, config.transition_channels(channels), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns fewer, smaller maps: [B, C, H, W] -> [B, floor(theta C), H // 2, W // 2]."""
+        x = self.conv(F.relu(self.norm(x)))
+        if self.config.drops_every_convolution:
+            x = F.dropout(x, self.config.dropout_rate, self.training)
+        return F.avg_pool2d(x, kernel_size=2, stride=2)
+
+
+class DenseNet(nn.Module):
+    """The whole network: stem, dense blocks with transitions between them, classifier.
+
+    The configuration's `dtype` does not matter here: PyTorch computes in the type of the weights
+    (`model.double()`).
+    """
+
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.stem_channels
+        self.features = nn.Sequential()
+        if config.stem == "imagenet":
+            self.features.add_module("conv0", _conv(config.in_channels, channels, 7, stride=2))
+            self.features.add_module("norm0", _norm(config, channels))
+            self.features.add_module("relu0", nn.ReLU())
+            self.features.add_module("pool0", nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
+        else:
+            self.features.add_module("conv0", _conv(config.in_channels, channels, 3))
+        last_block = len(config.block_sizes)
+        for block, num_layers in enumerate(config.block_sizes, start=1):
+            self.features.add_module(f"denseblock{block}", DenseBlock(config, num_layers, channels))
+            channels += num_layers * config.growth_rate
+            if block != last_block:
+                self.features.add_module(f"transition{block}", Transition(config, channels))
+                channels = config.transition_channels(channels)
+        self.features.add_module("norm5", _norm(config, channels))
+        self.classifier = nn.Linear(channels, config.num_classes)
+        self._initialize()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns the logits of a batch of normalized images.
+
+        Args:
+          image: [B, in_channels, H, W].
+
+        Returns:
+          [B, num_classes].
+
+        Raises:
+          InputError: The image's shape does not suit the network.
+        """
+        _, channels, height, width = image.shape
+        self.config.check_image(height=height, width=width, channels=channels)
+        x = F.relu(self.features(image))
+        x = torch.mean(x, dim=(2, 3))  # [B, C]
+        return self.classifier(x)
+
+    def _initialize(self) -> None:
+        """Draws the authors' initial weights (see flax_densenet/initialization.py).
+
+        `nn.Linear` already draws its weight from U(-1/sqrt(I), 1/sqrt(I)).
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.classifier.bias)
+
+
+def _conv(channels: int, features: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, features, size, stride, padding=size // 2, bias=False)
+
+
+def _norm(config: DenseNetConfig, channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, config.batch_norm_epsilon, config.batch_norm_momentum)
