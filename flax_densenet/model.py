@@ -107,8 +107,7 @@ class DenseNet(nn.Module):
         if cfg.stem == "imagenet":
             x = _conv(cfg, cfg.stem_channels, 7, "conv0", stride=2)(x)
             x = nn.relu(_norm(cfg, "norm0")(x, train=train))
-            # Padding with 1 on each side, of minus infinity; "SAME" differs on even sizes.
-            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = stem_pool(x)
         else:
             x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
         last_block = len(cfg.block_sizes)
@@ -125,6 +124,15 @@ class DenseNet(nn.Module):
             param_dtype=_parameter_type(cfg),
             name="classifier",
         )(x)
+
+
+def stem_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """Takes the largest of 3x3 at stride 2: [B, H, W, C] -> [B, (H+1) // 2, (W+1) // 2, C].
+
+    One pixel of minus infinity is added on each side, as in PyTorch; "SAME" pads even sizes on one
+    side only.
+    """
+    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 def _conv(cfg: DenseNetConfig, features: int, size: int, name: str, stride: int = 1) -> nn.Conv:

@@ -9,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
@@ -74,7 +75,7 @@ def train_step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metric
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
     augment_key, dropout_key = jax.random.split(key)
     image = state.preprocess(jnp.asarray(batch["image"]), augment_key, train=True)
-    label = jnp.asarray(batch["label"])
+    label = batch["label"]
 
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         logits, updates = state.model.apply(
@@ -115,7 +116,7 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
     image = state.preprocess(jnp.asarray(batch["image"]), key, train=False)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = jnp.asarray(state.model.apply(variables, image, train=False))
-    label, valid = jnp.asarray(batch["label"]), jnp.asarray(batch["valid"])
+    label, valid = batch["label"], jnp.asarray(batch["valid"])
     return {
         "loss": jnp.sum(jnp.where(valid, cross_entropy(logits, label), 0)),
         "correct": jnp.sum(valid & is_correct(logits, label)),
@@ -123,12 +124,12 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
     }
 
 
-def cross_entropy(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Float[Array, " B"]:
+def cross_entropy(logits: Float[Array, "B K"], label: Int[ArrayLike, " B"]) -> Float[Array, " B"]:
     """Returns the loss of each example, in float32 or wider whatever the logits are."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     return optax.softmax_cross_entropy_with_integer_labels(logits, label)
 
 
-def is_correct(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Bool[Array, " B"]:
+def is_correct(logits: Float[Array, "B K"], label: Int[ArrayLike, " B"]) -> Bool[Array, " B"]:
     """Returns whether the largest logit of each example is its label's."""
     return jnp.argmax(logits, axis=-1) == label

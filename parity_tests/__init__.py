@@ -1,0 +1,1 @@
+"""The parity ladder: Flax and PyTorch compute the same network, layer for layer."""

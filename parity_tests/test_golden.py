@@ -1,0 +1,131 @@
+"""Rung 7: an anchor outside both halves, torchvision's own numbers, met in float64."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flax_densenet import VARIANTS, DenseNet, DenseNetConfig, from_torch, to_torch_arrays
+from flax_densenet.training.optimizer import sgd
+from flax_densenet.training.step import cross_entropy
+from parity_tests import golden
+from parity_tests.compare import LAST_BIT_AMPLIFIED, TOLERANCES, assert_close
+from parity_tests.observation import (
+    Observation,
+    forward_flax,
+    forward_torch,
+    observe_flax,
+    observe_torch,
+    torch_model,
+)
+
+_TOLERANCE = TOLERANCES["float64"]
+_EVALUATIONS = golden.golden()["eval"]
+_TRAINING = golden.golden()["train"][0]
+_SGD_STEPS, _LEARNING_RATE, _WEIGHT_DECAY = 5, 0.01, 1e-4  # as stored under "sgd"
+
+
+@pytest.fixture(autouse=True)
+def float64() -> Iterator[None]:
+    """Computes in float64, as the numbers were."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("forward", [forward_torch, forward_flax])
+@pytest.mark.parametrize(
+    "stored", _EVALUATIONS, ids=lambda stored: "{model} {image_shape}".format(**stored)
+)
+@pytest.mark.slow
+def test_evaluation_gives_torchvisions_numbers(stored: dict[str, Any], forward: Any) -> None:
+    config, variables = _network(stored["model"])
+    activations = forward(variables, config, golden.image(stored["image_shape"]))
+    if (
+        forward is forward_flax
+    ):  # pooling is no module there; a block's output starts with its input
+        first_block = activations["features.denseblock1"]
+        activations["features.pool0"] = first_block[:, : config.stem_channels]
+    stored_arrays = {**stored["activations"], "logits": stored["logits"]}
+    assert_close(*golden.summaries(activations, stored_arrays), _TOLERANCE.forward)
+    assert activations["logits"].argmax(-1).tolist() == stored["logits"]["argmax"]
+
+
+@pytest.mark.parametrize("observe", [observe_torch, observe_flax])
+@pytest.mark.slow
+def test_training_gives_torchvisions_numbers(observe: Any) -> None:
+    config, variables = _network(_TRAINING["model"])
+    image, label = golden.image(_TRAINING["image_shape"]), golden.label(4)
+    seen: Observation = observe(variables, config, image, label, train=True)
+    assert seen.loss["loss"] == pytest.approx(_TRAINING["loss"], rel=_TOLERANCE.forward)
+    for arrays, stored in (
+        (seen.activations, {"logits": _TRAINING["logits"]}),
+        (seen.gradients, {"image": _TRAINING["image_grad"], **_TRAINING["grads"]}),
+        (seen.statistics, _TRAINING["statistics_after"]),
+    ):
+        assert_close(*golden.summaries(arrays, stored), _TOLERANCE.gradient)
+
+
+@pytest.mark.slow
+def test_torch_sgd_gives_torchvisions_numbers() -> None:
+    config, variables = _network(_TRAINING["model"])
+    model = torch_model(variables, config).train()
+    optimizer = torch.optim.SGD(
+        model.parameters(), _LEARNING_RATE, momentum=0.9, weight_decay=_WEIGHT_DECAY, nesterov=True
+    )
+    image, label = golden.image(_TRAINING["image_shape"]), golden.label(4)
+    losses = []
+    for _ in range(_SGD_STEPS):
+        loss = F.cross_entropy(model(torch.from_numpy(image)), torch.from_numpy(label).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    _check_sgd(losses, {key: value.numpy() for key, value in model.state_dict().items()})
+
+
+@pytest.mark.slow
+def test_flax_sgd_gives_torchvisions_numbers() -> None:
+    config, variables = _network(_TRAINING["model"])
+    image, label = golden.image(_TRAINING["image_shape"]), golden.label(4)
+    optimizer = sgd(_LEARNING_RATE, _WEIGHT_DECAY)
+
+    @jax.jit
+    def step(variables: Any, optimizer_state: Any) -> tuple[Any, Any, jax.Array]:
+        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+            logits, updates = DenseNet(config).apply(
+                {**variables, "params": params},
+                image.transpose(0, 2, 3, 1),
+                train=True,
+                mutable=["batch_stats"],
+            )
+            return jnp.mean(cross_entropy(logits, label)), updates
+
+        (loss, updates), gradients = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
+        changes, optimizer_state = optimizer.update(gradients, optimizer_state, variables["params"])
+        params = optax.apply_updates(variables["params"], changes)
+        return {"params": params, **updates}, optimizer_state, loss
+
+    optimizer_state, losses = jax.jit(optimizer.init)(variables["params"]), []
+    for _ in range(_SGD_STEPS):
+        variables, optimizer_state, loss = step(variables, optimizer_state)
+        losses.append(loss.item())
+    _check_sgd(losses, to_torch_arrays(variables, config))
+
+
+def _check_sgd(losses: list[float], parameters: dict[str, np.ndarray]) -> None:
+    stored = _TRAINING["sgd"]
+    np.testing.assert_allclose(losses[:3], stored["losses"][:3], rtol=_TOLERANCE.training)
+    np.testing.assert_allclose(losses[3:], stored["losses"][3:], rtol=LAST_BIT_AMPLIFIED)
+    assert_close(*golden.summaries(parameters, stored["parameters_after"]), LAST_BIT_AMPLIFIED)
+
+
+def _network(name: str) -> tuple[DenseNetConfig, dict[str, Any]]:
+    config = dataclasses.replace(VARIANTS[name], dtype="float64")
+    return config, from_torch(golden.state_dict(config), config)
