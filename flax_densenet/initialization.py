@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.errors import InputError
 from flax_densenet.weights import Row, correspondence
 
 
@@ -75,6 +76,7 @@ def initialize(config: DenseNetConfig, key: jax.Array) -> dict[str, Any]:
     Returns:
       {"params": ..., "batch_stats": ...} as arrays on the default device.
     """
+    check_x64(config)
     dtype = jnp.promote_types(config.dtype, jnp.float32)
     rows = correspondence(config)
     conv_key, linear_key = jax.random.split(key)
@@ -96,6 +98,19 @@ def initialize(config: DenseNetConfig, key: jax.Array) -> dict[str, Any]:
             array = np.zeros(shape, dtype)
         arrays[row.flax_path] = array
     return jax.device_put(traverse_util.unflatten_dict(arrays))
+
+
+def check_x64(config: DenseNetConfig) -> None:
+    """Checks that JAX can compute in the configuration's dtype.
+
+    Raises:
+      InputError: The dtype is float64 and 64-bit JAX is off.
+    """
+    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise InputError(
+            "dtype float64 needs 64-bit JAX, which is off; set the environment variable "
+            "JAX_ENABLE_X64=1 or call jax.config.update('jax_enable_x64', True)"
+        )
 
 
 def _is_kernel(row: Row, kind: str) -> bool:

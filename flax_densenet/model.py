@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from flax_densenet.batch_norm import BatchNorm
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
-from flax_densenet.initialization import conv_kernel, linear_kernel
+from flax_densenet.initialization import check_x64, conv_kernel, linear_kernel
 
 
 class DenseLayer(nn.Module):
@@ -169,10 +169,6 @@ def _check_image(cfg: DenseNetConfig, image: jax.Array) -> None:
             f"image has dtype {image.dtype}; wanted floating numbers, normalized by the data set's "
             "mean and standard deviation (flax_densenet.training.Preprocess does both)"
         )
-    if cfg.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise InputError(
-            "dtype float64 needs 64-bit JAX, which is off; set the environment variable "
-            "JAX_ENABLE_X64=1 or call jax.config.update('jax_enable_x64', True)"
-        )
+    check_x64(cfg)
     _, height, width, channels = image.shape
     cfg.check_image(height=height, width=width, channels=channels)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 
@@ -10,7 +11,7 @@ from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.training.recipes import default_run
 from flax_densenet.training.run_config import DataConfig, OptimizationConfig, RunConfig
-from flax_densenet.training.workdir import WorkDir, open_workdir
+from flax_densenet.training.workdir import WorkDir
 from flax_densenet.variants import VARIANTS
 
 
@@ -93,7 +94,7 @@ def _defaults(first: argparse.Namespace) -> TrainArguments:
     if first.variant is not None and first.variant not in VARIANTS:
         raise InputError(f"variant (={first.variant!r}) must be one of {', '.join(VARIANTS)}")
     if first.resume:
-        run = WorkDir(open_workdir(first.workdir, resume=True).path).read_config()
+        run = WorkDir(Path(first.workdir).expanduser().absolute()).read_config()
     else:
         network = VARIANTS[first.variant] if first.variant else DenseNetConfig()
         run = default_run(first.dataset, first.data_dir, network)

@@ -61,8 +61,16 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
             f"dataset tfds:{name}: tensorflow-datasets knows no such name and {directory} holds no "
             "prepared data set of that name; check the spelling and --data_dir"
         ) from error
+    except ImportError as error:
+        raise InputError(
+            f"dataset tfds:{name}: its code in tensorflow-datasets needs a package that is not "
+            f"installed ({_first_line(error)}); use another data set"
+        ) from error
     except (ValueError, AssertionError) as error:
-        raise InputError(f"dataset tfds:{name}: {_first_line(error)}") from error
+        raise InputError(
+            f"dataset tfds:{name}: {_first_line(error)}; what is prepared must be in the "
+            "array_record format: prepare it again with file_format='array_record'"
+        ) from error
     splits = set(builder.info.splits or ())
     if not splits:
         raise InputError(
@@ -82,7 +90,7 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
 def _check_features(name: str, features: Any) -> None:
     import tensorflow_datasets as tfds
 
-    image, label = (features.get(key) for key in ("image", "label"))
+    image, label = (features[key] if key in features else None for key in ("image", "label"))
     if not isinstance(image, tfds.features.Image) or not isinstance(
         label, tfds.features.ClassLabel
     ):

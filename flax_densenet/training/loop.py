@@ -11,6 +11,7 @@ from tqdm import tqdm
 from flax_densenet.data import Dataset, Split
 from flax_densenet.data.batches import EvalBatch, eval_batches, steps_per_epoch, train_batches
 from flax_densenet.errors import InputError, TrainingDiverged
+from flax_densenet.initialization import check_x64
 from flax_densenet.model import DenseNet
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.curves import plot_curves
@@ -77,6 +78,7 @@ def check_dataset(run: RunConfig, dataset: Dataset) -> None:
     Raises:
       InputError: Classes, channels or image size differ.
     """
+    check_x64(run.network)
     if run.network.num_classes != dataset.num_classes:
         raise InputError(
             f"num_classes (={run.network.num_classes}) must be {dataset.num_classes}, the number "

@@ -44,8 +44,9 @@ class OptimizationConfig:
     def __post_init__(self) -> None:
         for name, minimum in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value < minimum:
-                raise InputError(f"{name} (={value}) must be an integer of at least {minimum}")
+            is_integer = isinstance(value, int) and not isinstance(value, bool)
+            if not is_integer or value < minimum:
+                raise InputError(f"{name} (={value!r}) must be an integer of at least {minimum}")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"learning_rate (={self.learning_rate}) must be a number above 0")
         if not 0 <= self.weight_decay < float("inf"):

@@ -1,0 +1,56 @@
+"""What several test files need."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from flax_densenet import DenseNet, DenseNetConfig
+from flax_densenet.commands.main import main
+
+
+@pytest.fixture(scope="session")
+def model_shapes() -> Callable[[DenseNetConfig], dict[str, Any]]:
+    """A function from a configuration to the variables' shapes as the Flax modules build them."""
+
+    @functools.cache
+    def shapes(config: DenseNetConfig) -> dict[str, Any]:
+        size = config.min_image_size
+        image = jnp.zeros((1, size, size, config.in_channels))
+        init = functools.partial(DenseNet(config).init, train=False)
+        return jax.eval_shape(init, jax.random.key(0), image)
+
+    return shapes
+
+
+@pytest.fixture
+def printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], str]:
+    """A function to what was printed since the last call, without frames and line breaks."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def text() -> str:
+        captured = capsys.readouterr()
+        return " ".join((captured.out + captured.err).translate(_NO_FRAMES).split())
+
+    return text
+
+
+_NO_FRAMES = str.maketrans("│╭╮╰╯─", "      ")
+
+
+@pytest.fixture
+def status() -> Callable[..., Any]:
+    """A function from the words of a command line to its exit status."""
+
+    def run(*args: str) -> Any:
+        try:
+            return main(args)
+        except SystemExit as exit_request:  # wrong flags and --help leave this way
+            return exit_request.code
+
+    return run

@@ -1,0 +1,129 @@
+"""Tests of flax_densenet/commands/arguments.py."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flax_densenet import VARIANTS, DenseNetConfig, InputError
+from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
+from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
+
+Printed = Callable[[], str]
+
+
+def parse(*args: str) -> TrainArguments:
+    return parse_train_arguments(args, "prog")
+
+
+def test_help_lists_every_field_with_underscores(printed: Printed) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    words = printed().replace(",", " ").split()
+    for kind in (DenseNetConfig, DataConfig, OptimizationConfig, RunOptions):
+        for field in dataclasses.fields(kind):
+            assert f"--{field.name}" in words
+    assert "prog" in words
+
+
+def test_no_flag_is_densenet_40_12_on_the_digits() -> None:
+    arguments = parse()
+    assert arguments.network == DenseNetConfig(num_classes=10, in_channels=1)
+    assert arguments.data == DataConfig(dataset="digits", data_dir=None, augment=False)
+    assert arguments.optimization == OptimizationConfig(epochs=10)
+    assert arguments.run == RunOptions(workdir=None, resume=False, variant=None)
+
+
+def test_flags_reach_their_fields() -> None:
+    arguments = parse(
+        *"--blocks 6,12 --growth_rate 32 --bottleneck --compression 0.5 --stem imagenet".split(),
+        *"--dtype bfloat16 --data-dir /data --augment --epochs 2 --learning_rate 0.05".split(),
+        *"--weight-decay 0 --seed 7 --workdir".split(),
+        "a b",
+    )
+    assert arguments.run_config == RunConfig(
+        network=DenseNetConfig(
+            blocks=(6, 12),
+            growth_rate=32,
+            bottleneck=True,
+            compression=0.5,
+            stem="imagenet",
+            in_channels=1,
+            dtype="bfloat16",
+        ),
+        data=DataConfig(data_dir="/data", augment=True),
+        optimization=OptimizationConfig(epochs=2, learning_rate=0.05, weight_decay=0, seed=7),
+    )
+    assert arguments.run.workdir == "a b"
+
+
+def test_variant_sets_the_network_and_other_flags_change_it() -> None:
+    base = dataclasses.replace(VARIANTS["densenet-bc-100-12"], num_classes=10, in_channels=1)
+    assert parse("--variant", "densenet-bc-100-12").network == base
+    changed = parse("--variant=densenet-bc-100-12", "--growth_rate", "24").network
+    assert changed == dataclasses.replace(base, growth_rate=24)
+
+
+def test_resumed_run_takes_its_defaults_from_its_configuration(tmp_path: Path) -> None:
+    saved = RunConfig(
+        network=DenseNetConfig(blocks=(1, 2), growth_rate=3, in_channels=1),
+        data=DataConfig(augment=True),
+        optimization=OptimizationConfig(epochs=4, seed=5),
+    )
+    WorkDir(tmp_path).write_config(saved)
+    resume = ("--resume", "--workdir", str(tmp_path))
+    assert parse(*resume).run_config == saved
+    assert parse(*resume).run == RunOptions(workdir=str(tmp_path), resume=True)
+    changed = parse(*resume, "--epochs", "6").run_config
+    assert changed.optimization == OptimizationConfig(epochs=6, seed=5)
+    assert changed.network == saved.network
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--resume"], "--resume needs --workdir, the directory of the run"),
+        (["--variant", "densenet122"], r"variant \(='densenet122'\) must be one of .*densenet121,"),
+        (["--dataset", "cifar10"], r"dataset \(='cifar10'\) must be digits or tfds:<name>"),
+    ],
+)
+def test_undecidable_defaults_are_refused(args: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(*args)
+
+
+def test_resuming_where_nothing_is_leaves_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"nothing to resume: cannot read {tmp_path}/typo/config"):
+        parse("--resume", "--workdir", str(tmp_path / "typo"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--grwth_rate", "3"], "Unrecognized options: --grwth_rate"),
+        (["--grwth_rate", "3"], "Perhaps you meant: --growth_rate INT"),
+        (
+            ["--depth", "41"],
+            "depth (=41) must be 3n+4 for a plain net of three equal blocks; "
+            "nearest valid: 40 and 43",
+        ),
+        (["--depth", "41", "--bottleneck"], "must be 6n+4"),
+        (["--epochs", "0"], "epochs (=0) must be an integer of at least 1"),
+        (["--epochs", "two"], "Error parsing --epochs: invalid literal for int"),
+        (["--blocks", "6,x"], "Error parsing --blocks"),
+        (["--compression", "1.5"], "compression (=1.5) must be a number in (0, 1]"),
+        (["--stem", "vgg"], "cifar"),
+        (["--workdir"], "Missing value for argument '--workdir'"),
+        (["--dataset"], "Missing value for argument '--dataset'"),
+    ],
+)
+def test_wrong_flag_exits_with_2_and_an_explanation(
+    args: list[str], message: str, printed: Printed
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(*args)
+    assert caught.value.code == 2
+    assert message in printed()

@@ -1,0 +1,83 @@
+"""Tests of flax_densenet/training/checkpoints.py."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from flax_densenet.training import TrainState, learning_rate_schedule, sgd
+from flax_densenet.training.checkpoints import Checkpoints
+
+OPTIMIZER = sgd(learning_rate_schedule(0.1, 10), 1e-4)
+
+
+def state_of(seed: int) -> TrainState:
+    draw = np.random.default_rng(seed)
+    params = {"conv0": {"kernel": jnp.asarray(draw.normal(size=(3, 3, 1, 2)), jnp.float32)}}
+    _, optimizer_state = OPTIMIZER.update(params, OPTIMIZER.init(params), params)
+    return TrainState(
+        step=jnp.asarray(10 * seed, jnp.int32),
+        params=params,
+        batch_stats={"norm5": {"mean": jnp.asarray(draw.normal(size=2), jnp.float32)}},
+        optimizer_state=optimizer_state,  # momentum and count
+        key_data=jnp.asarray([seed, seed + 1], jnp.uint32),
+        model=cast(Any, f"model {seed}"),
+        optimizer=OPTIMIZER,
+        preprocess=cast(Any, f"preprocess {seed}"),
+    )
+
+
+def test_restored_state_is_the_saved_one_bit_for_bit(tmp_path: Path) -> None:
+    saved, like = state_of(1), state_of(2)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(3, saved)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_epoch() == 3
+        restored = checkpoints.restore(3, like)
+    assert (restored.model, restored.preprocess) == ("model 2", "preprocess 2")
+    got, wanted = (
+        jax.tree.leaves_with_path(s.replace(model=None, preprocess=None)) for s in (restored, saved)
+    )
+    assert len(got) == len(wanted) == 6
+    for (path, leaf), (wanted_path, wanted_leaf) in zip(got, wanted, strict=True):
+        assert (path, leaf.dtype) == (wanted_path, wanted_leaf.dtype)
+        np.testing.assert_array_equal(leaf, wanted_leaf)
+
+
+def test_only_the_newest_is_kept(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for epoch in (1, 2, 3):
+            checkpoints.save(epoch, state_of(epoch))
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert int(checkpoints.restore(3, state_of(1)).step) == 30
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_epoch() is None
+
+
+def test_error_inside_still_finishes_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(1, state_of(1))
+        raise KeyboardInterrupt
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert int(checkpoints.restore(1, state_of(2)).step) == 10
+
+
+def test_variables_can_be_read_without_the_training_state(tmp_path: Path) -> None:
+    state = state_of(1)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(1, state)
+    target = {"params": state_of(2).params, "batch_stats": state_of(2).batch_stats}
+    with ocp.StandardCheckpointer() as checkpointer:
+        read = checkpointer.restore(tmp_path / "checkpoints" / "1" / "variables", target)
+    assert set(read) == {"params", "batch_stats"}
+    np.testing.assert_array_equal(
+        read["params"]["conv0"]["kernel"], state.params["conv0"]["kernel"]
+    )

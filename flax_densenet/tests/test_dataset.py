@@ -1,0 +1,95 @@
+"""Tests of flax_densenet/data/dataset.py and the names in data/load.py."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flax_densenet import InputError
+from flax_densenet.data import Dataset, Split, describe_dataset, load_dataset
+
+
+def split(n: int = 4, size: tuple[int, ...] = (2, 3, 2), **fields: Any) -> Split:
+    image = np.random.default_rng(n).integers(0, 256, (n, *size), np.uint8)
+    arrays = {"image": image, "label": np.arange(n, dtype=np.int32) % 3, **fields}
+    return Split(**arrays)
+
+
+def dataset(train: Split, test: Split) -> Dataset:
+    return Dataset(name="mine", train=train, test=test, class_names=("a", "b", "c"))
+
+
+def test_properties_describe_the_images() -> None:
+    data = dataset(split(5), split(4))
+    assert (len(data.train), len(data.test), data.num_classes) == (5, 4, 3)
+    assert data.image_shape == (2, 3, 2)
+
+
+def test_channel_statistics_are_those_of_the_training_pixels() -> None:
+    # 5 million pixels around 200: a float32 sum would be off.
+    image = np.random.default_rng(0).integers(190, 210, (50, 320, 320, 2), np.uint8)
+    label = np.zeros(50, np.int32)
+    mean, std = dataset(Split(image, label), Split(image[:1], label[:1])).channel_statistics()
+    for channel in (0, 1):
+        values = image[..., channel].ravel().astype(np.float64)
+        expected = values.sum() / values.size
+        assert mean[channel] == pytest.approx(expected, rel=1e-12)
+        deviation = (np.sum((values - expected) ** 2) / values.size) ** 0.5
+        assert std[channel] == pytest.approx(deviation, rel=1e-9)
+
+
+def test_constant_channel_is_refused() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (4, 2, 3, 2), np.uint8)
+    image[..., 1] = 7
+    data = dataset(split(image=image), split())
+    with pytest.raises(InputError, match="data set mine: channel 1 has the same value"):
+        data.channel_statistics()
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (
+            split(image=np.zeros((4, 2, 3, 2), np.float32)),
+            split(),
+            r"mine, split train: images are float32 of shape \(4, 2, 3, 2\); wanted uint8",
+        ),
+        (
+            split(),
+            split(image=np.zeros((4, 2, 3), np.uint8)),
+            r"mine, split test: images are uint8 of shape \(4, 2, 3\); wanted uint8 \[N, H, W, C\]",
+        ),
+        (
+            split(label=np.zeros(3, np.int32)),
+            split(),
+            "split train: 4 images and 3 labels; wanted the same number",
+        ),
+        (split(), split(0), "split test: 0 images and 0 labels; .*at least 1"),
+        (
+            split(label=np.array([0, 3, 1, 5], np.int32)),
+            split(),
+            "split train: 2 labels are outside the 3 classes, first label 3 of image 1; "
+            "wanted 0 to 2",
+        ),
+        (
+            split(),
+            split(label=np.array([0, 1, 1, -1], np.int32)),
+            "split test: 1 labels are outside the 3 classes, first label -1 of image 3",
+        ),
+        (
+            split(),
+            split(size=(3, 3, 2)),
+            r"train images are \(2, 3, 2\) and test images \(3, 3, 2\)",
+        ),
+    ],
+)
+def test_unusable_arrays_are_refused(train: Split, test: Split, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dataset(train, test)
+
+
+@pytest.mark.parametrize("read", [load_dataset, describe_dataset])
+@pytest.mark.parametrize("name", ["cifar10", "Digits", "tfds:", ""])
+def test_unknown_kind_of_data_set_is_refused(read: Any, name: str) -> None:
+    with pytest.raises(InputError, match=rf"dataset \(='{name}'\) must be digits or tfds:<name>"):
+        read(name, None)

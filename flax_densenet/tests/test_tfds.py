@@ -1,0 +1,161 @@
+"""Tests of flax_densenet/data/tfds.py on real data sets that are written here."""
+
+import io
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from flax_densenet import InputError
+from flax_densenet.data import describe_dataset, load_dataset
+
+Examples = list[tuple[np.ndarray, int]]
+BOTH = pytest.mark.parametrize("read", [load_dataset, describe_dataset])
+
+
+def examples(n: int, *, seed: int = 0, height: int = 8) -> Examples:
+    draw = np.random.default_rng(seed)
+    return [(draw.integers(0, 256, (height, 8, 3), np.uint8), i % 3) for i in range(n)]
+
+
+def png(pixels: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    file.seek(0)
+    return file
+
+
+def prepare(directory: Path, *, label_key: str = "label", **splits: Examples) -> None:
+    """Writes a data set "tiny_images"; images are PNG bytes, since encoding takes TensorFlow."""
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+        label_key: tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+    }
+    with tfds.core.registered.skip_registration():
+
+        class TinyImages(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self) -> Any:
+                features_dict = tfds.features.FeaturesDict(features)
+                return tfds.core.DatasetInfo(builder=self, features=features_dict)
+
+            def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+                return {name: self._generate_examples(part) for name, part in splits.items()}
+
+            def _generate_examples(self, part: Examples) -> Iterator[tuple[int, dict[str, Any]]]:
+                for i, (pixels, label) in enumerate(part):
+                    yield i, {"image": png(pixels), label_key: label}
+
+        builder = TinyImages(data_dir=directory, file_format="array_record")
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every attempt to reach the network, all of which fail."""
+    attempts: list[Any] = []
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        attempts.append(args)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return attempts
+
+
+def assert_same_examples(split: Any, written: Examples) -> None:
+    assert split.image.dtype == np.uint8
+    assert split.label.dtype == np.int32
+    pairs = zip(split.image, split.label, strict=True)
+    got = sorted((image.tobytes(), int(label)) for image, label in pairs)
+    assert got == sorted((pixels.tobytes(), label) for pixels, label in written)
+
+
+def test_written_pixels_and_labels_are_read(tmp_path: Path, connections: list[Any]) -> None:
+    train, test, validation = examples(7), examples(4, seed=1), examples(3, seed=2)
+    prepare(tmp_path, train=train, test=test, validation=validation)
+    assert describe_dataset("tfds:tiny_images", str(tmp_path)) == (3, 3)
+    data = load_dataset("tfds:tiny_images", str(tmp_path))
+    assert (data.name, data.class_names) == ("tfds:tiny_images", ("ant", "bee", "cat"))
+    assert_same_examples(data.train, train)
+    assert_same_examples(data.test, test)
+    assert connections == []
+
+
+def test_validation_takes_the_place_of_a_missing_test_split(tmp_path: Path) -> None:
+    validation = examples(3, seed=2)
+    prepare(tmp_path, train=examples(4), validation=validation)
+    assert_same_examples(load_dataset("tfds:tiny_images", str(tmp_path)).test, validation)
+
+
+@pytest.mark.parametrize("data_dir", [None, "~/tensorflow_datasets"])
+def test_home_directory_is_found(
+    data_dir: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prepare(tmp_path / "tensorflow_datasets", train=examples(4), test=examples(3))
+    assert len(load_dataset("tfds:tiny_images:1.0.0", data_dir).train) == 4
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar10", "nothing is prepared in {}/cifar10/.*--data_dir.*--dataset digits"),
+        ("tiny_imagse", "knows no such name and {} holds no prepared.*check the spelling"),
+        ("cifar10:9.9.9", "cifar10 cannot be loaded at version 9.9.9"),
+        ("a b", ""),
+        ("coco", ""),  # the code of some data sets needs TensorFlow
+    ],
+)
+def test_absent_data_set_is_refused_without_the_network(
+    read: Callable[..., Any], name: str, message: str, tmp_path: Path, connections: list[Any]
+) -> None:
+    with pytest.raises(InputError, match=f"^dataset tfds:{name}: .*{message.format(tmp_path)}"):
+        read(f"tfds:{name}", str(tmp_path))
+    assert connections == []
+
+
+@BOTH
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_missing_split_is_refused(read: Callable[..., Any], missing: str, tmp_path: Path) -> None:
+    present = "test" if missing == "train" else "train"
+    prepare(tmp_path, label_key="label", **{"extra": examples(3), present: examples(3)})
+    message = rf"has the splits \['extra', '{present}'\]; wanted train, and test or validation"
+    with pytest.raises(InputError, match=message):
+        read("tfds:tiny_images", str(tmp_path))
+
+
+@BOTH
+def test_other_features_are_refused(read: Callable[..., Any], tmp_path: Path) -> None:
+    prepare(tmp_path, label_key="species", train=examples(3), test=examples(3))
+    message = r"has the features \['image', 'species'\]; wanted an image .* class under 'label'"
+    with pytest.raises(InputError, match=message):
+        read("tfds:tiny_images", str(tmp_path))
+
+
+def test_images_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    prepare(tmp_path, train=examples(3) + examples(2, height=9), test=examples(3))
+    message = r"split train: images have 2 different sizes, .*\(8, 8, 3\), \(9, 8, 3\).*wanted one"
+    with pytest.raises(InputError, match=message):
+        load_dataset("tfds:tiny_images", str(tmp_path))
+
+
+@BOTH
+def test_other_file_format_is_refused(read: Callable[..., Any], tmp_path: Path) -> None:
+    prepare(tmp_path, train=examples(3), test=examples(3))
+    info = tmp_path / "tiny_images" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    with pytest.raises(
+        InputError, match=r"tfds:tiny_images: .*prepare it again with .*array_record"
+    ):
+        read("tfds:tiny_images", str(tmp_path))

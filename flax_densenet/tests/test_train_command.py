@@ -1,0 +1,119 @@
+"""Tests of flax_densenet/commands/train.py: one whole run of train.py, and resuming it."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flax_densenet
+from flax_densenet.commands import train as train_command
+from flax_densenet.training import RunConfig
+
+Printed = Callable[[], str]
+Status = Callable[..., int]
+TRAIN_PY = Path(flax_densenet.__file__).parents[1] / "train.py"
+
+
+def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(file.relative_to(directory)): (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in sorted(directory.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """One epoch of `python train.py`, in a directory of its own."""
+    return subprocess.run(
+        [sys.executable, str(TRAIN_PY), *"--depth 7 --growth_rate 2 --epochs 1".split()],
+        cwd=tmp_path_factory.mktemp("a b"),
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def directory(finished: subprocess.CompletedProcess[str]) -> Path:
+    (line,) = re.findall(r"^directory +(.+)$", finished.stdout, re.MULTILINE)
+    return Path(line)
+
+
+def test_run_says_what_it_does_and_what_came_out(
+    finished: subprocess.CompletedProcess[str], directory: Path
+) -> None:
+    assert finished.returncode == 0, finished.stderr
+    assert "Traceback" not in finished.stderr
+    record = json.loads((directory / "metrics.jsonl").read_text())
+    wrong = round(355 * record["test_error"])
+    for pattern in (
+        r"backend    \w+, \d+ device\(s\): .+",
+        r"versions   python 3\.\d+.*, jax \d.*, flax \d.*, optax \d.*, orbax-checkpoint \d.*",
+        r"data set   digits: 1,442 training and 355 test images of 8x8x1, 10 classes",
+        r"network    DenseNet \(L=7, k=2\): 2,298 parameters",
+        r"training   1 epochs of 22 steps, 64 images each",
+        r"compiling the training step; .*",
+        r"epoch 1/1  train loss \d+\.\d{4} error +\d+\.\d\d%  test loss .*images/s",
+        rf"test error {wrong / 355:.2%} \({wrong} of 355 images\) after epoch 1, \d+ s in all",
+        rf"everything is in {re.escape(str(directory))}: config.json, .*checkpoints/",
+    ):
+        assert re.search(f"^{pattern}$", finished.stdout, re.MULTILINE), pattern
+
+
+def test_default_directory_is_absolute_and_named_after_the_run(directory: Path) -> None:
+    assert directory.is_absolute()
+    assert directory.parent.name == "runs"
+    assert re.fullmatch(r"densenet-7-2-digits-seed0-\d{4}-\d\d-\d\d-\d{6}", directory.name)
+    names = {file.name for file in directory.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "curves.png", "checkpoints"}
+
+
+def test_first_lines_come_before_the_last(finished: subprocess.CompletedProcess[str]) -> None:
+    firsts = [line.split()[0] for line in finished.stdout.splitlines()]
+    assert firsts == (
+        "backend versions data network training directory compiling epoch test everything".split()
+    )
+
+
+@pytest.mark.parametrize("more", [(), ("--data_dir", "/elsewhere"), ("--growth_rate", "2")])
+def test_finished_run_has_nothing_to_resume(
+    status: Status, directory: Path, printed: Printed, more: tuple[str, ...]
+) -> None:
+    before = contents(directory)
+    assert status("train", "--resume", "--workdir", str(directory), *more) == 0
+    assert "nothing to do: all 1 epochs are done test error" in printed()
+    assert contents(directory) == before
+
+
+def test_resumed_run_refuses_another_configuration(
+    status: Status, directory: Path, printed: Printed
+) -> None:
+    before = contents(directory)
+    flags = ("--growth_rate", "4", "--seed", "1")
+    assert status("train", "--resume", "--workdir", str(directory), *flags) == 2
+    text = printed()
+    assert f"error: cannot resume {directory} with another configuration" in text
+    assert "growth_rate was 2, now 4; seed was 0, now 1; leave these flags out" in text
+    assert contents(directory) == before
+
+
+def test_more_epochs_are_allowed_and_told(
+    status: Status, directory: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, bool]] = []
+
+    def fit(run: RunConfig, dataset: Any, workdir: Any, *, resume: bool) -> list[dict[str, Any]]:
+        asked.append((run.optimization.epochs, resume))
+        return [{"epoch": 3, "test_error": 0.2}]
+
+    monkeypatch.setattr(train_command, "fit", fit)
+    assert status("train", "--resume", "--workdir", str(directory), "--epochs", "3") == 0
+    assert asked == [(3, True)]
+    text = printed()
+    assert "note: epochs changes from 1 to 3, which moves the learning-rate drops" in text
+    assert "test error 20.00% (71 of 355 images) after epoch 3" in text

@@ -1,0 +1,106 @@
+"""Tests of flax_densenet/training/workdir.py."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flax_densenet import DenseNetConfig, InputError
+from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir, open_workdir
+
+
+@pytest.fixture
+def at_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("run", "run"),
+        ("a/b c/run 1", "a/b c/run 1"),
+        ("./run", "run"),
+        ("~/runs/1", "home/runs/1"),
+    ],
+)
+def test_path_becomes_absolute_and_is_created(at_tmp_path: Path, given: str, meant: str) -> None:
+    workdir = open_workdir(given, resume=False)
+    os.chdir("/")
+    assert workdir.path == at_tmp_path / meant
+    assert workdir.path.is_dir()
+    assert list(workdir.path.iterdir()) == []  # the trial file is gone
+
+
+def test_files_behind_a_link_are_in_its_target(at_tmp_path: Path) -> None:
+    (at_tmp_path / "target").mkdir()
+    (at_tmp_path / "link").symlink_to("target")
+    workdir = open_workdir("link", resume=False)
+    assert workdir.path.is_absolute()
+    workdir.write_records([{"epoch": 1}])
+    assert (at_tmp_path / "target" / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
+
+
+def test_directory_in_use_is_refused_unless_resumed(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("keep me")
+    with pytest.raises(InputError, match=f"{tmp_path} is not empty; .*--resume.*--workdir"):
+        open_workdir(tmp_path, resume=False)
+    assert open_workdir(tmp_path, resume=True).path == tmp_path
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("below", ["", "/run"])
+def test_file_in_the_way_is_refused(tmp_path: Path, below: str, resume: bool) -> None:
+    (tmp_path / "file").write_text("in the way")
+    path = f"{tmp_path}/file{below}"
+    with pytest.raises(InputError, match=rf"{path} cannot be written to \(.+\); give another one"):
+        open_workdir(path, resume=resume)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_files_have_their_documented_names(tmp_path: Path) -> None:
+    workdir = WorkDir(tmp_path)
+    names = (workdir.config_file, workdir.metrics_file, workdir.curves_file, workdir.checkpoints)
+    assert [str(name.relative_to(tmp_path)) for name in names] == [
+        "config.json",
+        "metrics.jsonl",
+        "curves.png",
+        "checkpoints",
+    ]
+
+
+def test_records_are_one_line_each_and_replaced_as_a_whole(tmp_path: Path) -> None:
+    workdir = WorkDir(tmp_path)
+    assert workdir.read_records() == []
+    workdir.write_records([{"epoch": 1, "loss": 0.1}, {"epoch": 2, "loss": 0.05}])
+    lines = ['{"epoch": 1, "loss": 0.1}\n', '{"epoch": 2, "loss": 0.05}\n']
+    assert workdir.metrics_file.read_text() == "".join(lines)
+    workdir.write_records([{"epoch": 3}])
+    assert workdir.read_records() == [{"epoch": 3}]
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("rest", ['{"epoch": 2, "lo', '{"epoch": 2}'])
+def test_record_that_was_cut_off_is_left_out(tmp_path: Path, rest: str) -> None:
+    workdir = WorkDir(tmp_path)
+    workdir.metrics_file.write_text('{"epoch": 1}\n' + rest)
+    assert workdir.read_records() == [{"epoch": 1}]
+
+
+def test_configuration_is_read_back(tmp_path: Path) -> None:
+    run = RunConfig(
+        network=DenseNetConfig(blocks=(1, 2), growth_rate=3),
+        data=DataConfig(dataset="tfds:x"),
+        optimization=OptimizationConfig(seed=4),
+    )
+    WorkDir(tmp_path).write_config(run)
+    assert WorkDir(tmp_path).read_config() == run
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_directory_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
+    message = rf"nothing to resume: cannot read {tmp_path}/config.json \(No such file"
+    with pytest.raises(InputError, match=message):
+        WorkDir(tmp_path).read_config()
