@@ -80,6 +80,7 @@ def _read_first(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dataset", default=DataConfig.dataset)
     parser.add_argument("--data_dir", "--data-dir")
     parser.add_argument("--variant")
+    parser.add_argument("--blocks")
     parser.add_argument("--workdir")
     parser.add_argument("--resume", action="store_true")
     try:
@@ -97,6 +98,8 @@ def _defaults(first: argparse.Namespace) -> TrainArguments:
         run = WorkDir(Path(first.workdir).expanduser().absolute()).read_config()
     else:
         network = VARIANTS[first.variant] if first.variant else DenseNetConfig()
+        if first.blocks is not None and network.depth is not None:
+            network = dataclasses.replace(network, depth=None)  # blocks take its place
         run = default_run(first.dataset, first.data_dir, network)
     return TrainArguments(
         network=run.network, data=run.data, optimization=run.optimization, run=RunOptions()

@@ -15,6 +15,7 @@ from flax_densenet.data import Dataset, load_dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import InputError
 from flax_densenet.layers import count_parameters
+from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.loop import check_dataset, fit
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.workdir import Record, WorkDir, open_workdir
@@ -39,9 +40,9 @@ def train(args: Sequence[str], prog: str) -> None:
     workdir = open_workdir(_workdir_path(arguments), resume=arguments.run.resume)
     if arguments.run.resume:
         _check_resume(workdir, run)
-        if len(records := workdir.read_records()) >= run.optimization.epochs:
+        if _is_finished(workdir, run.optimization.epochs):
             print(f"nothing to do: all {run.optimization.epochs} epochs are done")
-            _print_result(records, workdir, None, 0)
+            _print_result(workdir.read_records(), workdir, None, 0)
             return
     dataset = load_dataset(run.data.dataset, run.data.data_dir)
     check_dataset(run, dataset)
@@ -62,6 +63,14 @@ def _workdir_path(arguments: TrainArguments) -> Path:
     data = arguments.data.dataset.replace(":", "-").replace("/", "-")
     seed = arguments.optimization.seed
     return Path("runs") / f"{network.slug}-{data}-seed{seed}-{now:%Y-%m-%d-%H%M%S}"
+
+
+def _is_finished(workdir: WorkDir, epochs: int) -> bool:
+    """Tells whether every epoch has its record and its checkpoint, and the curves are drawn."""
+    if len(workdir.read_records()) < epochs or not workdir.curves_file.exists():
+        return False
+    with Checkpoints(workdir.checkpoints) as checkpoints:
+        return (checkpoints.latest_epoch() or 0) >= epochs
 
 
 def _check_resume(workdir: WorkDir, run: RunConfig) -> None:

@@ -68,8 +68,9 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
         ) from error
     except (ValueError, AssertionError) as error:
         raise InputError(
-            f"dataset tfds:{name}: {_first_line(error)}; what is prepared must be in the "
-            "array_record format: prepare it again with file_format='array_record'"
+            f"dataset tfds:{name}: {_first_line(error)}; wanted tfds:<name> or "
+            "tfds:<name>:<version> in the array_record format; if it is prepared in another one, "
+            "prepare it again with file_format='array_record'"
         ) from error
     splits = set(builder.info.splits or ())
     if not splits:

@@ -127,3 +127,7 @@ def test_wrong_flag_exits_with_2_and_an_explanation(
         parse(*args)
     assert caught.value.code == 2
     assert message in printed()
+
+
+def test_blocks_take_the_place_of_a_variants_depth() -> None:
+    assert parse("--variant", "densenet-40-12", "--blocks", "2,3").network.block_sizes == (2, 3)

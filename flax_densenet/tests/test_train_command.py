@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 
 import flax_densenet
 from flax_densenet.commands import train as train_command
-from flax_densenet.training import RunConfig
+from flax_densenet.training import RunConfig, WorkDir
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
@@ -117,3 +118,13 @@ def test_more_epochs_are_allowed_and_told(
     text = printed()
     assert "note: epochs changes from 1 to 3, which moves the learning-rate drops" in text
     assert "test error 20.00% (71 of 355 images) after epoch 3" in text
+
+
+@pytest.mark.parametrize("lost", ["curves.png", "metrics.jsonl", "checkpoints"])
+def test_run_that_lacks_a_file_is_not_finished(directory: Path, lost: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(directory, copy)
+    assert train_command._is_finished(WorkDir(copy), epochs=1)
+    assert not train_command._is_finished(WorkDir(copy), epochs=2)
+    (copy / lost).rename(tmp_path / lost)
+    assert not train_command._is_finished(WorkDir(copy), epochs=1)

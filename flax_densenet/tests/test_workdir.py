@@ -104,3 +104,9 @@ def test_directory_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     message = rf"nothing to resume: cannot read {tmp_path}/config.json \(No such file"
     with pytest.raises(InputError, match=message):
         WorkDir(tmp_path).read_config()
+
+
+def test_configuration_that_is_no_text_cannot_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"nothing to resume: cannot read .*invalid start byte"):
+        WorkDir(tmp_path).read_config()

@@ -38,7 +38,7 @@ def fit(run: RunConfig, dataset: Dataset, workdir: WorkDir, *, resume: bool) -> 
 
     Raises:
       InputError: Network and data set do not fit, or the batch is too large.
-      TrainingDiverged: A loss was not finite. The last good checkpoint is kept.
+      TrainingDiverged: A loss was not finite. The checkpoint of the epoch before is kept.
     """
     check_dataset(run, dataset)
     steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
@@ -64,9 +64,11 @@ def fit(run: RunConfig, dataset: Dataset, workdir: WorkDir, *, resume: bool) -> 
         for epoch in range(first_epoch, run.optimization.epochs):
             state, record = trainer.run_epoch(state, epoch)
             record["learning_rate"] = float(schedule(steps * (epoch + 1) - 1))
-            checkpoints.save(epoch + 1, state)
             records.append(record)
+            # First the record, which a resumed run drops if the checkpoint is not there; a
+            # checkpoint without its record would leave a gap.
             workdir.write_records(records)
+            checkpoints.save(epoch + 1, state)
         trainer.close()
     plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
     return records
@@ -144,13 +146,13 @@ class _Trainer:
             state, batch_metrics = self._train_step(state, batch)
             pending.append(batch_metrics)
             if step % _STEPS_BETWEEN_CHECKS == 0 or step == self._steps:
-                metrics += _read_finite(pending, first_step + step - len(pending))
+                metrics += _read_finite(pending, first_step + step - len(pending), epoch)
                 pending = []
             self._progress.update(batch_size)
         train_seconds = time.perf_counter() - start
         test = evaluate(self._eval_step, state, self._dataset.test, batch_size)
         if not math.isfinite(test["loss"]):
-            raise TrainingDiverged(_diverged("test loss", test["loss"], first_step + self._steps))
+            raise _diverged("test loss", test["loss"], first_step + self._steps, epoch)
         record: Record = {
             "epoch": epoch + 1,
             "step": first_step + self._steps,
@@ -165,17 +167,24 @@ class _Trainer:
         return state, record
 
 
-def _read_finite(pending: list[Metrics], steps_before: int) -> list[dict[str, float]]:
+def _read_finite(
+    pending: list[Metrics], steps_before: int, epochs_done: int
+) -> list[dict[str, float]]:
     metrics = jax.device_get(pending)
     for step, values in enumerate(metrics, start=steps_before + 1):
         if not math.isfinite(values["loss"]):
-            raise TrainingDiverged(_diverged("training loss", values["loss"], step))
+            raise _diverged("training loss", values["loss"], step, epochs_done)
     return metrics
 
 
-def _diverged(what: str, value: float, step: int) -> str:
-    return (
-        f"{what} is {value} at step {step}; training stopped and the last good checkpoint is kept. "
+def _diverged(what: str, value: float, step: int, epochs_done: int) -> TrainingDiverged:
+    kept = (
+        f"the checkpoint of epoch {epochs_done} is kept"
+        if epochs_done
+        else "no checkpoint exists yet"
+    )
+    return TrainingDiverged(
+        f"{what} is {value} at step {step}; training stopped and {kept}. "
         "Try a smaller --learning_rate"
     )
 

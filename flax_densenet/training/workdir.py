@@ -51,9 +51,10 @@ class WorkDir:
         """
         try:
             return RunConfig.from_json(self.config_file.read_text())
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.reason
             raise InputError(
-                f"nothing to resume: cannot read {self.config_file} ({error.strerror}); "
+                f"nothing to resume: cannot read {self.config_file} ({reason}); "
                 "give the work directory of an earlier run with --workdir"
             ) from error
 
