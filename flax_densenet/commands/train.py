@@ -39,11 +39,17 @@ def train(args: Sequence[str], prog: str) -> None:
     run = arguments.run_config
     workdir = open_workdir(_workdir_path(arguments), resume=arguments.run.resume)
     if arguments.run.resume:
-        _check_resume(workdir, run)
+        changed_epochs = _check_resume(workdir, run)
         if _is_finished(workdir, run.optimization.epochs):
-            print(f"nothing to do: all {run.optimization.epochs} epochs are done")
-            _print_result(workdir.read_records(), workdir, None, 0)
+            records = workdir.read_records()
+            print(f"nothing to do: all {len(records)} epochs are done")
+            _print_result(records, workdir, None, 0)
             return
+        if changed_epochs is not None:
+            print(
+                "note: epochs changes from {} to {}, which moves the learning-rate drops; the "
+                "result is not that of an uninterrupted run".format(*changed_epochs)
+            )
     dataset = load_dataset(run.data.dataset, run.data.data_dir)
     check_dataset(run, dataset)
     _print_start(run, dataset, workdir)
@@ -73,15 +79,10 @@ def _is_finished(workdir: WorkDir, epochs: int) -> bool:
         return (checkpoints.latest_epoch() or 0) >= epochs
 
 
-def _check_resume(workdir: WorkDir, run: RunConfig) -> None:
-    """Refuses a resumed run that is another run; only its length may change, and that is told."""
+def _check_resume(workdir: WorkDir, run: RunConfig) -> tuple[int, int] | None:
+    """Refuses a resumed run that is another run; returns the old and new epochs if they differ."""
     differences = workdir.read_config().differences(run)
-    if "epochs" in differences:
-        old, new = differences.pop("epochs")
-        print(
-            f"note: epochs changes from {old} to {new}, which moves the learning-rate drops; "
-            "the result is not that of an uninterrupted run"
-        )
+    changed_epochs = differences.pop("epochs", None)
     differences.pop("data_dir", None)  # the same data may lie elsewhere
     if differences:
         listed = "; ".join(f"{name} was {a!r}, now {b!r}" for name, (a, b) in differences.items())
@@ -89,6 +90,7 @@ def _check_resume(workdir: WorkDir, run: RunConfig) -> None:
             f"cannot resume {workdir.path} with another configuration: {listed}; leave these flags "
             "out, or start a new run in another work directory"
         )
+    return changed_epochs
 
 
 def _print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir) -> None:
