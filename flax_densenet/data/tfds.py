@@ -102,15 +102,8 @@ def _check_features(name: str, features: Any) -> None:
 
 
 def _read(builder: Any, name: str, split: str) -> Split:
-    try:
-        source = builder.as_data_source(split=split)
-    except NotImplementedError as error:
-        raise InputError(
-            f"dataset tfds:{name}: {builder.data_path} is not in the array_record format, which "
-            "random access needs; prepare it again with file_format='array_record'"
-        ) from error
     image, label = [], []
-    for example in source:
+    for example in builder.as_data_source(split=split):
         image.append(example["image"])
         label.append(example["label"])
     shapes = {array.shape for array in image}
