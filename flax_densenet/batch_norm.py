@@ -8,6 +8,7 @@ Flax's own `nn.BatchNorm` stores the biased variance and counts momentum the oth
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -30,11 +31,14 @@ class BatchNorm(nn.Module):
       momentum: Weight of the new batch, in (0, 1].
       epsilon: Added to the variance.
       dtype: Type of the result. Statistics and parameters have at least float32.
+      axis_name: Mapped axis (of `pmap`) over which the batch is spread, if the statistics are to be
+        those of the whole batch. Under `jit` they are without it.
     """
 
     momentum: float = 0.1
     epsilon: float = 1e-5
     dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
@@ -59,16 +63,23 @@ class BatchNorm(nn.Module):
 
         x = x.astype(dtype)
         if train:
-            mean = jnp.mean(x, axis=(0, 1, 2))
-            var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
+            mean = self._mean(x)
+            var = self._mean(jnp.square(x - mean))
             if not self.is_initializing():
-                bessel = _bessel_correction(x.size // channels)
+                shards = lax.axis_size(self.axis_name) if self.axis_name else 1
+                bessel = _bessel_correction(shards * x.size // channels)
                 running_mean.value = self._blend(running_mean.value, mean)
                 running_var.value = self._blend(running_var.value, bessel * var)
         else:
             mean, var = running_mean.value, running_var.value
         y = (x - mean) * (scale / jnp.sqrt(var + self.epsilon)) + bias
         return y.astype(self.dtype)
+
+    def _mean(self, x: Float[Array, "B H W C"]) -> Float[Array, " C"]:
+        mean = jnp.mean(x, axis=(0, 1, 2))
+        if self.axis_name is None or self.is_initializing():
+            return mean
+        return lax.pmean(mean, self.axis_name)
 
     def _blend(self, running: Float[Array, " C"], batch: Float[Array, " C"]) -> Float[Array, " C"]:
         return (1 - self.momentum) * running + self.momentum * batch

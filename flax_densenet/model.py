@@ -21,17 +21,18 @@ class DenseLayer(nn.Module):
     """BN-ReLU-Conv(3x3), with a bottleneck BN-ReLU-Conv(1x1) before it (paper, section 3)."""
 
     config: DenseNetConfig
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W k"]:
         """Returns the layer's new feature maps: [B, H, W, C] -> [B, H, W, growth_rate]."""
         cfg = self.config
-        y = nn.relu(_norm(cfg, "norm1")(x, train=train))
+        y = nn.relu(_norm(self, "norm1")(x, train=train))
         if cfg.bottleneck:
             y = _conv(cfg, cfg.bottleneck_channels, 1, "conv1")(y)
             if cfg.drops_every_convolution:
                 y = _dropout(cfg)(y, deterministic=not train)
-            y = nn.relu(_norm(cfg, "norm2")(y, train=train))
+            y = nn.relu(_norm(self, "norm2")(y, train=train))
             y = _conv(cfg, cfg.growth_rate, 3, "conv2")(y)
         else:
             y = _conv(cfg, cfg.growth_rate, 3, "conv1")(y)
@@ -43,12 +44,13 @@ class DenseBlock(nn.Module):
 
     config: DenseNetConfig
     num_layers: int
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W D"]:
         """Returns input and new maps: [B, H, W, C] -> [B, H, W, C + num_layers growth_rate]."""
         for layer in range(1, self.num_layers + 1):
-            y = DenseLayer(self.config, name=f"denselayer{layer}")(x, train=train)
+            y = DenseLayer(self.config, self.axis_name, name=f"denselayer{layer}")(x, train=train)
             x = jnp.concatenate([x, y], axis=-1)
         return x
 
@@ -57,12 +59,13 @@ class Transition(nn.Module):
     """BN-ReLU-Conv(1x1) and 2x2 average pooling, between two blocks (paper, section 3)."""
 
     config: DenseNetConfig
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B h w D"]:
         """Returns fewer, smaller maps: [B, H, W, C] -> [B, H // 2, W // 2, floor(theta C)]."""
         cfg = self.config
-        x = nn.relu(_norm(cfg, "norm")(x, train=train))
+        x = nn.relu(_norm(self, "norm")(x, train=train))
         x = _conv(cfg, cfg.transition_channels(x.shape[-1]), 1, "conv")(x)
         if cfg.drops_every_convolution:
             x = _dropout(cfg)(x, deterministic=not train)
@@ -74,6 +77,8 @@ class DenseNet(nn.Module):
 
     Attributes:
       config: The network's description.
+      axis_name: Mapped axis of `pmap` over which batch normalization takes its statistics; None
+        under `jit`, where they are always those of the whole batch.
 
     Example:
       >>> import jax, flax_densenet
@@ -85,6 +90,7 @@ class DenseNet(nn.Module):
     """
 
     config: DenseNetConfig
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B K"]:
@@ -101,21 +107,21 @@ class DenseNet(nn.Module):
         Raises:
           InputError: The image's type or shape does not suit the network.
         """
-        cfg = self.config
+        cfg, axis = self.config, self.axis_name
         _check_image(cfg, image)
         x = image.astype(cfg.dtype)
         if cfg.stem == "imagenet":
             x = _conv(cfg, cfg.stem_channels, 7, "conv0", stride=2)(x)
-            x = nn.relu(_norm(cfg, "norm0")(x, train=train))
+            x = nn.relu(_norm(self, "norm0")(x, train=train))
             x = stem_pool(x)
         else:
             x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
         last_block = len(cfg.block_sizes)
         for block, num_layers in enumerate(cfg.block_sizes, start=1):
-            x = DenseBlock(cfg, num_layers, name=f"denseblock{block}")(x, train=train)
+            x = DenseBlock(cfg, num_layers, axis, name=f"denseblock{block}")(x, train=train)
             if block != last_block:
-                x = Transition(cfg, name=f"transition{block}")(x, train=train)
-        x = nn.relu(_norm(cfg, "norm5")(x, train=train))
+                x = Transition(cfg, axis, name=f"transition{block}")(x, train=train)
+        x = nn.relu(_norm(self, "norm5")(x, train=train))
         x = jnp.mean(x, axis=(1, 2))  # [B, C]
         return nn.Dense(
             cfg.num_classes,
@@ -149,8 +155,11 @@ def _conv(cfg: DenseNetConfig, features: int, size: int, name: str, stride: int 
     )
 
 
-def _norm(cfg: DenseNetConfig, name: str) -> BatchNorm:
-    return BatchNorm(cfg.batch_norm_momentum, cfg.batch_norm_epsilon, cfg.dtype, name=name)
+def _norm(module: DenseLayer | Transition | DenseNet, name: str) -> BatchNorm:
+    cfg = module.config
+    return BatchNorm(
+        cfg.batch_norm_momentum, cfg.batch_norm_epsilon, cfg.dtype, module.axis_name, name=name
+    )
 
 
 def _dropout(cfg: DenseNetConfig) -> nn.Dropout:

@@ -50,12 +50,12 @@ _MODEL, _BATCH_NORM = flax_densenet.model, flax_densenet.batch_norm
 _ZERO_PADDED = "jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), window_shape=(3, 3), strides=(2, 2))"
 MUTATIONS = {
     "no stem ReLU": Mutation(
-        _MODEL, 'nn.relu(_norm(cfg, "norm0")(x, train=train))',
-        '_norm(cfg, "norm0")(x, train=train)', "evaluation",
+        _MODEL, 'nn.relu(_norm(self, "norm0")(x, train=train))',
+        '_norm(self, "norm0")(x, train=train)', "evaluation",
     ),
     "no final ReLU": Mutation(
-        _MODEL, 'nn.relu(_norm(cfg, "norm5")(x, train=train))',
-        '_norm(cfg, "norm5")(x, train=train)', "evaluation",
+        _MODEL, 'nn.relu(_norm(self, "norm5")(x, train=train))',
+        '_norm(self, "norm5")(x, train=train)', "evaluation",
     ),
     "SAME convolution": Mutation(_MODEL, "padding=size // 2", 'padding="SAME"', "evaluation"),
     "SAME stem pool": Mutation(_MODEL, "padding=((1, 1), (1, 1))", 'padding="SAME"', "evaluation"),
@@ -76,7 +76,7 @@ MUTATIONS = {
     "momentum 0.99": Mutation(_MODEL, "cfg.batch_norm_momentum", "1 - 0.99", "statistics"),
     "biased running variance": Mutation(_BATCH_NORM, "bessel * var", "var", "statistics"),
     "unbiased normalization": Mutation(
-        _BATCH_NORM, "var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))",
+        _BATCH_NORM, "var = self._mean(jnp.square(x - mean))",
         "var = jnp.var(x, axis=(0, 1, 2), ddof=1)", "training",
     ),
 }  # fmt: skip

@@ -9,6 +9,7 @@ import tyro
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
+from flax_densenet.training.parallel import ParallelMode
 from flax_densenet.training.recipes import default_run
 from flax_densenet.training.run_config import DataConfig, OptimizationConfig, RunConfig
 from flax_densenet.training.workdir import WorkDir
@@ -17,18 +18,29 @@ from flax_densenet.variants import VARIANTS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where the run is kept, and what it starts from.
+    """Where the run is kept, what it starts from and which devices it uses.
 
     Attributes:
       workdir: Directory for config.json, metrics.jsonl, curves.png and checkpoints/. If not given,
         a new one under runs/ with the time in its name.
       resume: Go on with the run in workdir; its configuration is the default of every flag.
       variant: Start from a named network of the paper; other flags change it further.
+      parallel: How the devices share the batch: jit over a mesh (auto), or pmap. The result is the
+        same up to rounding.
+      cpu_devices: Simulate this many devices on the CPU.
+      require_accelerator: Stop if there is no GPU or TPU, instead of training on the CPU.
     """
 
     workdir: str | None = None
     resume: bool = False
     variant: str | None = None
+    parallel: ParallelMode = "auto"
+    cpu_devices: int | None = None
+    require_accelerator: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cpu_devices is not None and self.cpu_devices < 1:
+            raise InputError(f"cpu_devices (={self.cpu_devices}) must be an integer of at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

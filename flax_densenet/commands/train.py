@@ -10,13 +10,14 @@ from pathlib import Path
 
 import jax
 
-from flax_densenet.commands.arguments import TrainArguments, parse_train_arguments
+from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
 from flax_densenet.data import Dataset, load_dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import InputError
 from flax_densenet.layers import count_parameters
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.loop import check_dataset, fit
+from flax_densenet.training.parallel import check_batch_size
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.workdir import Record, WorkDir, open_workdir
 
@@ -50,11 +51,19 @@ def train(args: Sequence[str], prog: str) -> None:
                 "note: epochs changes from {} to {}, which moves the learning-rate drops; the "
                 "result is not that of an uninterrupted run".format(*changed_epochs)
             )
+    _choose_devices(arguments.run)
     dataset = load_dataset(run.data.dataset, run.data.data_dir)
     check_dataset(run, dataset)
+    check_batch_size(run.optimization.batch_size, jax.device_count())
     _print_start(run, dataset, workdir)
     try:
-        records = fit(run, dataset, workdir, resume=arguments.run.resume)
+        records = fit(
+            run,
+            dataset,
+            workdir,
+            resume=arguments.run.resume,
+            parallel=arguments.run.parallel,
+        )
     except KeyboardInterrupt:
         command = f"{prog} --resume --workdir {shlex.quote(str(workdir.path))}"
         print(f"\ninterrupted; go on with: {command}")
@@ -69,6 +78,17 @@ def _workdir_path(arguments: TrainArguments) -> Path:
     data = arguments.data.dataset.replace(":", "-").replace("/", "-")
     seed = arguments.optimization.seed
     return Path("runs") / f"{network.slug}-{data}-seed{seed}-{now:%Y-%m-%d-%H%M%S}"
+
+
+def _choose_devices(options: RunOptions) -> None:
+    if options.cpu_devices is not None:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", options.cpu_devices)
+    if options.require_accelerator and jax.default_backend() == "cpu":
+        raise InputError(
+            "--require_accelerator is given, and JAX sees the CPU only; install "
+            "flax-densenet[cuda12], check the driver with nvidia-smi, or leave the flag out"
+        )
 
 
 def _is_finished(workdir: WorkDir, epochs: int) -> bool:

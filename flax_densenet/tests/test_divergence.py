@@ -20,7 +20,7 @@ from flax_densenet.training import (
     TrainState,
     WorkDir,
     fit,
-    loop,
+    parallel,
 )
 from flax_densenet.training.checkpoints import Checkpoints
 
@@ -68,8 +68,8 @@ def test_training_loss_that_is_not_finite_stops_the_run_and_names_the_step(
     num_train: int, bad_step: int, kept: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, evaluate = steps_with_loss(lambda step: jnp.where(step == bad_step, jnp.nan, 1.0), 1.0)
-    monkeypatch.setattr(loop, "train_step", train)
-    monkeypatch.setattr(loop, "eval_step", evaluate)
+    monkeypatch.setattr(parallel, "train_step", train)
+    monkeypatch.setattr(parallel, "eval_step", evaluate)
     state_of_checkpoints = f"the checkpoint of epoch {kept} is kept" if kept else "no checkpoint"
     message = f"^training loss is nan at step {bad_step}; .*{state_of_checkpoints}.*smaller --learn"
     with pytest.raises(TrainingDiverged, match=message):
@@ -83,7 +83,7 @@ def test_test_loss_that_is_not_finite_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, evaluate = steps_with_loss(lambda step: jnp.asarray(1.0), math.inf)
-    monkeypatch.setattr(loop, "train_step", train)
-    monkeypatch.setattr(loop, "eval_step", evaluate)
+    monkeypatch.setattr(parallel, "train_step", train)
+    monkeypatch.setattr(parallel, "eval_step", evaluate)
     with pytest.raises(TrainingDiverged, match=r"^test loss is inf at step 5; "):
         fit(RUN, dataset_of(43), WorkDir(tmp_path), resume=False)

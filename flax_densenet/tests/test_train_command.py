@@ -1,5 +1,6 @@
 """Tests of flax_densenet/commands/train.py: one whole run of train.py, and resuming it."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -108,7 +109,9 @@ def test_more_epochs_are_allowed_and_told(
 ) -> None:
     asked: list[tuple[int, bool]] = []
 
-    def fit(run: RunConfig, dataset: Any, workdir: Any, *, resume: bool) -> list[dict[str, Any]]:
+    def fit(
+        run: RunConfig, dataset: Any, workdir: Any, *, resume: bool, parallel: str
+    ) -> list[dict[str, Any]]:
         asked.append((run.optimization.epochs, resume))
         return [{"epoch": 3, "test_error": 0.2}]
 
@@ -128,3 +131,28 @@ def test_run_that_lacks_a_file_is_not_finished(directory: Path, lost: str, tmp_p
     assert not train_command._is_finished(WorkDir(copy), epochs=2)
     (copy / lost).rename(tmp_path / lost)
     assert not train_command._is_finished(WorkDir(copy), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--cpu_devices 0", r"cpu_devices \(=0\) must be an integer of at least 1"),
+        ("--require_accelerator", "error: --require_accelerator .* JAX sees the CPU only; install"),
+    ],
+)
+def test_devices_that_cannot_be_had_are_refused(
+    flags: str, message: str, status: Status, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with contextlib.suppress(SystemExit):
+        assert status("train", *flags.split(), "--workdir", str(tmp_path / "run")) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_batch_is_checked_against_simulated_devices(tmp_path: Path) -> None:
+    flags = "--cpu_devices 8 --batch_size 12 --depth 7".split()
+    run = subprocess.run(
+        [sys.executable, str(TRAIN_PY), *flags], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert "batch_size (=12) must be divisible by the 8 devices; use 8 or 16" in run.stderr
+    assert "compiling" not in run.stdout

@@ -16,15 +16,29 @@ from flax_densenet.model import DenseNet
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.curves import plot_curves
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
+from flax_densenet.training.parallel import (
+    ParallelMode,
+    ParallelSteps,
+    check_batch_size,
+    mapped_axis,
+    parallel_steps,
+)
 from flax_densenet.training.preprocess import Preprocess
 from flax_densenet.training.run_config import RunConfig
-from flax_densenet.training.step import Metrics, TrainState, create_state, eval_step, train_step
+from flax_densenet.training.step import Metrics, TrainState, create_state
 from flax_densenet.training.workdir import Record, WorkDir
 
 _STEPS_BETWEEN_CHECKS = 20  # reading a loss makes the host wait for the device
 
 
-def fit(run: RunConfig, dataset: Dataset, workdir: WorkDir, *, resume: bool) -> list[Record]:
+def fit(
+    run: RunConfig,
+    dataset: Dataset,
+    workdir: WorkDir,
+    *,
+    resume: bool,
+    parallel: ParallelMode = "auto",
+) -> list[Record]:
     """Trains a network and writes everything to the work directory.
 
     Args:
@@ -32,6 +46,7 @@ def fit(run: RunConfig, dataset: Dataset, workdir: WorkDir, *, resume: bool) -> 
       dataset: Images that suit `run.network`.
       workdir: Where to write; empty unless `resume`.
       resume: Go on from the newest checkpoint, if there is one.
+      parallel: How the devices share a step; their number may change when resuming.
 
     Returns:
       One record per epoch, as in metrics.jsonl.
@@ -41,17 +56,20 @@ def fit(run: RunConfig, dataset: Dataset, workdir: WorkDir, *, resume: bool) -> 
       TrainingDiverged: A loss was not finite. The checkpoint of the epoch before is kept.
     """
     check_dataset(run, dataset)
+    check_batch_size(run.optimization.batch_size, jax.device_count())
     steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
     schedule = learning_rate_schedule(
         run.optimization.learning_rate, steps * run.optimization.epochs
     )
     mean, std = dataset.channel_statistics()
+    on_devices = parallel_steps(parallel)
     state = create_state(
-        DenseNet(run.network),
+        DenseNet(run.network, mapped_axis(parallel)),
         sgd(schedule, run.optimization.weight_decay),
         Preprocess(mean, std, run.data.augment),
         seed=run.optimization.seed,
     )
+    state = on_devices.place(state)
     with Checkpoints(workdir.checkpoints) as checkpoints:
         first_epoch = 0
         if resume and (saved := checkpoints.latest_epoch()) is not None:
@@ -60,7 +78,7 @@ def fit(run: RunConfig, dataset: Dataset, workdir: WorkDir, *, resume: bool) -> 
         records = [record for record in workdir.read_records() if record["epoch"] <= first_epoch]
         workdir.write_config(run)
         workdir.write_records(records)
-        trainer = _Trainer(run, dataset, steps, first_epoch)
+        trainer = _Trainer(run, dataset, on_devices, steps, first_epoch)
         for epoch in range(first_epoch, run.optimization.epochs):
             state, record = trainer.run_epoch(state, epoch)
             record["learning_rate"] = float(schedule(steps * (epoch + 1) - 1))
@@ -113,14 +131,20 @@ def evaluate(
 
 
 class _Trainer:
-    """The compiled steps and the progress bar, which live as long as the run."""
+    """The steps and the progress bar, which live as long as the run."""
 
-    def __init__(self, run: RunConfig, dataset: Dataset, steps: int, first_epoch: int) -> None:
+    def __init__(
+        self,
+        run: RunConfig,
+        dataset: Dataset,
+        on_devices: ParallelSteps,
+        steps: int,
+        first_epoch: int,
+    ) -> None:
         self._dataset = dataset
         self._optimization = run.optimization
         self._steps = steps
-        self._train_step = jax.jit(train_step, donate_argnums=0)
-        self._eval_step = jax.jit(eval_step)
+        self._on_devices = on_devices
         images_per_epoch = steps * run.optimization.batch_size
         self._progress = tqdm(
             total=images_per_epoch * run.optimization.epochs,
@@ -143,14 +167,14 @@ class _Trainer:
         first_step = epoch * self._steps
         pending: list[Metrics] = []
         for step, batch in enumerate(batches, start=1):
-            state, batch_metrics = self._train_step(state, batch)
+            state, batch_metrics = self._on_devices.train_step(state, batch)
             pending.append(batch_metrics)
             if step % _STEPS_BETWEEN_CHECKS == 0 or step == self._steps:
                 metrics += _read_finite(pending, first_step + step - len(pending), epoch)
                 pending = []
             self._progress.update(batch_size)
         train_seconds = time.perf_counter() - start
-        test = evaluate(self._eval_step, state, self._dataset.test, batch_size)
+        test = evaluate(self._on_devices.eval_step, state, self._dataset.test, batch_size)
         if not math.isfinite(test["loss"]):
             raise _diverged("test loss", test["loss"], first_step + self._steps, epoch)
         record: Record = {

@@ -9,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -62,17 +63,23 @@ def create_state(
     )
 
 
-def train_step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
+def train_step(
+    state: TrainState, batch: TrainBatch, *, axis_name: str | None = None
+) -> tuple[TrainState, Metrics]:
     """Does one step of gradient descent.
 
     Args:
       state: Current state.
       batch: {"image": [B, H, W, C] uint8, "label": [B] int32}.
+      axis_name: Mapped axis of `pmap`, over which gradients, statistics and metrics are averaged;
+        None under `jit`, where the batch is the whole batch.
 
     Returns:
       The new state, and the batch's mean "loss" and "accuracy" before the step.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
+    if axis_name is not None:  # each device draws its own noise
+        key = jax.random.fold_in(key, lax.axis_index(axis_name))
     augment_key, dropout_key = jax.random.split(key)
     image = state.preprocess(jnp.asarray(batch["image"]), augment_key, train=True)
     label = batch["label"]
@@ -90,6 +97,9 @@ def train_step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metric
     (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params
     )
+    metrics = {"loss": loss, "accuracy": jnp.mean(is_correct(logits, label))}
+    if axis_name is not None:
+        gradients, batch_stats, metrics = lax.pmean((gradients, batch_stats, metrics), axis_name)
     updates, optimizer_state = state.optimizer.update(
         gradients, state.optimizer_state, state.params
     )
@@ -99,15 +109,16 @@ def train_step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metric
         batch_stats=batch_stats,
         optimizer_state=optimizer_state,
     )
-    return new_state, {"loss": loss, "accuracy": jnp.mean(is_correct(logits, label))}
+    return new_state, metrics
 
 
-def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
+def eval_step(state: TrainState, batch: EvalBatch, *, axis_name: str | None = None) -> Metrics:
     """Evaluates one batch, of which only the valid examples count.
 
     Args:
       state: Current state.
       batch: {"image": [B, H, W, C] uint8, "label": [B] int32, "valid": [B] bool}.
+      axis_name: Mapped axis of `pmap`, over which is summed; None under `jit`.
 
     Returns:
       Sums over the valid examples: "loss", "correct" and "count".
@@ -117,11 +128,12 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = jnp.asarray(state.model.apply(variables, image, train=False))
     label, valid = batch["label"], jnp.asarray(batch["valid"])
-    return {
+    sums = {
         "loss": jnp.sum(jnp.where(valid, cross_entropy(logits, label), 0)),
         "correct": jnp.sum(valid & is_correct(logits, label)),
         "count": jnp.sum(valid),
     }
+    return sums if axis_name is None else lax.psum(sums, axis_name)
 
 
 def cross_entropy(logits: Float[Array, "B K"], label: Int[ArrayLike, " B"]) -> Float[Array, " B"]:

@@ -1,0 +1,92 @@
+"""The only place with `jit` and `pmap`: the steps on all devices, and where their data lies.
+
+Axes: B batch, D devices.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flax_densenet.errors import InputError
+from flax_densenet.training.step import Metrics, TrainState, eval_step, train_step
+
+ParallelMode = Literal["auto", "jit", "pmap"]
+_AXIS_NAME = "batch"
+
+
+class ParallelSteps(NamedTuple):
+    """Training and evaluation on all devices.
+
+    Attributes:
+      place: Puts a state where the steps want it, equal on every device.
+      train_step: `train_step` for a batch [B, ...] of the whole program.
+      eval_step: `eval_step`, likewise.
+    """
+
+    place: Callable[[TrainState], TrainState]
+    train_step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+    eval_step: Callable[[TrainState, Any], Metrics]
+
+
+def parallel_steps(mode: ParallelMode) -> ParallelSteps:
+    """Returns the steps on all devices, whose results do not depend on their number.
+
+    Args:
+      mode: "jit" shards the batch over a mesh and leaves the rest to the compiler; "auto" is that.
+        "pmap" runs one program per device, with averaged gradients and statistics of the whole
+        batch; the model needs `axis_name=mapped_axis("pmap")`.
+    """
+    return _pmap_steps() if mode == "pmap" else _jit_steps()
+
+
+def mapped_axis(mode: ParallelMode) -> str | None:
+    """Returns the `axis_name` that the model needs."""
+    return _AXIS_NAME if mode == "pmap" else None
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Checks that every device gets as many examples as the others.
+
+    Raises:
+      InputError: The devices cannot share the batch evenly.
+    """
+    if batch_size % num_devices:
+        below = batch_size - batch_size % num_devices
+        nearest = f"{below} or {below + num_devices}" if below else f"{num_devices}"
+        raise InputError(
+            f"batch_size (={batch_size}) must be divisible by the {num_devices} devices; "
+            f"use {nearest}"
+        )
+
+
+def _jit_steps() -> ParallelSteps:
+    mesh = jax.make_mesh((jax.device_count(),), (_AXIS_NAME,), axis_types=(AxisType.Auto,))
+    everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(_AXIS_NAME))
+    compiled = partial(jax.jit, in_shardings=(everywhere, spread), out_shardings=everywhere)
+    return ParallelSteps(
+        place=lambda state: jax.device_put(state, everywhere),
+        train_step=compiled(train_step, donate_argnums=0),
+        eval_step=compiled(eval_step),
+    )
+
+
+def _pmap_steps() -> ParallelSteps:
+    num_devices = jax.device_count()
+    # The state is passed and returned once, not once per device.
+    mapped = partial(jax.pmap, axis_name=_AXIS_NAME, in_axes=(None, 0), out_axes=None)
+    train = mapped(partial(train_step, axis_name=_AXIS_NAME))
+    evaluate = mapped(partial(eval_step, axis_name=_AXIS_NAME))
+    return ParallelSteps(
+        place=lambda state: state,
+        train_step=lambda state, batch: train(state, _split(batch, num_devices)),
+        eval_step=lambda state, batch: evaluate(state, _split(batch, num_devices)),
+    )
+
+
+def _split(batch: Any, num_devices: int) -> Any:
+    """Cuts a batch into one part per device: [B, ...] -> [D, B // D, ...]."""
+    return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
