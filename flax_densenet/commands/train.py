@@ -13,7 +13,7 @@ import jax
 from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
 from flax_densenet.data import Dataset, load_dataset
 from flax_densenet.data.batches import steps_per_epoch
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, TrainingInterrupted
 from flax_densenet.layers import count_parameters
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.loop import check_dataset, fit
@@ -34,6 +34,7 @@ def train(args: Sequence[str], prog: str) -> None:
     Raises:
       InputError: A flag, the work directory or the data set cannot be used.
       TrainingDiverged: A loss was not finite.
+      TrainingInterrupted: A signal came; the message that tells how to go on is printed.
     """
     start = time.perf_counter()
     arguments = parse_train_arguments(args, prog)
@@ -64,9 +65,10 @@ def train(args: Sequence[str], prog: str) -> None:
             resume=arguments.run.resume,
             parallel=arguments.run.parallel,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingInterrupted) as error:
+        what = error if isinstance(error, TrainingInterrupted) else "interrupted"
         command = f"{prog} --resume --workdir {shlex.quote(str(workdir.path))}"
-        print(f"\ninterrupted; go on with: {command}")
+        print(f"\n{what}; go on with: {command}")
         raise
     _print_result(records, workdir, len(dataset.test), time.perf_counter() - start)
 
@@ -93,10 +95,11 @@ def _choose_devices(options: RunOptions) -> None:
 
 def _is_finished(workdir: WorkDir, epochs: int) -> bool:
     """Tells whether every epoch has its record and its checkpoint, and the curves are drawn."""
-    if len(workdir.read_records()) < epochs or not workdir.curves_file.exists():
+    records = workdir.read_records()
+    if len(records) < epochs or not workdir.curves_file.exists():
         return False
     with Checkpoints(workdir.checkpoints) as checkpoints:
-        return (checkpoints.latest_epoch() or 0) >= epochs
+        return (checkpoints.latest_step() or 0) >= records[epochs - 1]["step"]
 
 
 def _check_resume(workdir: WorkDir, run: RunConfig) -> tuple[int, int] | None:

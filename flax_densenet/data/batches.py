@@ -40,7 +40,9 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     return num_examples // batch_size
 
 
-def train_batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator[TrainBatch]:
+def train_batches(
+    split: Split, batch_size: int, *, seed: int, epoch: int, first_step: int = 0
+) -> Iterator[TrainBatch]:
     """Yields one epoch of whole batches in an order that depends on seed and epoch alone.
 
     Args:
@@ -48,9 +50,10 @@ def train_batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> It
       batch_size: Images per batch (B).
       seed: The run's seed.
       epoch: Epoch from 0; every epoch has its own order.
+      first_step: Batches to leave out, which an interrupted run has done.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
-    for step in range(steps_per_epoch(len(split), batch_size)):
+    for step in range(first_step, steps_per_epoch(len(split), batch_size)):
         chosen = order[step * batch_size : (step + 1) * batch_size]
         yield {"image": split.image[chosen], "label": split.label[chosen]}
 

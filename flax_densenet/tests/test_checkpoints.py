@@ -34,10 +34,11 @@ def state_of(seed: int) -> TrainState:
 def test_restored_state_is_the_saved_one_bit_for_bit(tmp_path: Path) -> None:
     saved, like = state_of(1), state_of(2)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        checkpoints.save(3, saved)
+        checkpoints.save(saved, [{"loss": 0.1, "accuracy": 0.5}])
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.latest_epoch() == 3
-        restored = checkpoints.restore(3, like)
+        assert checkpoints.latest_step() == 10
+        restored, metrics = checkpoints.restore(10, like)
+    assert metrics == [{"loss": 0.1, "accuracy": 0.5}]
     assert (restored.model, restored.preprocess) == ("model 2", "preprocess 2")
     got, wanted = (
         jax.tree.leaves_with_path(s.replace(model=None, preprocess=None)) for s in (restored, saved)
@@ -51,32 +52,32 @@ def test_restored_state_is_the_saved_one_bit_for_bit(tmp_path: Path) -> None:
 def test_only_the_newest_is_kept(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         for epoch in (1, 2, 3):
-            checkpoints.save(epoch, state_of(epoch))
-    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["3"]
+            checkpoints.save(state_of(epoch), [])
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["30"]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert int(checkpoints.restore(3, state_of(1)).step) == 30
+        assert int(checkpoints.restore(30, state_of(1))[0].step) == 30
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.latest_epoch() is None
+        assert checkpoints.latest_step() is None
 
 
 def test_error_inside_still_finishes_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        checkpoints.save(1, state_of(1))
+        checkpoints.save(state_of(1), [])
         raise KeyboardInterrupt
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert int(checkpoints.restore(1, state_of(2)).step) == 10
+        assert int(checkpoints.restore(10, state_of(2))[0].step) == 10
 
 
 def test_variables_can_be_read_without_the_training_state(tmp_path: Path) -> None:
     state = state_of(1)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        checkpoints.save(1, state)
+        checkpoints.save(state, [])
     target = {"params": state_of(2).params, "batch_stats": state_of(2).batch_stats}
     with ocp.StandardCheckpointer() as checkpointer:
-        read = checkpointer.restore(tmp_path / "checkpoints" / "1" / "variables", target)
+        read = checkpointer.restore(tmp_path / "checkpoints" / "10" / "variables", target)
     assert set(read) == {"params", "batch_stats"}
     np.testing.assert_array_equal(
         read["params"]["conv0"]["kernel"], state.params["conv0"]["kernel"]

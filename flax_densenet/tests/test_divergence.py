@@ -70,12 +70,12 @@ def test_training_loss_that_is_not_finite_stops_the_run_and_names_the_step(
     train, evaluate = steps_with_loss(lambda step: jnp.where(step == bad_step, jnp.nan, 1.0), 1.0)
     monkeypatch.setattr(parallel, "train_step", train)
     monkeypatch.setattr(parallel, "eval_step", evaluate)
-    state_of_checkpoints = f"the checkpoint of epoch {kept} is kept" if kept else "no checkpoint"
+    state_of_checkpoints = f"the checkpoint of epoch {kept} is kept" if kept else "no epoch is done"
     message = f"^training loss is nan at step {bad_step}; .*{state_of_checkpoints}.*smaller --learn"
     with pytest.raises(TrainingDiverged, match=message):
         fit(RUN, dataset_of(num_train), WorkDir(tmp_path), resume=False)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.latest_epoch() == kept
+        assert checkpoints.latest_step() == (kept and num_train // 8)
     assert len(WorkDir(tmp_path).read_records()) == (kept or 0)
 
 

@@ -23,9 +23,9 @@ from flax_densenet.training import (
     create_state,
     fit,
     learning_rate_schedule,
-    loop,
     sgd,
 )
+from flax_densenet.training import epoch as epoch_module
 from flax_densenet.training.checkpoints import Checkpoints
 
 NETWORK = DenseNetConfig(
@@ -72,8 +72,8 @@ class Run(NamedTuple):
             DenseNet(NETWORK), sgd(schedule, 1e-4), Preprocess((0.0,), (1.0,), True), seed=0
         )
         with Checkpoints(self.workdir.checkpoints) as checkpoints:
-            assert checkpoints.latest_epoch() == 2
-            return checkpoints.restore(2, like)
+            assert checkpoints.latest_step() == 10
+            return checkpoints.restore(10, like)[0]
 
 
 def fit_and_count(workdir: WorkDir, *, resume: bool) -> Run:
@@ -100,19 +100,24 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The same run, interrupted in the middle of its second epoch and resumed."""
     workdir = WorkDir(tmp_path_factory.mktemp("resumed"))
-    whole_epochs = loop.train_batches
+    whole_epochs = epoch_module.train_batches
 
-    def interrupted(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator[Any]:
-        for step, batch in enumerate(whole_epochs(split, batch_size, seed=seed, epoch=epoch)):
+    def interrupted(
+        split: Split, batch_size: int, *, seed: int, epoch: int, first_step: int
+    ) -> Iterator[Any]:
+        batches = whole_epochs(split, batch_size, seed=seed, epoch=epoch, first_step=first_step)
+        for step, batch in enumerate(batches):
             if epoch == 1 and step == 2:
                 raise KeyboardInterrupt
             yield batch
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "train_batches", interrupted)
+        patch.setattr(epoch_module, "train_batches", interrupted)
         fit(run_of(), DATASET, workdir, resume=False)
     assert [record["epoch"] for record in workdir.read_records()] == [1]
-    workdir.write_records([*workdir.read_records(), {"epoch": 2, "of": "a lost checkpoint"}])
+    workdir.write_records(
+        [*workdir.read_records(), {"epoch": 2, "step": 10, "of": "a lost checkpoint"}]
+    )
     return fit_and_count(workdir, resume=True)
 
 
@@ -123,7 +128,7 @@ def test_run_leaves_its_files(name: str, request: pytest.FixtureRequest) -> None
     lines = workdir.metrics_file.read_text().splitlines()
     assert [json.loads(line) for line in lines] == records
     assert workdir.curves_file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert [file.name for file in workdir.checkpoints.iterdir()] == ["2"]
+    assert [file.name for file in workdir.checkpoints.iterdir()] == ["10"]
     assert len(list(workdir.path.iterdir())) == 4
 
 

@@ -1,6 +1,7 @@
 """Training: pure steps, the paper's optimizer and the loop around them."""
 
-from flax_densenet.training.loop import evaluate, fit
+from flax_densenet.training.evaluation import evaluate
+from flax_densenet.training.loop import fit
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.preprocess import Preprocess
 from flax_densenet.training.run_config import DataConfig, OptimizationConfig, RunConfig

@@ -1,7 +1,8 @@
 """Saving and restoring a training state with Orbax.
 
-A checkpoint has two items: "variables" ({"params", "batch_stats"}, all that using the network
-takes) and "training" (step, optimizer state and random key, which only going on takes).
+A checkpoint has three items: "variables" ({"params", "batch_stats"}, all that using the network
+takes), "training" (step, optimizer state and random key, which only going on takes) and "metrics"
+(of the steps of an epoch that is not done).
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from flax_densenet.training.step import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by epochs done; the newest is kept.
+    """The checkpoints of one run, numbered by steps done; the newest is kept.
 
     Use it as a context manager: leaving it waits until everything is on the disk.
     """
@@ -38,23 +39,38 @@ class Checkpoints:
     ) -> None:
         self._manager.close()
 
-    def latest_epoch(self) -> int | None:
-        """Returns the number of epochs that the newest checkpoint has done, or None."""
+    def latest_step(self) -> int | None:
+        """Returns the number of steps that the newest checkpoint has done, or None."""
         return self._manager.latest_step()
 
-    def save(self, epochs_done: int, state: TrainState) -> None:
-        """Starts saving; training may go on meanwhile."""
-        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
-        self._manager.save(epochs_done, args=ocp.args.Composite(**items))
+    def save(self, state: TrainState, metrics: list[dict[str, float]]) -> None:
+        """Starts saving; training may go on meanwhile.
 
-    def restore(self, epochs_done: int, like: TrainState) -> TrainState:
-        """Returns the saved state, on the devices and with the static fields of `like`."""
-        targets = {
+        Args:
+          state: State to save, under the number of its step.
+          metrics: Of the steps done in an epoch that is not; empty between two epochs.
+        """
+        items: dict[str, Any] = {
+            name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()
+        }
+        items["metrics"] = ocp.args.JsonSave(metrics)
+        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
+        """Returns the saved state and metrics.
+
+        Args:
+          step: Number of the checkpoint.
+          like: State whose devices and static fields the restored one has.
+        """
+        targets: dict[str, Any] = {
             name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
             for name, tree in _items(like).items()
         }
-        restored = self._manager.restore(epochs_done, args=ocp.args.Composite(**targets))
-        return like.replace(**restored["variables"], **restored["training"])
+        targets["metrics"] = ocp.args.JsonRestore()
+        restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
+        state = like.replace(**restored["variables"], **restored["training"])
+        return state, restored["metrics"]
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:

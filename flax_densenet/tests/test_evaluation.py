@@ -1,4 +1,4 @@
-"""Tests of `evaluate` in flax_densenet/training/loop.py."""
+"""Tests of `evaluate` in flax_densenet/training/evaluation.py."""
 
 from typing import Any, cast
 

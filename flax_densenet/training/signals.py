@@ -1,0 +1,51 @@
+"""Stopping between two steps when the user or the system asks for it."""
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """Remembers the first SIGINT or SIGTERM instead of dying of it; the second one acts at once.
+
+    Use it as a context manager, around what must not be torn apart. Outside the main thread, where
+    Python allows no signal handlers, it does nothing.
+
+    Attributes:
+      received: The signal that asked to stop, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._restore()
+        print(
+            f"\n{self.received.name}: stopping after this step and saving; "
+            "once more stops at once, without saving",
+            file=sys.stderr,
+        )
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
