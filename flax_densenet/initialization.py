@@ -106,7 +106,7 @@ def check_x64(config: DenseNetConfig) -> None:
     Raises:
       InputError: The dtype is float64 and 64-bit JAX is off.
     """
-    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    if config.dtype == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise InputError(
             "dtype float64 needs 64-bit JAX, which is off; set the environment variable "
             "JAX_ENABLE_X64=1 or call jax.config.update('jax_enable_x64', True)"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import platformdirs
 
 from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
 from flax_densenet.data import Dataset, load_dataset
@@ -53,6 +54,7 @@ def train(args: Sequence[str], prog: str) -> None:
                 "result is not that of an uninterrupted run".format(*changed_epochs)
             )
     _choose_devices(arguments.run)
+    _use_compilation_cache()
     dataset = load_dataset(run.data.dataset, run.data.data_dir)
     check_dataset(run, dataset)
     check_batch_size(run.optimization.batch_size, jax.device_count())
@@ -91,6 +93,13 @@ def _choose_devices(options: RunOptions) -> None:
             "--require_accelerator is given, and JAX sees the CPU only; install "
             "flax-densenet[cuda12], check the driver with nvidia-smi, or leave the flag out"
         )
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled steps for the next run of the same network, unless JAX is told where to."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        directory = platformdirs.user_cache_path("flax-densenet") / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(directory))
 
 
 def _is_finished(workdir: WorkDir, epochs: int) -> bool:

@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,10 @@ import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.commands.main import main
+
+# A test must not find what an earlier one compiled; the variable is for the processes they start.
+jax.config.update("jax_enable_compilation_cache", False)
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 
 
 @pytest.fixture(scope="session")

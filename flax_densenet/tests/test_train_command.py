@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -156,3 +157,21 @@ def test_batch_is_checked_against_simulated_devices(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "batch_size (=12) must be divisible by the 8 devices; use 8 or 16" in run.stderr
     assert "compiling" not in run.stdout
+
+
+def test_second_run_compiles_nothing_anew(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "JAX_ENABLE_COMPILATION_CACHE": "1",  # conftest.py turns it off
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    flags = "--depth 7 --growth_rate 2 --epochs 1 --workdir".split()
+    kept = []
+    for run in ("first", "second"):
+        command = [sys.executable, str(TRAIN_PY), *flags, str(tmp_path / run)]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        files = (tmp_path / "cache" / "flax-densenet" / "xla").glob("*-cache")
+        kept.append({file.name for file in files})
+    assert any(name.startswith("jit_train_step") for name in kept[0])
+    assert kept[1] == kept[0]
