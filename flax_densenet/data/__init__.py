@@ -1,6 +1,13 @@
-"""Image data sets as uint8 arrays in memory."""
+"""Image data sets as uint8 arrays, in memory or read from files as needed."""
 
-from flax_densenet.data.dataset import Dataset, Split
+from flax_densenet.data.dataset import ArraySplit, ChannelStatistics, Dataset, Split
 from flax_densenet.data.load import describe_dataset, load_dataset
 
-__all__ = ["Dataset", "Split", "describe_dataset", "load_dataset"]
+__all__ = [
+    "ArraySplit",
+    "ChannelStatistics",
+    "Dataset",
+    "Split",
+    "describe_dataset",
+    "load_dataset",
+]

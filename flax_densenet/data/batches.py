@@ -4,13 +4,33 @@ Axes: B batch, H height, W width, C channels.
 """
 
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from flax_densenet.data.dataset import Split
 from flax_densenet.errors import InputError
+
+
+class Share(NamedTuple):
+    """The part of each batch that one of several processes reads.
+
+    Attributes:
+      process: Number of this process, from 0.
+      num_processes: Number of processes.
+    """
+
+    process: int
+    num_processes: int
+
+    def of(self, batch: np.ndarray) -> np.ndarray:
+        """Returns this process's rows of the whole batch, [B, ...] -> [B // num_processes, ...]."""
+        rows = len(batch) // self.num_processes
+        return batch[self.process * rows : (self.process + 1) * rows]
+
+
+WHOLE = Share(0, 1)
 
 
 class TrainBatch(TypedDict):
@@ -41,36 +61,49 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
 
 
 def train_batches(
-    split: Split, batch_size: int, *, seed: int, epoch: int, first_step: int = 0
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    share: Share = WHOLE,
 ) -> Iterator[TrainBatch]:
     """Yields one epoch of whole batches in an order that depends on seed and epoch alone.
 
     Args:
       split: Training images.
-      batch_size: Images per batch (B).
+      batch_size: Images per batch (B), of all processes together.
       seed: The run's seed.
       epoch: Epoch from 0; every epoch has its own order.
       first_step: Batches to leave out, which an interrupted run has done.
+      share: The part of each batch that this process reads.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
-    for step in range(first_step, steps_per_epoch(len(split), batch_size)):
-        chosen = order[step * batch_size : (step + 1) * batch_size]
-        yield {"image": split.image[chosen], "label": split.label[chosen]}
+    last = steps_per_epoch(len(split), batch_size) * batch_size
+    chosen = [
+        share.of(order[start : start + batch_size])
+        for start in range(first_step * batch_size, last, batch_size)
+    ]
+    for examples in split.read(chosen, crop_seed=(seed, epoch)):
+        yield {"image": examples.image, "label": examples.label}
 
 
-def eval_batches(split: Split, batch_size: int) -> Iterator[EvalBatch]:
+def eval_batches(split: Split, batch_size: int, *, share: Share = WHOLE) -> Iterator[EvalBatch]:
     """Yields every example exactly once, the last batch filled up with invalid ones.
 
     Args:
       split: Images to evaluate on.
-      batch_size: Images per batch (B).
+      batch_size: Images per batch (B), of all processes together.
+      share: The part of each batch that this process reads.
     """
-    for start in range(0, len(split), batch_size):
-        image = split.image[start : start + batch_size]
-        label = split.label[start : start + batch_size]
-        missing = batch_size - len(label)
+    padded = -(-len(split) // batch_size) * batch_size
+    index = np.arange(padded).reshape(-1, batch_size)
+    valid = [share.of(batch < len(split)) for batch in index]
+    chosen = [share.of(np.where(batch < len(split), batch, 0)) for batch in index]
+    for examples, counts in zip(split.read(chosen), valid, strict=True):
         yield {
-            "image": np.pad(image, [(0, missing), (0, 0), (0, 0), (0, 0)]),
-            "label": np.pad(label, (0, missing)),
-            "valid": np.arange(batch_size) < batch_size - missing,
+            "image": examples.image,
+            "label": examples.label,
+            "valid": counts & examples.readable,
         }

@@ -1,19 +1,69 @@
-"""An image classification data set held in memory, checked when built.
+"""An image classification data set, checked when built.
 
-Axes: N images, H height, W width, C channels.
+Axes: N images, B batch, H height, W width, C channels.
 """
 
 import dataclasses
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Int32, Integer, UInt8
 
 from flax_densenet.errors import InputError
 
+Indices = Integer[np.ndarray, " B"]
+
+_MAX_VALUES_FOR_STATISTICS = 2**28  # 87,000 images of 32x32x3, or 1,783 of 224x224x3
+_READ_AT_ONCE = 256  # images
+
+
+class Examples(NamedTuple):
+    """A batch as it comes from a split.
+
+    Attributes:
+      image: [B, H, W, C] uint8, 0 to 255.
+      label: [B] int32, class indices from 0.
+      readable: [B] bool; where False, the image's file is broken and another image stands there.
+    """
+
+    image: UInt8[np.ndarray, "B H W C"]
+    label: Int32[np.ndarray, " B"]
+    readable: Bool[np.ndarray, " B"]
+
+
+class Split(Protocol):
+    """Images and their labels, in memory or on the disk."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image that is read."""
+
+    @property
+    def unreadable(self) -> Collection[str]:
+        """Files found broken so far, where the user chose to skip them."""
+
+    def __len__(self) -> int: ...
+
+    def read(
+        self, batches: Sequence[Indices], *, crop_seed: tuple[int, ...] | None = None
+    ) -> Iterator[Examples]:
+        """Yields the images at these indices, batch by batch.
+
+        Args:
+          batches: Indices from 0; each [B].
+          crop_seed: Decides random crops of images on the disk, together with the image's index;
+            None crops the center.
+        """
+
+    def subset(self, indices: Indices) -> "Split":
+        """Returns the split of these images alone, in this order."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """Images and their labels.
+class ArraySplit:
+    """A split in memory.
 
     Attributes:
       image: [N, H, W, C] uint8, 0 to 255.
@@ -23,8 +73,37 @@ class Split:
     image: UInt8[np.ndarray, "N H W C"]
     label: Int32[np.ndarray, " N"]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        _, height, width, channels = self.image.shape
+        return height, width, channels
+
+    @property
+    def unreadable(self) -> Collection[str]:
+        """Nothing: all images are in memory."""
+        return ()
+
     def __len__(self) -> int:
         return len(self.label)
+
+    def read(
+        self, batches: Sequence[Indices], *, crop_seed: tuple[int, ...] | None = None
+    ) -> Iterator[Examples]:
+        """Yields the images at these indices; as `Split.read`, without any cropping."""
+        for chosen in batches:
+            yield Examples(self.image[chosen], self.label[chosen], np.ones(len(chosen), bool))
+
+    def subset(self, indices: Indices) -> "ArraySplit":
+        """Returns the split of these images alone, in this order."""
+        return ArraySplit(self.image[indices], self.label[indices])
+
+
+class ChannelStatistics(NamedTuple):
+    """What an image is normalized with: (pixel - mean) / std for each channel, in 0 to 255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +115,8 @@ class Dataset:
       train: Images to train on.
       test: Images to report the error on.
       class_names: One name per class.
+      published_statistics: What the data set is normalized with by convention; None takes mean and
+        standard deviation of the training images.
 
     Raises:
       InputError: Images or labels cannot be trained on: wrong types or sizes, or labels outside the
@@ -46,14 +127,15 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    published_statistics: ChannelStatistics | None = None
 
     def __post_init__(self) -> None:
         for split_name in ("train", "test"):
             self._check_split(split_name, getattr(self, split_name))
-        if self.train.image.shape[1:] != self.test.image.shape[1:]:
+        if self.train.image_shape != self.test.image_shape:
             raise InputError(
-                f"data set {self.name}: train images are {self.train.image.shape[1:]} and test "
-                f"images {self.test.image.shape[1:]} [H, W, C]; wanted the same size for both"
+                f"data set {self.name}: train images are {self.train.image_shape} and test "
+                f"images {self.test.image_shape} [H, W, C]; wanted the same size for both"
             )
 
     @property
@@ -64,27 +146,28 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
-        _, height, width, channels = self.train.image.shape
-        return height, width, channels
+        return self.train.image_shape
 
-    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Returns mean and standard deviation of each channel of the training images, in 0 to 255.
+    def channel_statistics(self) -> ChannelStatistics:
+        """Returns what the images are normalized with.
 
         Raises:
           InputError: A channel is constant, so that it cannot be normalized.
         """
-        pixels = self.train.image.reshape(-1, self.image_shape[-1])
-        mean = pixels.mean(axis=0, dtype=np.float64)
-        std = pixels.std(axis=0, dtype=np.float64)
+        if self.published_statistics is not None:
+            return self.published_statistics
+        mean, std = _statistics(self.train)
         constant = np.flatnonzero(std == 0)
         if constant.size:
             raise InputError(
                 f"data set {self.name}: channel {constant[0]} has the same value in every training "
                 "image, so that its standard deviation is 0; remove the channel"
             )
-        return tuple(mean.tolist()), tuple(std.tolist())
+        return ChannelStatistics(tuple(mean.tolist()), tuple(std.tolist()))
 
     def _check_split(self, split_name: str, split: Split) -> None:
+        if not isinstance(split, ArraySplit):
+            return  # what comes from files is checked where they are read
         where = f"data set {self.name}, split {split_name}"
         if split.image.dtype != np.uint8 or split.image.ndim != 4:
             raise InputError(
@@ -103,3 +186,21 @@ class Dataset:
                 f"label {split.label[outside[0]]} of image {outside[0]}; "
                 f"wanted 0 to {self.num_classes - 1}"
             )
+
+
+def _statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and deviation of each channel, over evenly spaced images if there are many."""
+    every = math.ceil(len(split) * math.prod(split.image_shape) / _MAX_VALUES_FOR_STATISTICS)
+    chosen = np.arange(0, len(split), every)
+    parts = [chosen[i : i + _READ_AT_ONCE] for i in range(0, len(chosen), _READ_AT_ONCE)]
+    total = squares = np.zeros(split.image_shape[-1])
+    count = 0
+    for examples in split.read(parts):
+        pixels = examples.image[examples.readable].astype(np.float64)
+        pixels = pixels.reshape(-1, pixels.shape[-1])
+        total = total + pixels.sum(axis=0)
+        squares = squares + np.square(pixels).sum(axis=0)
+        count += len(pixels)
+    mean = total / count
+    # The sums of integers are exact, so that a constant channel gives exactly 0.
+    return mean, np.sqrt(squares / count - np.square(mean))

@@ -6,7 +6,7 @@ https://archive.ics.uci.edu/dataset/80. No download is needed.
 
 import numpy as np
 
-from flax_densenet.data.dataset import Dataset, Split
+from flax_densenet.data.dataset import ArraySplit, Dataset
 
 NUM_CLASSES = 10
 NUM_CHANNELS = 1
@@ -28,7 +28,7 @@ def load_digits() -> Dataset:
         is_test[np.flatnonzero(label == digit)[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
     return Dataset(
         name="digits",
-        train=Split(image[~is_test], label[~is_test]),
-        test=Split(image[is_test], label[is_test]),
+        train=ArraySplit(image[~is_test], label[~is_test]),
+        test=ArraySplit(image[is_test], label[is_test]),
         class_names=tuple(str(digit) for digit in range(NUM_CLASSES)),
     )

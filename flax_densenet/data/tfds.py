@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flax_densenet.data.dataset import Dataset, Split
+from flax_densenet.data.dataset import ArraySplit, Dataset
 from flax_densenet.errors import InputError
 
 _DEFAULT_DIRECTORY = "~/tensorflow_datasets"
@@ -101,7 +101,7 @@ def _check_features(name: str, features: Any) -> None:
         )
 
 
-def _read(builder: Any, name: str, split: str) -> Split:
+def _read(builder: Any, name: str, split: str) -> ArraySplit:
     image, label = [], []
     for example in builder.as_data_source(split=split):
         image.append(example["image"])
@@ -112,7 +112,7 @@ def _read(builder: Any, name: str, split: str) -> Split:
             f"dataset tfds:{name}, split {split}: images have {len(shapes)} different sizes, such "
             f"as {sorted(shapes)[:2]} [H, W, C]; wanted one size; resize them when preparing"
         )
-    return Split(np.stack(image), np.asarray(label, np.int32))
+    return ArraySplit(np.stack(image), np.asarray(label, np.int32))
 
 
 def _first_line(error: Exception) -> str:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from flax_densenet import InputError
-from flax_densenet.data import Split
-from flax_densenet.data.batches import eval_batches, steps_per_epoch, train_batches
+from flax_densenet.data import ArraySplit
+from flax_densenet.data.batches import Share, eval_batches, steps_per_epoch, train_batches
 
 # Image i is filled with i, so that a batch tells which examples it holds.
-TEN = Split(
+TEN = ArraySplit(
     np.broadcast_to(np.arange(10, dtype=np.uint8)[:, None, None, None], (10, 2, 2, 1)),
     np.arange(10, dtype=np.int32),
 )
@@ -63,3 +63,20 @@ def test_evaluation_sees_each_example_once(batch_size: int, batches: int) -> Non
         np.testing.assert_array_equal(batch["image"][valid][:, 0, 0, 0], batch["label"][valid])
         seen += batch["label"][valid].tolist()
     assert seen == list(range(10))
+
+
+def test_shares_of_processes_are_the_parts_of_the_whole_batches() -> None:
+    whole = list(train_batches(TEN, 4, seed=1, epoch=0))
+    shares = [
+        list(train_batches(TEN, 4, seed=1, epoch=0, share=Share(process, 2))) for process in (0, 1)
+    ]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        for name in ("image", "label"):
+            np.testing.assert_array_equal(np.concatenate([first[name], second[name]]), batch[name])
+    counted = [
+        label
+        for process in (0, 1)
+        for batch in eval_batches(TEN, 4, share=Share(process, 2))
+        for label in batch["label"][batch["valid"]]
+    ]
+    assert sorted(counted) == sorted(TEN.label)

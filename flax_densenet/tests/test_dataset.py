@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from flax_densenet import InputError
-from flax_densenet.data import Dataset, Split, describe_dataset, load_dataset
+from flax_densenet.data import ArraySplit, Dataset, describe_dataset, load_dataset
 
 
-def split(n: int = 4, size: tuple[int, ...] = (2, 3, 2), **fields: Any) -> Split:
+def split(n: int = 4, size: tuple[int, ...] = (2, 3, 2), **fields: Any) -> ArraySplit:
     image = np.random.default_rng(n).integers(0, 256, (n, *size), np.uint8)
     arrays = {"image": image, "label": np.arange(n, dtype=np.int32) % 3, **fields}
-    return Split(**arrays)
+    return ArraySplit(**arrays)
 
 
-def dataset(train: Split, test: Split) -> Dataset:
+def dataset(train: ArraySplit, test: ArraySplit) -> Dataset:
     return Dataset(name="mine", train=train, test=test, class_names=("a", "b", "c"))
 
 
@@ -29,7 +29,9 @@ def test_channel_statistics_are_those_of_the_training_pixels() -> None:
     # 5 million pixels around 200: a float32 sum would be off.
     image = np.random.default_rng(0).integers(190, 210, (50, 320, 320, 2), np.uint8)
     label = np.zeros(50, np.int32)
-    mean, std = dataset(Split(image, label), Split(image[:1], label[:1])).channel_statistics()
+    mean, std = dataset(
+        ArraySplit(image, label), ArraySplit(image[:1], label[:1])
+    ).channel_statistics()
     for channel in (0, 1):
         values = image[..., channel].ravel().astype(np.float64)
         expected = values.sum() / values.size
@@ -83,7 +85,7 @@ def test_constant_channel_is_refused() -> None:
         ),
     ],
 )
-def test_unusable_arrays_are_refused(train: Split, test: Split, message: str) -> None:
+def test_unusable_arrays_are_refused(train: ArraySplit, test: ArraySplit, message: str) -> None:
     with pytest.raises(InputError, match=message):
         dataset(train, test)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNetConfig
-from flax_densenet.data import Dataset, Split
+from flax_densenet.data import ArraySplit, Dataset
 from flax_densenet.errors import TrainingDiverged
 from flax_densenet.training import (
     DataConfig,
@@ -33,7 +33,7 @@ RUN = RunConfig(
 
 def dataset_of(num_train: int) -> Dataset:
     image = np.random.default_rng(0).integers(0, 256, (num_train, 4, 4, 1), np.uint8)
-    split = Split(image, np.zeros(num_train, np.int32))
+    split = ArraySplit(image, np.zeros(num_train, np.int32))
     return Dataset(name="mine", train=split, test=split, class_names=("a",))
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig
-from flax_densenet.data import Split
+from flax_densenet.data import ArraySplit
 from flax_densenet.data.batches import EvalBatch
 from flax_densenet.training import Preprocess, TrainState, create_state, eval_step, evaluate, sgd
 
 # Image i is filled with i.
-TEN = Split(
+TEN = ArraySplit(
     np.broadcast_to(np.arange(10, dtype=np.uint8)[:, None, None, None], (10, 4, 4, 1)),
     np.arange(10, dtype=np.int32) % 3,
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError
-from flax_densenet.data import Dataset, Split
+from flax_densenet.data import ArraySplit, Dataset
 from flax_densenet.training import (
     DataConfig,
     OptimizationConfig,
@@ -34,9 +34,9 @@ NETWORK = DenseNetConfig(
 TIMES = ("seconds", "images_per_second")
 
 
-def images(n: int, size: int = 8) -> Split:
+def images(n: int, size: int = 8) -> ArraySplit:
     draw = np.random.default_rng(n)
-    return Split(
+    return ArraySplit(
         draw.integers(0, 256, (n, size, size, 1), np.uint8), draw.integers(0, 3, n, np.int32)
     )
 
@@ -103,7 +103,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     whole_epochs = epoch_module.train_batches
 
     def interrupted(
-        split: Split, batch_size: int, *, seed: int, epoch: int, first_step: int
+        split: ArraySplit, batch_size: int, *, seed: int, epoch: int, first_step: int
     ) -> Iterator[Any]:
         batches = whole_epochs(split, batch_size, seed=seed, epoch=epoch, first_step=first_step)
         for step, batch in enumerate(batches):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_densenet.data import Dataset, Split
+from flax_densenet.data import ArraySplit, Dataset
 from flax_densenet.training import Preprocess
 
 SIZE = 10
@@ -48,7 +48,7 @@ def choices(images: np.ndarray, augmented: np.ndarray) -> np.ndarray:
 
 
 def test_normalized_training_images_have_mean_0_and_deviation_1(images: np.ndarray) -> None:
-    split = Split(images, np.zeros(N, np.int32))
+    split = ArraySplit(images, np.zeros(N, np.int32))
     data = Dataset(name="mine", train=split, test=split, class_names=("a",))
     mean, std = data.channel_statistics()
     x = Preprocess(mean, std, augment=False)(jnp.asarray(images), jax.random.key(0), train=True)
