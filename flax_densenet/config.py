@@ -8,7 +8,7 @@ import dataclasses
 import math
 from typing import Any, Literal, get_args
 
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, require
 
 Stem = Literal["cifar", "imagenet"]
 ComputeType = Literal["float32", "bfloat16", "float64"]
@@ -68,12 +68,12 @@ class DenseNetConfig:
         for name in ("depth", "stem_width"):
             if getattr(self, name) is not None:
                 _check_positive_integer(name, getattr(self, name))
-        _check(isinstance(self.bottleneck, bool), "bottleneck", self.bottleneck, "True or False")
+        require(isinstance(self.bottleneck, bool), "bottleneck", self.bottleneck, "True or False")
         for name, interval in _INTERVALS.items():
             _check_interval(name, getattr(self, name), interval)
         for name, choices in (("stem", Stem), ("dtype", ComputeType)):
             allowed = get_args(choices)
-            _check(getattr(self, name) in allowed, name, getattr(self, name), f"one of {allowed}")
+            require(getattr(self, name) in allowed, name, getattr(self, name), f"one of {allowed}")
         self._check_blocks()
         self._check_depth()
 
@@ -81,14 +81,14 @@ class DenseNetConfig:
         if self.blocks is None:
             return
         is_sequence = isinstance(self.blocks, tuple | list) and len(self.blocks) > 0
-        _check(is_sequence, "blocks", self.blocks, "a tuple with one number of layers per block")
+        require(is_sequence, "blocks", self.blocks, "a tuple with one number of layers per block")
         for size in self.blocks:
             _check_positive_integer("every entry of blocks", size)
         object.__setattr__(self, "blocks", tuple(self.blocks))  # a list would not be hashable
 
     def _check_depth(self) -> None:
         if self.depth is None:
-            _check(
+            require(
                 self.blocks is not None or self.stem == "cifar",
                 "blocks",
                 None,
@@ -220,14 +220,9 @@ _INTERVALS: dict[str, tuple[str, float, float, str]] = {
 }
 
 
-def _check(condition: bool, name: str, got: Any, wanted: str) -> None:
-    if not condition:
-        raise InputError(f"{name} (={got!r}) must be {wanted}")
-
-
 def _check_positive_integer(name: str, value: Any) -> None:
     is_integer = isinstance(value, int) and not isinstance(value, bool)
-    _check(is_integer and value >= 1, name, value, "an integer of at least 1")
+    require(is_integer and value >= 1, name, value, "an integer of at least 1")
 
 
 def _check_interval(name: str, value: Any, interval: tuple[str, float, float, str]) -> None:
@@ -236,4 +231,4 @@ def _check_interval(name: str, value: Any, interval: tuple[str, float, float, st
     inside = is_number and low <= value <= high  # also False for NaN
     inside = inside and not (opening == "(" and value == low)
     inside = inside and not (closing == ")" and value == high)
-    _check(inside, name, value, f"a number in {opening}{low}, {high}{closing}")
+    require(inside, name, value, f"a number in {opening}{low}, {high}{closing}")

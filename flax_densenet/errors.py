@@ -1,6 +1,7 @@
 """What can go wrong without a fault in the program."""
 
 import signal
+from typing import Any
 
 
 class InputError(ValueError):
@@ -15,15 +16,36 @@ class TrainingDiverged(RuntimeError):
     """The loss became infinite or not a number; the message says at which step and what to do."""
 
 
+class SavingFailed(RuntimeError):
+    """Something could not be written; the message says what, why and what is kept."""
+
+
 class TrainingInterrupted(Exception):
     """A signal ended the training between two steps, and everything up to there is saved.
 
     Attributes:
-      signal: The signal.
+      signal: The signal; None if it came to another process of the run.
       step: Steps done and saved.
     """
 
-    def __init__(self, received: signal.Signals, step: int) -> None:
-        super().__init__(f"interrupted by {received.name} after step {step}; everything is saved")
+    def __init__(self, received: signal.Signals | None, step: int) -> None:
+        by = received.name if received else "a signal to another process"
+        super().__init__(f"interrupted by {by} after step {step}; everything is saved")
         self.signal = received
         self.step = step
+
+
+def require(condition: bool, name: str, got: Any, wanted: str) -> None:
+    """Checks the value of a field.
+
+    Args:
+      condition: Whether the value can be used.
+      name: Name of the field.
+      got: Its value.
+      wanted: What it must be, after "must be".
+
+    Raises:
+      InputError: The condition is False.
+    """
+    if not condition:
+        raise InputError(f"{name} (={got!r}) must be {wanted}")

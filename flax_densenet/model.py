@@ -45,14 +45,22 @@ class DenseBlock(nn.Module):
     config: DenseNetConfig
     num_layers: int
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W D"]:
         """Returns input and new maps: [B, H, W, C] -> [B, H, W, C + num_layers growth_rate]."""
-        for layer in range(1, self.num_layers + 1):
-            y = DenseLayer(self.config, self.axis_name, name=f"denselayer{layer}")(x, train=train)
-            x = jnp.concatenate([x, y], axis=-1)
-        return x
+
+        def apply(layer: DenseLayer, features: list[jax.Array]) -> jax.Array:
+            return layer(jnp.concatenate(features, axis=-1), train=train)
+
+        if self.remat:  # the concatenation inside, so that none of its results is kept
+            apply = nn.remat(apply)
+        features = [x]
+        for number in range(1, self.num_layers + 1):
+            layer = DenseLayer(self.config, self.axis_name, name=f"denselayer{number}")
+            features.append(apply(layer, features))
+        return jnp.concatenate(features, axis=-1)
 
 
 class Transition(nn.Module):
@@ -79,6 +87,8 @@ class DenseNet(nn.Module):
       config: The network's description.
       axis_name: Mapped axis of `pmap` over which batch normalization takes its statistics; None
         under `jit`, where they are always those of the whole batch.
+      remat: Compute the dense layers a second time in the backward pass, instead of keeping their
+        activations (https://arxiv.org/abs/1707.06990). Nothing else depends on it.
 
     Example:
       >>> import jax, flax_densenet
@@ -91,6 +101,7 @@ class DenseNet(nn.Module):
 
     config: DenseNetConfig
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B K"]:
@@ -118,7 +129,8 @@ class DenseNet(nn.Module):
             x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
         last_block = len(cfg.block_sizes)
         for block, num_layers in enumerate(cfg.block_sizes, start=1):
-            x = DenseBlock(cfg, num_layers, axis, name=f"denseblock{block}")(x, train=train)
+            dense_block = DenseBlock(cfg, num_layers, axis, self.remat, name=f"denseblock{block}")
+            x = dense_block(x, train=train)
             if block != last_block:
                 x = Transition(cfg, axis, name=f"transition{block}")(x, train=train)
         x = nn.relu(_norm(self, "norm5")(x, train=train))

@@ -19,6 +19,7 @@ from parity_tests.observation import torch_model
 # ImageNet net by 20 % within ten steps; at 0.01 by 1e-5.
 _LEARNING_RATE = 0.01
 _WEIGHT_DECAY = 1e-2  # large enough to be seen
+_EMA_DECAY = 0.8
 # (pixel - 128) / 64 has no rounding in float32, so both halves get the same input.
 _MEAN, _STD = 128.0, 64.0
 
@@ -43,16 +44,18 @@ def compare_training(
     tolerance = TOLERANCES[precision]
     assert_close(ours.losses, theirs.losses, tolerance.training)
     assert_close(ours.weights, theirs.weights, tolerance.training)
+    assert_close(ours.average, theirs.average, tolerance.training)
     # A sum of gradients, so measured as they are.
     assert_close(ours.momentum, theirs.momentum, tolerance.gradient, tolerance.gradient_floor)
 
 
 class _Trained(NamedTuple):
-    """The loss of every step, and parameters, statistics and momentum after the last."""
+    """The loss of every step; parameters, statistics, momentum and average after the last."""
 
     losses: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
     momentum: dict[str, np.ndarray]
+    average: dict[str, np.ndarray]
 
 
 def _batch(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,8 +72,9 @@ def _train_flax(
     state = create_state(
         DenseNet(case.config),
         sgd(learning_rate_schedule(_LEARNING_RATE, len(batches)), _WEIGHT_DECAY),
-        Preprocess((_MEAN,) * channels, (_STD,) * channels, augment=False),
+        Preprocess((_MEAN,) * channels, (_STD,) * channels, augment="none"),
         seed=0,
+        ema_decay=_EMA_DECAY,
     ).replace(**jax.device_put(variables))
     step = jax.jit(train_step)
     losses = {}
@@ -78,11 +82,13 @@ def _train_flax(
         batch = {"image": pixels.transpose(0, 2, 3, 1), "label": label}
         state, metrics = step(state, batch)
         losses[f"loss of step {number}"] = metrics["loss"]
-    named = to_torch_arrays({"params": state.params, "batch_stats": state.batch_stats}, case.config)
+    statistics = {"batch_stats": state.batch_stats}
+    named = to_torch_arrays({"params": state.params, **statistics}, case.config)
     trace = optax.tree_utils.tree_get(state.optimizer_state, "trace")
-    momentum = to_torch_arrays({"params": trace, "batch_stats": state.batch_stats}, case.config)
+    momentum = to_torch_arrays({"params": trace, **statistics}, case.config)
+    average = to_torch_arrays(state.variables, case.config)
     trained = {k: v for k, v in momentum.items() if k.endswith(("weight", "bias"))}
-    return _Trained(losses, _without_counters(named), trained)
+    return _Trained(losses, _without_counters(named), trained, _without_counters(average))
 
 
 def _train_torch(
@@ -94,6 +100,8 @@ def _train_torch(
     )
     milestones = [math.ceil(share * len(batches)) for share in (0.5, 0.75)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    average_step = torch.optim.swa_utils.get_ema_multi_avg_fn(_EMA_DECAY)
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average_step)
     losses = {}
     for number, (pixels, label) in enumerate(batches):
         image = (pixels.astype(case.config.dtype) - _MEAN) / _STD
@@ -103,13 +111,15 @@ def _train_torch(
         loss.backward()
         optimizer.step()
         scheduler.step()
+        averaged.update_parameters(model)
         losses[f"loss of step {number}"] = loss.detach().numpy()
     named = {key: value.numpy() for key, value in model.state_dict().items()}
     momentum = {
         name: optimizer.state[parameter]["momentum_buffer"].numpy()
         for name, parameter in model.named_parameters()
     }
-    return _Trained(losses, _without_counters(named), momentum)
+    average = {key: value.numpy() for key, value in averaged.module.state_dict().items()}
+    return _Trained(losses, _without_counters(named), momentum, _without_counters(average))
 
 
 def _without_counters(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from flax_densenet.commands.train import train
-from flax_densenet.errors import InputError, TrainingDiverged, TrainingInterrupted
+from flax_densenet.errors import InputError, SavingFailed, TrainingDiverged, TrainingInterrupted
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }
-_EXIT_DIVERGED = 1
+_EXIT_FAILED = 1
 _EXIT_INPUT = 2
 _EXIT_SIGNAL = 128  # plus the signal's number, as a shell reports it
 
@@ -22,8 +22,8 @@ def main(args: Sequence[str] | None = None) -> int:
       args: Words after the program's name; None takes them from the command line.
 
     Returns:
-      Exit status: 0 done, 1 training diverged, 2 wrong input, 130 or 143 interrupted
-      by SIGINT or SIGTERM.
+      Exit status: 0 done, 1 training diverged or could not be saved, 2 wrong input, 130 or 143
+      interrupted by SIGINT or SIGTERM.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -51,11 +51,11 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _EXIT_INPUT
-    except TrainingDiverged as error:
+    except (TrainingDiverged, SavingFailed) as error:
         print(f"error: {error}", file=sys.stderr)
-        return _EXIT_DIVERGED
+        return _EXIT_FAILED
     except TrainingInterrupted as error:
-        return _EXIT_SIGNAL + error.signal
+        return _EXIT_SIGNAL + (error.signal or signal.SIGTERM)
     except KeyboardInterrupt:
         return _EXIT_SIGNAL + signal.SIGINT
     return 0

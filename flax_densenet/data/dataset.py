@@ -115,6 +115,7 @@ class Dataset:
       train: Images to train on.
       test: Images to report the error on.
       class_names: One name per class.
+      validation: Images to tune settings and choose an epoch with, if any.
       published_statistics: What the data set is normalized with by convention; None takes mean and
         standard deviation of the training images.
 
@@ -127,6 +128,7 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    validation: Split | None = None
     published_statistics: ChannelStatistics | None = None
 
     def __post_init__(self) -> None:

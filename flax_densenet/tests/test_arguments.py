@@ -8,7 +8,9 @@ import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
 from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
+from flax_densenet.commands.devices import DeviceOptions
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
+from flax_densenet.training.execution import Execution
 
 Printed = Callable[[], str]
 
@@ -22,16 +24,18 @@ def test_help_lists_every_field_with_underscores(printed: Printed) -> None:
         parse("--help")
     assert caught.value.code == 0
     words = printed().replace(",", " ").split()
-    for kind in (DenseNetConfig, DataConfig, OptimizationConfig, RunOptions):
+    kinds = (DataConfig, OptimizationConfig, RunOptions, Execution, DeviceOptions)
+    for kind in (DenseNetConfig, *kinds):
         for field in dataclasses.fields(kind):
-            assert f"--{field.name}" in words
+            flag = "precision" if field.name == "dtype" else field.name
+            assert f"--{flag}" in words, flag
     assert "prog" in words
 
 
 def test_no_flag_is_densenet_40_12_on_the_digits() -> None:
     arguments = parse()
-    assert arguments.network == DenseNetConfig(num_classes=10, in_channels=1)
-    assert arguments.data == DataConfig(dataset="digits", data_dir=None, augment=False)
+    assert arguments.run_config.network == DenseNetConfig(num_classes=10, in_channels=1)
+    assert arguments.data == DataConfig(dataset="digits", data_dir=None, augment="none")
     assert arguments.optimization == OptimizationConfig(epochs=10)
     assert arguments.run == RunOptions(workdir=None, resume=False, variant=None)
 
@@ -39,8 +43,8 @@ def test_no_flag_is_densenet_40_12_on_the_digits() -> None:
 def test_flags_reach_their_fields() -> None:
     arguments = parse(
         *"--blocks 6,12 --growth_rate 32 --bottleneck --compression 0.5 --stem imagenet".split(),
-        *"--dtype bfloat16 --data-dir /data --augment --epochs 2 --learning_rate 0.05".split(),
-        *"--weight-decay 0 --seed 7 --workdir".split(),
+        *"--precision bfloat16 --data-dir /data --augment shift --epochs 2".split(),
+        *"--learning_rate 0.05 --weight-decay 0 --seed 7 --workdir".split(),
         "a b",
     )
     assert arguments.run_config == RunConfig(
@@ -53,7 +57,7 @@ def test_flags_reach_their_fields() -> None:
             in_channels=1,
             dtype="bfloat16",
         ),
-        data=DataConfig(data_dir="/data", augment=True),
+        data=DataConfig(data_dir="/data", augment="shift"),
         optimization=OptimizationConfig(epochs=2, learning_rate=0.05, weight_decay=0, seed=7),
     )
     assert arguments.run.workdir == "a b"
@@ -61,15 +65,15 @@ def test_flags_reach_their_fields() -> None:
 
 def test_variant_sets_the_network_and_other_flags_change_it() -> None:
     base = dataclasses.replace(VARIANTS["densenet-bc-100-12"], num_classes=10, in_channels=1)
-    assert parse("--variant", "densenet-bc-100-12").network == base
-    changed = parse("--variant=densenet-bc-100-12", "--growth_rate", "24").network
+    assert parse("--variant", "densenet-bc-100-12").run_config.network == base
+    changed = parse("--variant=densenet-bc-100-12", "--growth_rate", "24").run_config.network
     assert changed == dataclasses.replace(base, growth_rate=24)
 
 
 def test_resumed_run_takes_its_defaults_from_its_configuration(tmp_path: Path) -> None:
     saved = RunConfig(
         network=DenseNetConfig(blocks=(1, 2), growth_rate=3, in_channels=1),
-        data=DataConfig(augment=True),
+        data=DataConfig(augment="shift"),
         optimization=OptimizationConfig(epochs=4, seed=5),
     )
     WorkDir(tmp_path).write_config(saved)
@@ -85,7 +89,15 @@ def test_resumed_run_takes_its_defaults_from_its_configuration(tmp_path: Path) -
     ("args", "message"),
     [
         (["--resume"], "--resume needs --workdir, the directory of the run"),
-        (["--variant", "densenet122"], r"variant \(='densenet122'\) must be one of .*densenet121,"),
+        (
+            ["--variant", "densenet122"],
+            r"variant \(='densenet122'\) .* meant densenet121;",
+        ),
+        (["--preset", "densenet-bc-100-12-cifar"], r"preset .* meant densenet-bc-100-12-cifar10;"),
+        (
+            ["--no_synchronized_batch_norm"],
+            "--no_synchronized_batch_norm needs --parallel pmap; with jit",
+        ),
         (["--dataset", "cifar10"], r"dataset \(='cifar10'\) must be digits or tfds:<name>"),
     ],
 )

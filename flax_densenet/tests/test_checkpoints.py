@@ -24,6 +24,7 @@ def state_of(seed: int) -> TrainState:
         params=params,
         batch_stats={"norm5": {"mean": jnp.asarray(draw.normal(size=2), jnp.float32)}},
         optimizer_state=optimizer_state,  # momentum and count
+        average_params=None,
         key_data=jnp.asarray([seed, seed + 1], jnp.uint32),
         model=cast(Any, f"model {seed}"),
         optimizer=OPTIMIZER,
@@ -49,13 +50,45 @@ def test_restored_state_is_the_saved_one_bit_for_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(leaf, wanted_leaf)
 
 
-def test_only_the_newest_is_kept(tmp_path: Path) -> None:
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        for epoch in (1, 2, 3):
-            checkpoints.save(state_of(epoch), [])
-    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["30"]
+        for epoch, error in enumerate((0.4, 0.2, 0.3, None, 0.5), start=1):
+            checkpoints.save(state_of(epoch), [], error)
+    assert {file.name for file in (tmp_path / "checkpoints").iterdir()} == {"20", "50"}
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert int(checkpoints.restore(30, state_of(1))[0].step) == 30
+        assert (checkpoints.latest_step(), checkpoints.best_step()) == (50, 20)
+        assert int(checkpoints.restore(20, state_of(1))[0].step) == 20
+        checkpoints.save(state_of(6), [], 0.1)
+        checkpoints.wait()
+        assert (checkpoints.latest_step(), checkpoints.best_step()) == (60, 60)
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["60"]
+
+
+def test_average_is_what_the_variables_are_and_the_parameters_come_back(tmp_path: Path) -> None:
+    average = {"conv0": {"kernel": jnp.full((3, 3, 1, 2), 7.0)}}
+    saved, like = (state_of(seed).replace(average_params=average) for seed in (1, 2))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(saved, [])
+        checkpoints.wait()
+        restored, _ = checkpoints.restore(10, like.replace(average_params=like.params))
+    for name in ("params", "average_params"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(restored, name), getattr(saved, name))
+    with ocp.StandardCheckpointer() as checkpointer:
+        read = checkpointer.restore(tmp_path / "checkpoints" / "10" / "variables")
+    np.testing.assert_array_equal(read["params"]["conv0"]["kernel"], average["conv0"]["kernel"])
+
+
+def test_unfinished_checkpoint_is_named_and_removed(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.leftovers == []
+        checkpoints.save(state_of(1), [])
+    unfinished = tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp-1"
+    unfinished.mkdir()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.leftovers == [unfinished.name]
+        assert checkpoints.latest_step() == 10
+        checkpoints.save(state_of(2), [])
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["20"]
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

@@ -50,10 +50,10 @@ def test_failure_is_one_line_and_an_exit_status(
         (("--batch_size", "1443"), "batch_size (=1443) is larger than the 1442 training images"),
         (("--num_classes", "3"), "num_classes (=3) must be 10, the number of classes of digits"),
         (("--variant", "densenet121"), "image is 8x8 pixels, but DenseNet-BC (L=121, k=32)"),
-        (("--dtype", "float64"), "dtype float64 needs 64-bit JAX"),
+        (("--precision", "float64"), "dtype float64 needs 64-bit JAX"),
         (("--depth", "41"), "depth (=41) must be 3n+4"),
         (("--dataset", "mnist"), "dataset (='mnist') must be digits or tfds:<name>"),
-        (("--variant", "vgg"), "variant (='vgg') must be one of densenet-40-12, "),
+        (("--variant", "vgg"), "variant (='vgg') must be one of the following; densenet-40-12, "),
     ],
 )
 def test_wrong_input_exits_with_2_and_writes_nothing(

@@ -20,12 +20,13 @@ TEN = ArraySplit(
 
 
 def right_on_eight(state: TrainState, batch: EvalBatch) -> dict[str, jax.Array]:
-    """Sums of a model that is wrong on images 3 and 7, and whose loss on image i is i."""
+    """Sums of a model that is wrong on images 3 (badly) and 7, and whose loss on image i is i."""
     i, valid = batch["image"][:, 0, 0, 0].astype(np.float32), batch["valid"]
     correct = valid & (i != 3) & (i != 7)
     return {
         "loss": jnp.sum(jnp.where(valid, i, 0)),
         "correct": jnp.sum(correct),
+        "in_top": jnp.sum(valid & (i != 3)),
         "count": jnp.sum(valid),
     }
 
@@ -33,12 +34,16 @@ def right_on_eight(state: TrainState, batch: EvalBatch) -> dict[str, jax.Array]:
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 64])
 def test_error_is_the_share_of_wrong_examples_for_every_batch_size(batch_size: int) -> None:
     result = evaluate(right_on_eight, cast(Any, None), TEN, batch_size)
-    assert result == {"loss": pytest.approx(4.5), "error": pytest.approx(0.2)}
+    assert result == {
+        "loss": pytest.approx(4.5),
+        "error": pytest.approx(0.2),
+        "top5_error": pytest.approx(0.1),
+    }
 
 
 def test_real_network_gives_the_mean_of_its_examples() -> None:
     config = DenseNetConfig(blocks=(1,), growth_rate=2, in_channels=1, num_classes=3)
-    state = create_state(DenseNet(config), sgd(0.1, 0), Preprocess((4.5,), (3.0,), False), seed=0)
+    state = create_state(DenseNet(config), sgd(0.1, 0), Preprocess((4.5,), (3.0,), "none"), seed=0)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     x = (TEN.image.astype(np.float32) - 4.5) / 3
     logits = np.asarray(state.model.apply(variables, x, train=False), np.float64)

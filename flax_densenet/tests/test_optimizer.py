@@ -75,3 +75,34 @@ def test_weight_decay_shrinks_every_parameter_biases_included() -> None:
     np.testing.assert_allclose(after["conv"]["kernel"], np.full((1, 1, 2, 2), shrunk), rtol=1e-6)
     np.testing.assert_allclose(after["norm"]["scale"], [shrunk, shrunk], rtol=1e-6)
     np.testing.assert_allclose(after["classifier"]["bias"], [-shrunk, -shrunk], rtol=1e-6)
+
+
+def test_drops_after_a_third_and_two_thirds_are_at_epochs_30_and_60_of_90() -> None:
+    steps = 5004  # of ImageNet's epoch with 256 images each
+    schedule = learning_rate_schedule(0.1, 90 * steps, drops=(1 / 3, 2 / 3))
+    for epoch, rate in ((30, 0.01), (60, 0.001)):
+        np.testing.assert_allclose(schedule(epoch * steps - 1), 10 * rate, rtol=1e-6)
+        np.testing.assert_allclose(schedule(epoch * steps), rate, rtol=1e-6)
+
+
+def test_cosine_starts_at_the_rate_halves_in_the_middle_and_ends_near_0() -> None:
+    schedule = learning_rate_schedule(0.2, 100, kind="cosine")
+    np.testing.assert_allclose([schedule(0), schedule(50), schedule(100)], [0.2, 0.1, 0], atol=1e-8)
+    np.testing.assert_allclose(schedule(25), 0.1 * (1 + np.cos(np.pi / 4)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["steps", "cosine"])
+def test_warm_up_rises_linearly_and_shifts_no_drop(kind: Any) -> None:
+    schedule = learning_rate_schedule(0.1, 20, kind=kind, warmup_steps=4)
+    np.testing.assert_allclose(
+        [schedule(step) for step in range(5)], [0.025, 0.05, 0.075, 0.1, 0.1], rtol=1e-6
+    )
+    if kind == "steps":
+        without = learning_rate_schedule(0.1, 20)
+        for step in range(4, 20):
+            np.testing.assert_allclose(schedule(step), without(step), rtol=1e-6)
+
+
+def test_drop_inside_the_warm_up_is_not_lost() -> None:
+    schedule = learning_rate_schedule(0.1, 20, drops=(0.1, 0.5), warmup_steps=4)
+    np.testing.assert_allclose([schedule(4), schedule(10)], [0.01, 0.001], rtol=1e-6)

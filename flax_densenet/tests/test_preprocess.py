@@ -9,6 +9,7 @@ import pytest
 
 from flax_densenet.data import ArraySplit, Dataset
 from flax_densenet.training import Preprocess
+from flax_densenet.training.preprocess import Augment
 
 SIZE = 10
 N = 512
@@ -19,11 +20,11 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(1, 256, (N, SIZE, SIZE, 2), np.uint8)
 
 
-def identity(*, augment: bool) -> Preprocess:
+def identity(*, augment: Augment) -> Preprocess:
     return Preprocess(mean=(0.0, 0.0), std=(1.0, 1.0), augment=augment)
 
 
-augmentation = jax.jit(functools.partial(identity(augment=True), train=True))
+augmentation = jax.jit(functools.partial(identity(augment="shift"), train=True))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_normalized_training_images_have_mean_0_and_deviation_1(images: np.ndarr
     split = ArraySplit(images, np.zeros(N, np.int32))
     data = Dataset(name="mine", train=split, test=split, class_names=("a",))
     mean, std = data.channel_statistics()
-    x = Preprocess(mean, std, augment=False)(jnp.asarray(images), jax.random.key(0), train=True)
+    x = Preprocess(mean, std, augment="none")(jnp.asarray(images), jax.random.key(0), train=True)
     assert x.dtype == jnp.float32
     values = np.asarray(x, np.float64)
     np.testing.assert_allclose(values.mean((0, 1, 2)), 0, atol=1e-5)
@@ -60,9 +61,9 @@ def test_normalized_training_images_have_mean_0_and_deviation_1(images: np.ndarr
     np.testing.assert_allclose(x[3, 1, 2], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("augment", "train"), [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize(("augment", "train"), [("shift", False), ("crop", False), ("none", True)])
 def test_images_stay_in_place_without_augmentation(
-    images: np.ndarray, augment: bool, train: bool
+    images: np.ndarray, augment: Augment, train: bool
 ) -> None:
     x = identity(augment=augment)(jnp.asarray(images), jax.random.key(0), train=train)
     np.testing.assert_array_equal(x, images)
@@ -74,7 +75,7 @@ def test_every_augmented_image_is_a_mirrored_and_shifted_one(choices: np.ndarray
 
 def test_padding_is_the_mean(images: np.ndarray) -> None:
     flat = jnp.full((64, SIZE, SIZE, 2), 50, jnp.uint8)
-    process = Preprocess(mean=(50.0, 60.0), std=(2.0, 5.0), augment=True)
+    process = Preprocess(mean=(50.0, 60.0), std=(2.0, 5.0), augment="shift")
     x = process(flat, jax.random.key(1), train=True)
     np.testing.assert_array_equal(x[..., 0], 0)  # padded or not, it is the mean
     assert set(np.unique(x[..., 1])) == {-2.0, 0.0}  # (50 - 60) / 5 inside, the mean outside

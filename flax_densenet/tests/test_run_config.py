@@ -11,7 +11,7 @@ from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig
 
 RUN = RunConfig(
     network=DenseNetConfig(blocks=(6, 12), growth_rate=32, compression=0.5, dtype="bfloat16"),
-    data=DataConfig(dataset="tfds:cifar10", data_dir="/data", augment=True),
+    data=DataConfig(dataset="tfds:cifar10", data_dir="/data", augment="shift"),
     optimization=OptimizationConfig(epochs=3, learning_rate=0.05, seed=9),
 )
 
@@ -31,12 +31,26 @@ def test_json_text_holds_every_field_under_its_name() -> None:
     groups = json.loads(text)
     assert set(groups) == {"network", "data", "optimization"}
     assert groups["network"]["blocks"] == [6, 12]
-    assert groups["data"] == {"dataset": "tfds:cifar10", "data_dir": "/data", "augment": True}
+    assert groups["data"] == {
+        "dataset": "tfds:cifar10",
+        "data_dir": "/data",
+        "augment": "shift",
+        "validation_images": 0,
+        "image_size": None,
+        "broken_images": "stop",
+    }
     assert groups["optimization"] == {
         "epochs": 3,
         "batch_size": 64,
         "learning_rate": 0.05,
+        "schedule": "steps",
+        "drops": [0.5, 0.75],
+        "warmup_epochs": 0,
         "weight_decay": 0.0001,
+        "max_gradient_norm": None,
+        "label_smoothing": 0.0,
+        "ema_decay": None,
+        "synchronized_batch_norm": True,
         "seed": 9,
     }
 
@@ -87,11 +101,36 @@ def test_differences_name_both_values() -> None:
         *(("seed", value, "an integer of at least 0") for value in (-1, 0.5)),
         *(("learning_rate", v, "a number above 0") for v in (0, -0.1, float("nan"), float("inf"))),
         *(("weight_decay", v, "a number of at least 0") for v in (-1, float("nan"), float("inf"))),
+        ("schedule", "linear", r"one of \('steps', 'cosine'\)"),
+        *(("warmup_epochs", v, "a number of at least 0 and below epochs") for v in (-1, 300)),
+        *(("max_gradient_norm", value, "a number above 0") for value in (0, -1)),
+        *(("label_smoothing", value, r"a number in \[0, 1\)") for value in (-0.1, 1)),
+        *(("ema_decay", value, r"a number in \(0, 1\)") for value in (0, 1)),
     ],
 )
 def test_wrong_optimization_is_refused(name: str, value: Any, wanted: str) -> None:
     with pytest.raises(InputError, match=rf"{name} \(={value!r}\) must be {wanted}"):
         OptimizationConfig(**{name: value})
+
+
+@pytest.mark.parametrize("drops", [(0.0, 0.5), (0.5, 0.5), (0.75, 0.5), (0.5, 1.0)])
+def test_drops_that_do_not_rise_inside_the_training_are_refused(drops: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match=r"drops \(=.*\) must be rising numbers between 0 and 1"):
+        OptimizationConfig(drops=drops)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("augment", "flip", r"one of \('none', 'shift', 'crop'\)"),
+        ("broken_images", "keep", r"one of \('stop', 'skip'\)"),
+        *(("validation_images", value, "an integer of at least 0") for value in (-1, 2.5)),
+        *(("image_size", value, "an integer of at least 1") for value in (0, 2.5)),
+    ],
+)
+def test_wrong_data_is_refused(name: str, value: Any, wanted: str) -> None:
+    with pytest.raises(InputError, match=rf"{name} \(={value!r}\) must be {wanted}"):
+        DataConfig(**{name: value})
 
 
 def test_smallest_optimization_is_accepted() -> None:

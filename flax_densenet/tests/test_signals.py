@@ -22,7 +22,7 @@ from flax_densenet.training.signals import StopSignals
 TRAIN_PY = Path(flax_densenet.__file__).parents[1] / "train.py"
 FLAGS = "--depth 7 --growth_rate 2 --epochs 3 --batch_size 32".split()
 LAST_STEP = 3 * (1442 // 32)
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds_", "images_per_second")
 
 
 def train(*flags: str) -> subprocess.Popen[str]:
@@ -42,7 +42,9 @@ def variables(workdir: Path) -> Any:
 
 def records(workdir: Path) -> list[dict[str, float]]:
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    return [
+        {k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)} for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_run_that_a_signal_ended_goes_on_bit_for_bit(
     assert f"{number.name}: stopping after this step and saving" in output
     (step,) = re.findall(rf"interrupted by {number.name} after step (\d+); everything is", output)
     assert 0 < int(step) < LAST_STEP
-    assert [file.name for file in (workdir / "checkpoints").iterdir()] == [step]
+    assert step in {file.name for file in (workdir / "checkpoints").iterdir()}
     assert f"--resume --workdir {workdir}" in output
     assert "Traceback" not in output
 

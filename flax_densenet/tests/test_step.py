@@ -13,7 +13,8 @@ import pytest
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.training import Preprocess, TrainState, create_state, eval_step, sgd, train_step
-from flax_densenet.training.step import cross_entropy, is_correct
+from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
+from flax_densenet.training.preprocess import Augment
 
 Step = Callable[[TrainState, TrainBatch], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -27,7 +28,7 @@ BATCH: TrainBatch = {
 OPTIMIZER = sgd(0.1, 1e-4)
 
 
-def state_of(*, seed: int = 0, augment: bool = False, **fields: Any) -> TrainState:
+def state_of(*, seed: int = 0, augment: Augment = "none", **fields: Any) -> TrainState:
     config = DenseNetConfig(blocks=(1,), growth_rate=2, in_channels=1, num_classes=3, **fields)
     preprocess = Preprocess((127.5,), (74.0,), augment)
     return create_state(DenseNet(config), OPTIMIZER, preprocess, seed=seed)
@@ -95,7 +96,7 @@ def test_seed_decides_the_state() -> None:
     assert int(state.step) == 0
 
 
-@pytest.mark.parametrize("fields", [{"dropout_rate": 0.5}, {"augment": True}])
+@pytest.mark.parametrize("fields", [{"dropout_rate": 0.5}, {"augment": "shift"}])
 def test_random_choices_depend_on_seed_and_step_alone(step: Step, fields: dict[str, Any]) -> None:
     state = state_of(**fields)
     new, metrics = step(state, BATCH)
@@ -130,7 +131,7 @@ def test_evaluation_counts_the_valid_examples_alone() -> None:
 
 
 def test_evaluation_uses_neither_dropout_nor_augmentation() -> None:
-    state = state_of(dropout_rate=0.9, augment=True)
+    state = state_of(dropout_rate=0.9, augment="shift")
     metrics = functools.partial(jax.jit(eval_step), state)({**BATCH, "valid": np.ones(6, bool)})
     expected = losses_of(logits_of(state, BATCH["image"], train=False), BATCH["label"])
     assert metrics["loss"] == pytest.approx(expected.sum(), rel=1e-4)
@@ -147,3 +148,38 @@ def test_cross_entropy_has_the_textbook_values() -> None:
 def test_correct_is_where_the_largest_logit_is_the_labels() -> None:
     logits = jnp.asarray([[0.0, 3.0, 1.0], [5.0, 2.0, 4.0]])
     assert is_correct(logits, jnp.asarray([1, 2])).tolist() == [True, False]
+
+
+def test_moving_average_is_written_out(step: Step) -> None:
+    state = state_of().replace(ema_decay=0.75)
+    state = state.replace(average_params=state.params)
+    kernels = []
+    for _ in range(3):
+        state, _ = step(state, BATCH)
+        kernels.append(np.asarray(state.params["conv0"]["kernel"], np.float64))
+    average = kernels[0]  # as torch, the first one is a copy
+    for kernel in kernels[1:]:
+        average = 0.75 * average + 0.25 * kernel
+    np.testing.assert_allclose(state.average_params["conv0"]["kernel"], average, rtol=1e-5)
+    assert state.variables["params"] is state.average_params
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_recomputed_activations_change_nothing(step: Step, precision: str) -> None:
+    state = state_of(dropout_rate=0.3, bottleneck=True, dtype=precision)
+    again = state.replace(model=state.model.clone(remat=True))
+    (after, metrics), (after_again, metrics_again) = step(state, BATCH), step(again, BATCH)
+    for name in ("params", "batch_stats"):
+        one, other = getattr(after, name), getattr(after_again, name)
+        leaves, leaves_again = (jax.tree.leaves_with_path(tree) for tree in (one, other))
+        for (path, leaf), (path_again, again_leaf) in zip(leaves, leaves_again, strict=True):
+            assert path == path_again
+            # Another program of the compiler, so up to rounding of the largest value.
+            atol = {"float32": 1e-6, "bfloat16": 1e-2}[precision] * np.abs(leaf).max()
+            np.testing.assert_allclose(leaf, again_leaf, rtol=0, atol=atol)
+    assert metrics["loss"] == pytest.approx(float(metrics_again["loss"]), rel=1e-6)
+
+
+def test_top_five_are_the_five_largest_logits() -> None:
+    logits = jnp.asarray([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]] * 7)
+    assert is_in_top(logits, jnp.arange(7)).tolist() == [True] * 5 + [False] * 2

@@ -79,7 +79,8 @@ def test_default_directory_is_absolute_and_named_after_the_run(directory: Path) 
 def test_first_lines_come_before_the_last(finished: subprocess.CompletedProcess[str]) -> None:
     firsts = [line.split()[0] for line in finished.stdout.splitlines()]
     assert firsts == (
-        "backend versions data network training directory compiling epoch test everything".split()
+        "backend versions data pixels network training directory".split()
+        + "compiling epoch test everything".split()
     )
 
 
@@ -111,7 +112,7 @@ def test_more_epochs_are_allowed_and_told(
     asked: list[tuple[int, bool]] = []
 
     def fit(
-        run: RunConfig, dataset: Any, workdir: Any, *, resume: bool, parallel: str
+        run: RunConfig, dataset: Any, workdir: Any, *, resume: bool, execution: Any
     ) -> list[dict[str, Any]]:
         asked.append((run.optimization.epochs, resume))
         return [{"epoch": 3, "test_error": 0.2}]

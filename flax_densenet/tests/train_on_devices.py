@@ -31,7 +31,7 @@ def train(mode: ParallelMode) -> dict[str, np.ndarray]:
     config = DenseNetConfig(blocks=(1, 1), growth_rate=4, in_channels=1, num_classes=3)
     model = DenseNet(config, mapped_axis(mode))
     steps = parallel_steps(mode)
-    preprocess = Preprocess((128.0,), (64.0,), augment=False)
+    preprocess = Preprocess((128.0,), (64.0,), augment="none")
     state = steps.place(create_state(model, sgd(0.05, 1e-2), preprocess, seed=0))
     results = {}
     for step in range(_STEPS):

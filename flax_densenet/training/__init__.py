@@ -2,9 +2,10 @@
 
 from flax_densenet.training.evaluation import evaluate
 from flax_densenet.training.loop import fit
+from flax_densenet.training.optimization_config import OptimizationConfig
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.preprocess import Preprocess
-from flax_densenet.training.run_config import DataConfig, OptimizationConfig, RunConfig
+from flax_densenet.training.run_config import DataConfig, RunConfig
 from flax_densenet.training.step import TrainState, create_state, eval_step, train_step
 from flax_densenet.training.workdir import WorkDir, open_workdir
 

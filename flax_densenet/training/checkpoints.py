@@ -1,8 +1,9 @@
 """Saving and restoring a training state with Orbax.
 
 A checkpoint has three items: "variables" ({"params", "batch_stats"}, all that using the network
-takes), "training" (step, optimizer state and random key, which only going on takes) and "metrics"
-(of the steps of an epoch that is not done).
+takes), "training" (what only going on takes: step, optimizer state, random key, and with a moving
+average the parameters themselves) and "unfinished_epoch" (metrics of the steps of an epoch that is
+not done).
 """
 
 from pathlib import Path
@@ -11,20 +12,33 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from flax_densenet.training.step import TrainState
 
+_UNFINISHED_MARK = ".orbax-checkpoint-tmp"
+
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by steps done; the newest is kept.
+    """The checkpoints of one run, numbered by steps done; the newest and the best are kept.
 
     Use it as a context manager: leaving it waits until everything is on the disk.
+
+    Attributes:
+      leftovers: Names of unfinished checkpoints, which a killed process left; they are removed.
     """
 
     def __init__(self, directory: Path) -> None:
         """Opens `directory` (absolute), which need not exist."""
+        self.leftovers = sorted(path.name for path in directory.glob(f"*{_UNFINISHED_MARK}*"))
+        best = BestN(
+            get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False
+        )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.LatestN(1)
+            best_fn=_error,
+            best_mode="min",
+            preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+            cleanup_tmp_directories=True,
         )
         self._manager = ocp.CheckpointManager(directory, options=options)
 
@@ -43,21 +57,39 @@ class Checkpoints:
         """Returns the number of steps that the newest checkpoint has done, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, metrics: list[dict[str, float]]) -> None:
+    def best_step(self) -> int | None:
+        """Returns the number of steps of the checkpoint with the smallest error, or None."""
+        return self._manager.best_step()
+
+    def save(
+        self,
+        state: TrainState,
+        unfinished_epoch: list[dict[str, float]],
+        error: float | None = None,
+    ) -> None:
         """Starts saving; training may go on meanwhile.
 
         Args:
           state: State to save, under the number of its step.
-          metrics: Of the steps done in an epoch that is not; empty between two epochs.
+          unfinished_epoch: Metrics of the steps done in an epoch that is not; empty between two.
+          error: What the best checkpoint has least of; None in the middle of an epoch.
         """
         items: dict[str, Any] = {
             name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()
         }
-        items["metrics"] = ocp.args.JsonSave(metrics)
-        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+        items["unfinished_epoch"] = ocp.args.JsonSave(unfinished_epoch)
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(**items),
+            metrics=None if error is None else {"error": error},
+        )
+
+    def wait(self) -> None:
+        """Waits until everything is on the disk."""
+        self._manager.wait_until_finished()
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
-        """Returns the saved state and metrics.
+        """Returns the saved state and the metrics of an epoch that is not done.
 
         Args:
           step: Number of the checkpoint.
@@ -67,22 +99,30 @@ class Checkpoints:
             name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
             for name, tree in _items(like).items()
         }
-        targets["metrics"] = ocp.args.JsonRestore()
+        targets["unfinished_epoch"] = ocp.args.JsonRestore()
         restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
-        state = like.replace(**restored["variables"], **restored["training"])
-        return state, restored["metrics"]
+        variables, training = restored["variables"], restored["training"]
+        average = None
+        if like.average_params is not None:
+            average, variables["params"] = variables["params"], training.pop("params")
+        state = like.replace(**variables, **training, average_params=average)
+        return state, restored["unfinished_epoch"]
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:
-    return {
-        "variables": {"params": state.params, "batch_stats": state.batch_stats},
-        "training": {
-            "step": state.step,
-            "optimizer_state": state.optimizer_state,
-            "key_data": state.key_data,
-        },
+    training = {
+        "step": state.step,
+        "optimizer_state": state.optimizer_state,
+        "key_data": state.key_data,
     }
+    if state.average_params is not None:
+        training["params"] = state.params
+    return {"variables": state.variables, "training": training}
 
 
 def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def _error(metrics: dict[str, float]) -> float:
+    return metrics["error"]

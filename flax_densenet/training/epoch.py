@@ -1,7 +1,6 @@
 """One epoch: its steps, the evaluation after them, and the record of both."""
 
 import math
-import time
 from typing import NamedTuple
 
 import jax
@@ -9,13 +8,15 @@ import numpy as np
 from tqdm import tqdm
 
 from flax_densenet.data import Dataset
-from flax_densenet.data.batches import train_batches
+from flax_densenet.data.batches import WHOLE, Share, train_batches
 from flax_densenet.errors import TrainingDiverged
 from flax_densenet.training.evaluation import evaluate
+from flax_densenet.training.optimization_config import OptimizationConfig
 from flax_densenet.training.parallel import ParallelSteps
-from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.profile import StepProfile
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.step import Metrics, TrainState
+from flax_densenet.training.stopwatch import Stopwatch
 from flax_densenet.training.workdir import Record
 
 _STEPS_BETWEEN_CHECKS = 20  # reading a loss makes the host wait for the device
@@ -41,25 +42,38 @@ class EpochTrainer:
     """Trains epochs and shows the progress of the whole run."""
 
     def __init__(
-        self, run: RunConfig, dataset: Dataset, on_devices: ParallelSteps, steps: int
+        self,
+        optimization: OptimizationConfig,
+        dataset: Dataset,
+        on_devices: ParallelSteps,
+        steps: int,
+        *,
+        share: Share = WHOLE,
+        profile: StepProfile | None = None,
     ) -> None:
         """Prepares the training.
 
         Args:
-          run: What to train and how.
-          dataset: Images that suit `run.network`.
+          optimization: How to train.
+          dataset: Images that suit the network.
           on_devices: The steps.
           steps: Steps per epoch.
+          share: The part of each batch that this process reads.
+          profile: Profiles some steps.
         """
         self._dataset = dataset
-        self._optimization = run.optimization
+        self._optimization = optimization
         self._on_devices = on_devices
         self._steps = steps
+        self._share = share
+        self._profile = profile
+        self._is_first_process = share.process == 0
         self._progress = tqdm(
-            total=steps * run.optimization.epochs * run.optimization.batch_size,
+            total=steps * optimization.epochs * optimization.batch_size,
             unit="images",
             unit_scale=True,
-            disable=None,  # where the output is no terminal, the lines of the epochs do
+            # Where the output is no terminal, the lines of the epochs do.
+            disable=None if self._is_first_process else True,
         )
 
     def close(self) -> None:
@@ -80,7 +94,40 @@ class EpochTrainer:
         Raises:
           TrainingDiverged: A loss was not finite.
         """
-        start = time.perf_counter()
+        batch_size, first_step = self._optimization.batch_size, epoch * self._steps
+        steps_before = len(metrics)
+        with Stopwatch() as watch:
+            state, metrics = self._train(state, epoch, metrics, stop, watch)
+            seconds = dict(watch.seconds)
+            if len(metrics) < self._steps:
+                return EpochResult(state, metrics, None)
+            record: Record = {
+                "epoch": epoch + 1,
+                "step": first_step + self._steps,
+                "train_loss": float(np.mean([m["loss"] for m in metrics])),
+                "train_error": 1 - float(np.mean([m["accuracy"] for m in metrics])),
+            }
+            with watch.part("evaluation"):
+                record |= self._evaluate(state, epoch)
+        # Compilation happens once; the speed is that of the steps after it.
+        working = seconds["data"] + seconds["step"] - seconds.get("compile", 0)
+        record["images_per_second"] = (self._steps - steps_before) * batch_size / working
+        for part in ("data", "step", "evaluation", "compile"):
+            record[f"seconds_{part}"] = watch.seconds[part]
+        if self._dataset.train.unreadable:
+            self._progress.write(_describe_unreadable(sorted(self._dataset.train.unreadable)))
+        if self._is_first_process:
+            self._progress.write(_describe(record, self._optimization.epochs))
+        return EpochResult(state, metrics, record)
+
+    def _train(
+        self,
+        state: TrainState,
+        epoch: int,
+        metrics: StepMetrics,
+        stop: StopSignals,
+        watch: Stopwatch,
+    ) -> tuple[TrainState, StepMetrics]:
         batch_size, first_step = self._optimization.batch_size, epoch * self._steps
         steps_done = len(metrics)
         self._progress.n = (first_step + steps_done) * batch_size
@@ -91,34 +138,40 @@ class EpochTrainer:
             seed=self._optimization.seed,
             epoch=epoch,
             first_step=steps_done,
+            share=self._share,
         )
         metrics, pending = list(metrics), list[Metrics]()
-        for step, batch in enumerate(batches, start=steps_done + 1):
-            state, batch_metrics = self._on_devices.train_step(state, batch)
-            pending.append(batch_metrics)
-            self._progress.update(batch_size)
-            stopped = stop.received is not None and step < self._steps
-            if stopped or step % _STEPS_BETWEEN_CHECKS == 0 or step == self._steps:
-                metrics += _read_finite(pending, first_step + len(metrics), epoch)
-                pending = []
+        for step, batch in enumerate(watch.waiting_for("data", batches), start=steps_done + 1):
+            with watch.part("step"):
+                if self._profile is not None:
+                    self._profile.before_step(state)
+                state, batch_metrics = self._on_devices.train_step(state, batch)
+                pending.append(batch_metrics)
+                self._progress.update(batch_size)
+                stopped = step < self._steps and stop.agreed(first_step + step)
+                if stopped or step % _STEPS_BETWEEN_CHECKS == 0 or step == self._steps:
+                    metrics += _read_finite(pending, first_step + len(metrics), epoch)
+                    pending = []
             if stopped:
-                return EpochResult(state, metrics, None)
-        train_seconds = time.perf_counter() - start
-        test = evaluate(self._on_devices.eval_step, state, self._dataset.test, batch_size)
-        if not math.isfinite(test["loss"]):
-            raise _diverged("test loss", test["loss"], first_step + self._steps, epoch)
-        record: Record = {
-            "epoch": epoch + 1,
-            "step": first_step + self._steps,
-            "train_loss": float(np.mean([m["loss"] for m in metrics])),
-            "train_error": 1 - float(np.mean([m["accuracy"] for m in metrics])),
-            "test_loss": test["loss"],
-            "test_error": test["error"],
-            "images_per_second": (self._steps - steps_done) * batch_size / train_seconds,
-            "seconds": time.perf_counter() - start,
-        }
-        self._progress.write(_describe(record, self._optimization.epochs))
-        return EpochResult(state, metrics, record)
+                break
+        return state, metrics
+
+    def _evaluate(self, state: TrainState, epoch: int) -> Record:
+        record: Record = {}
+        for name, split in (("validation", self._dataset.validation), ("test", self._dataset.test)):
+            if split is None:
+                continue
+            result = evaluate(
+                self._on_devices.eval_step,
+                state,
+                split,
+                self._optimization.batch_size,
+                share=self._share,
+            )
+            if not math.isfinite(result["loss"]):
+                raise _diverged(f"{name} loss", result["loss"], (epoch + 1) * self._steps, epoch)
+            record |= {f"{name}_{quantity}": value for quantity, value in result.items()}
+        return record
 
 
 def _read_finite(pending: list[Metrics], steps_before: int, epochs_done: int) -> StepMetrics:
@@ -140,9 +193,17 @@ def _diverged(what: str, value: float, step: int, epochs_done: int) -> TrainingD
 
 
 def _describe(record: Record, epochs: int) -> str:
+    validation = ""
+    if "validation_error" in record:
+        validation = f"validation error {record['validation_error']:7.2%}  "
     return (
         f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}  "
         f"train loss {record['train_loss']:.4f} error {record['train_error']:7.2%}  "
+        f"{validation}"
         f"test loss {record['test_loss']:.4f} error {record['test_error']:7.2%}  "
         f"{record['images_per_second']:.0f} images/s"
     )
+
+
+def _describe_unreadable(files: list[str]) -> str:
+    return f"skipped {len(files)} broken image(s) so far, such as {files[0]}"

@@ -1,26 +1,26 @@
 """A whole training run: epochs, checkpoints and records."""
 
+import contextlib
+
 import jax
 
 from flax_densenet.data import Dataset
-from flax_densenet.data.batches import steps_per_epoch
+from flax_densenet.data.batches import Share, steps_per_epoch
 from flax_densenet.errors import InputError, TrainingInterrupted
 from flax_densenet.initialization import check_x64
 from flax_densenet.model import DenseNet
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.curves import plot_curves
 from flax_densenet.training.epoch import EpochTrainer, StepMetrics
+from flax_densenet.training.execution import Execution
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.parallel import (
-    ParallelMode,
-    check_batch_size,
-    mapped_axis,
-    parallel_steps,
-)
+from flax_densenet.training.parallel import check_batch_size, mapped_axis, parallel_steps
 from flax_densenet.training.preprocess import Preprocess
+from flax_densenet.training.profile import StepProfile
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.signals import StopSignals
-from flax_densenet.training.step import create_state
+from flax_densenet.training.step import TrainState, create_state
+from flax_densenet.training.tensorboard import TensorBoard
 from flax_densenet.training.workdir import Record, WorkDir
 
 
@@ -30,65 +30,104 @@ def fit(
     workdir: WorkDir,
     *,
     resume: bool,
-    parallel: ParallelMode = "auto",
+    execution: Execution = Execution(),
 ) -> list[Record]:
     """Trains a network and writes everything to the work directory.
+
+    With several processes each calls it; the first one writes.
 
     Args:
       run: What to train and how.
       dataset: Images that suit `run.network`.
       workdir: Where to write; empty unless `resume`.
       resume: Go on from the newest checkpoint, if there is one.
-      parallel: How the devices share a step; their number may change when resuming.
+      execution: How to execute it; it may change when resuming, as may the number of devices.
 
     Returns:
       One record per epoch, as in metrics.jsonl.
 
     Raises:
       InputError: Network and data set do not fit, or the batch is too large.
+      SavingFailed: The disk is full, or something like it. What was saved before is kept.
       TrainingDiverged: A loss was not finite. The checkpoint of the epoch before is kept.
       TrainingInterrupted: SIGINT or SIGTERM came; everything up to the last step is saved.
     """
     check_dataset(run, dataset)
     check_batch_size(run.optimization.batch_size, jax.device_count())
-    steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
+    optimization = run.optimization
+    steps = steps_per_epoch(len(dataset.train), optimization.batch_size)
+    total_steps = steps * optimization.epochs
     schedule = learning_rate_schedule(
-        run.optimization.learning_rate, steps * run.optimization.epochs
+        optimization.learning_rate,
+        total_steps,
+        kind=optimization.schedule,
+        drops=optimization.drops,
+        warmup_steps=round(optimization.warmup_epochs * steps),
     )
+    axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
     mean, std = dataset.channel_statistics()
-    on_devices = parallel_steps(parallel)
+    on_devices = parallel_steps(execution.parallel)
     state = create_state(
-        DenseNet(run.network, mapped_axis(parallel)),
-        sgd(schedule, run.optimization.weight_decay),
+        DenseNet(run.network, axis_name, execution.remat),
+        sgd(schedule, optimization.weight_decay, max_gradient_norm=optimization.max_gradient_norm),
         Preprocess(mean, std, run.data.augment),
-        seed=run.optimization.seed,
+        seed=optimization.seed,
+        label_smoothing=optimization.label_smoothing,
+        ema_decay=optimization.ema_decay,
     )
     state = on_devices.place(state)
-    metrics: StepMetrics = []  # of an epoch that is not done
-    with StopSignals() as stop, Checkpoints(workdir.checkpoints) as checkpoints:
-        if resume and (saved := checkpoints.latest_step()) is not None:
-            state, metrics = checkpoints.restore(saved, like=state)
+    is_first_process = jax.process_index() == 0
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignals())
+        checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints))
+        metrics: StepMetrics = []  # of an epoch that is not done
+        if resume:
+            state, metrics = _restore(checkpoints, state)
         first_step = int(state.step)
         records = [record for record in workdir.read_records() if record["step"] <= first_step]
-        workdir.write_config(run)
-        workdir.write_records(records)
-        trainer = EpochTrainer(run, dataset, on_devices, steps)
-        for epoch in range(first_step // steps, run.optimization.epochs):
+        if is_first_process:
+            workdir.write_config(run)
+            workdir.write_records(records)
+        board = None
+        if execution.tensorboard and is_first_process:
+            board = stack.enter_context(TensorBoard(workdir.tensorboard, first_step))
+        profile = None
+        if execution.profile_steps and is_first_process:
+            profile = stack.enter_context(StepProfile(workdir.profile, execution.profile_steps))
+        trainer = EpochTrainer(
+            optimization,
+            dataset,
+            on_devices,
+            steps,
+            share=Share(jax.process_index(), jax.process_count()),
+            profile=profile,
+        )
+        stack.callback(trainer.close)
+        for epoch in range(first_step // steps, optimization.epochs):
             state, metrics, record = trainer.run_epoch(state, epoch, metrics, stop)
             if record is not None:
                 record["learning_rate"] = float(schedule(steps * (epoch + 1) - 1))
                 records.append(record)
                 # First the record, which a resumed run drops if the checkpoint is not there; a
                 # checkpoint without its record would leave a gap.
-                workdir.write_records(records)
+                if is_first_process:
+                    workdir.write_records(records)
+                if board is not None:
+                    board.write(record)
                 metrics = []
-            checkpoints.save(state, metrics)
-            if stop.received is not None and int(state.step) < steps * run.optimization.epochs:
-                trainer.close()
+            checkpoints.save(state, metrics, error=selection_error(record) if record else None)
+            if int(state.step) < total_steps and (record is None or stop.agreed()):
+                checkpoints.wait()
                 raise TrainingInterrupted(stop.received, int(state.step))
-        trainer.close()
-    plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
+    if is_first_process:
+        plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
     return records
+
+
+def selection_error(record: Record) -> float:
+    """Returns the error by which the best epoch is chosen: on the validation images, if any."""
+    name = "validation_error" if "validation_error" in record else "test_error"
+    return float(record[name])
 
 
 def check_dataset(run: RunConfig, dataset: Dataset) -> None:
@@ -105,3 +144,13 @@ def check_dataset(run: RunConfig, dataset: Dataset) -> None:
         )
     height, width, channels = dataset.image_shape
     run.network.check_image(height=height, width=width, channels=channels)
+
+
+def _restore(checkpoints: Checkpoints, state: TrainState) -> tuple[TrainState, StepMetrics]:
+    if checkpoints.leftovers:
+        print(
+            f"note: ignored {', '.join(checkpoints.leftovers)}, which an interrupted save left in "
+            "checkpoints/"
+        )
+    newest = checkpoints.latest_step()
+    return (state, []) if newest is None else checkpoints.restore(newest, like=state)

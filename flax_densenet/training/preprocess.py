@@ -4,11 +4,14 @@ Axes: B batch, H height, W width, C channels.
 """
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
+
+Augment = Literal["none", "shift", "crop"]
 
 _MAX_SHIFT = 4  # pixels; paper, section 4.1
 
@@ -20,13 +23,14 @@ class Preprocess:
     Attributes:
       mean: Mean of each channel of the training images, in 0 to 255.
       std: Standard deviation of each channel, likewise.
-      augment: Whether training images are mirrored and shifted at random (paper, section 4.1; the
-        "+" in CIFAR-10+).
+      augment: What happens to training images: "shift" mirrors and shifts them at random (paper,
+        section 4.1; the "+" in CIFAR-10+), "crop" mirrors them (a random part was cut out when they
+        were read), "none" nothing.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augment: bool
+    augment: Augment
 
     def __call__(
         self, image: UInt8[Array, "B H W C"], key: jax.Array, *, train: bool
@@ -43,16 +47,23 @@ class Preprocess:
         """
         mean, std = (jnp.asarray(value, jnp.float32) for value in (self.mean, self.std))
         x = (image.astype(jnp.float32) - mean) / std
-        if train and self.augment:
-            x = jax.vmap(_mirror_and_shift)(x, jax.random.split(key, len(x)))
+        if not train or self.augment == "none":
+            return x
+        mirror_key, shift_key = jax.random.split(key)
+        x = jax.vmap(_mirror)(x, jax.random.split(mirror_key, len(x)))
+        if self.augment == "shift":
+            x = jax.vmap(_shift)(x, jax.random.split(shift_key, len(x)))
         return x
 
 
-def _mirror_and_shift(x: Float[Array, "H W C"], key: jax.Array) -> Float[Array, "H W C"]:
-    """Mirrors with probability 1/2 and shifts by -4 to 4 pixels in each direction."""
-    mirror_key, shift_key = jax.random.split(key)
-    x = jnp.where(jax.random.bernoulli(mirror_key), x[:, ::-1], x)
+def _mirror(x: Float[Array, "H W C"], key: jax.Array) -> Float[Array, "H W C"]:
+    """Mirrors with probability 1/2."""
+    return jnp.where(jax.random.bernoulli(key), x[:, ::-1], x)
+
+
+def _shift(x: Float[Array, "H W C"], key: jax.Array) -> Float[Array, "H W C"]:
+    """Shifts by -4 to 4 pixels in each direction."""
     # After normalization 0 is the mean, which is what the authors' code pads with.
     padded = jnp.pad(x, ((_MAX_SHIFT, _MAX_SHIFT), (_MAX_SHIFT, _MAX_SHIFT), (0, 0)))
-    row, column = jax.random.randint(shift_key, (2,), 0, 2 * _MAX_SHIFT + 1)
+    row, column = jax.random.randint(key, (2,), 0, 2 * _MAX_SHIFT + 1)
     return lax.dynamic_slice(padded, (row, column, 0), x.shape)

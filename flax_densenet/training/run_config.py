@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal, get_args
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, require
+from flax_densenet.training.optimization_config import OptimizationConfig
+from flax_densenet.training.preprocess import Augment
+
+OnBroken = Literal["stop", "skip"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,44 +17,40 @@ class DataConfig:
     """What the network is trained on.
 
     Attributes:
-      dataset: "digits" (ships with scikit-learn) or "tfds:<name>" (prepared as array_record).
-      data_dir: Directory that holds prepared data sets; tensorflow-datasets' own if not given.
-      augment: Mirror training images at random and shift them by up to 4 pixels.
+      dataset: "digits" (ships with scikit-learn), cifar10, cifar100, svhn, svhn_without_extra,
+        mnist, fashion_mnist, imagenet2012, imagenette, "folder:<dir>" or "tfds:<name>".
+      data_dir: Directory that holds the data set's original files, or prepared ones.
+      augment: "shift" mirrors training images at random and shifts them by up to 4 pixels; "crop"
+        mirrors a random part of them, resized to image_size.
+      validation_images: Training images to hold out, to tune settings and choose an epoch with.
+      image_size: Height and width in pixels to which images in files are brought.
+      broken_images: What to do when a file cannot be decoded: stop with an error, or skip it.
     """
 
     dataset: str = "digits"
     data_dir: str | None = None
-    augment: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizationConfig:
-    """How it is trained, with SGD and Nesterov momentum 0.9.
-
-    Attributes:
-      epochs: Passes over the training images.
-      batch_size: Images per step.
-      learning_rate: Initial learning rate, divided by 10 at 50 % and at 75 % of the steps.
-      weight_decay: Factor of each parameter that is added to its gradient.
-      seed: Decides initial weights, order of the images, augmentation and dropout.
-    """
-
-    epochs: int = 300
-    batch_size: int = 64
-    learning_rate: float = 0.1
-    weight_decay: float = 1e-4
-    seed: int = 0
+    augment: Augment = "none"
+    validation_images: int = 0
+    image_size: int | None = None
+    broken_images: OnBroken = "stop"
 
     def __post_init__(self) -> None:
-        for name, minimum in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+        held_out, size = self.validation_images, self.image_size
+        for name, choices in (("augment", Augment), ("broken_images", OnBroken)):
             value = getattr(self, name)
-            is_integer = isinstance(value, int) and not isinstance(value, bool)
-            if not is_integer or value < minimum:
-                raise InputError(f"{name} (={value!r}) must be an integer of at least {minimum}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"learning_rate (={self.learning_rate}) must be a number above 0")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(f"weight_decay (={self.weight_decay}) must be a number of at least 0")
+            require(value in get_args(choices), name, value, f"one of {get_args(choices)}")
+        require(
+            _is_integer(held_out) and held_out >= 0,
+            "validation_images",
+            held_out,
+            "an integer of at least 0",
+        )
+        require(
+            size is None or (_is_integer(size) and size >= 1),
+            "image_size",
+            size,
+            "an integer of at least 1",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,3 +99,7 @@ class RunConfig:
 
 def _flat(groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: value for group in groups.values() for name, value in group.items()}
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,7 +6,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STEPS_BETWEEN_QUESTIONS = 20
 
 
 class StopSignals:
@@ -35,6 +40,21 @@ class StopSignals:
         traceback: TracebackType | None,
     ) -> None:
         self._restore()
+
+    def agreed(self, step: int = 0) -> bool:
+        """Tells whether to stop after this step, the same to all processes of a run.
+
+        With several processes they ask each other only now and then.
+
+        Args:
+          step: Steps done; 0 asks at once.
+        """
+        if jax.process_count() == 1:
+            return self.received is not None
+        if step % _STEPS_BETWEEN_QUESTIONS:
+            return False
+        asked = multihost_utils.process_allgather(np.asarray(self.received is not None))
+        return bool(np.any(asked))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)

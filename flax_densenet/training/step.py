@@ -1,6 +1,6 @@
 """One training step and one evaluation step, as pure functions.
 
-Axes: B batch, H height, W width, C channels, K classes.
+Axes: B batch, H height, W width, C channels.
 """
 
 from typing import Any
@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.initialization import initialize
 from flax_densenet.model import DenseNet
+from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
 from flax_densenet.training.preprocess import Preprocess
 
 Metrics = dict[str, jax.Array]
@@ -29,37 +28,61 @@ class TrainState(flax.struct.PyTreeNode):
       params: Parameters.
       batch_stats: Running statistics of the batch normalizations.
       optimizer_state: State of `optimizer`.
+      average_params: Exponential moving average of the parameters, which evaluation uses; None
+        without `ema_decay`.
       key_data: Data of the run's random key, [2] uint32; step and use are folded in.
       model: The network.
       optimizer: The optax transformation.
       preprocess: What happens to an image before the network.
+      label_smoothing: Share of the target probability that is spread over all classes.
+      ema_decay: Weight of the old average at each step.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     optimizer_state: Any
+    average_params: Any
     key_data: jax.Array
     model: DenseNet = flax.struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = flax.struct.field(pytree_node=False)
     preprocess: Preprocess = flax.struct.field(pytree_node=False)
+    label_smoothing: float = flax.struct.field(pytree_node=False, default=0.0)
+    ema_decay: float | None = flax.struct.field(pytree_node=False, default=None)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the network is evaluated with: {"params", "batch_stats"}."""
+        params = self.params if self.average_params is None else self.average_params
+        return {"params": params, "batch_stats": self.batch_stats}
 
 
 def create_state(
-    model: DenseNet, optimizer: optax.GradientTransformation, preprocess: Preprocess, *, seed: int
+    model: DenseNet,
+    optimizer: optax.GradientTransformation,
+    preprocess: Preprocess,
+    *,
+    seed: int,
+    label_smoothing: float = 0.0,
+    ema_decay: float | None = None,
 ) -> TrainState:
     """Returns the state before the first step; equal seeds give equal states."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
     variables = initialize(model.config, init_key)
+    params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
+        params=params,
         batch_stats=variables["batch_stats"],
-        optimizer_state=jax.jit(optimizer.init)(variables["params"]),
+        optimizer_state=jax.jit(optimizer.init)(params),
+        # The first step replaces it; a copy, since the step may reuse the parameters' memory.
+        average_params=jax.tree.map(jnp.copy, params) if ema_decay is not None else None,
         key_data=jax.random.key_data(run_key),
         model=model,
         optimizer=optimizer,
         preprocess=preprocess,
+        label_smoothing=label_smoothing,
+        ema_decay=ema_decay,
     )
 
 
@@ -92,7 +115,8 @@ def train_step(
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
-        return jnp.mean(cross_entropy(logits, label)), (logits, updates["batch_stats"])
+        loss = cross_entropy(logits, label, smoothing=state.label_smoothing)
+        return jnp.mean(loss), (logits, updates["batch_stats"])
 
     (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params
@@ -103,11 +127,13 @@ def train_step(
     updates, optimizer_state = state.optimizer.update(
         gradients, state.optimizer_state, state.params
     )
+    params = optax.apply_updates(state.params, updates)
     new_state = state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         optimizer_state=optimizer_state,
+        average_params=_average(state, params),
     )
     return new_state, metrics
 
@@ -121,27 +147,25 @@ def eval_step(state: TrainState, batch: EvalBatch, *, axis_name: str | None = No
       axis_name: Mapped axis of `pmap`, over which is summed; None under `jit`.
 
     Returns:
-      Sums over the valid examples: "loss", "correct" and "count".
+      Sums over the valid examples: "loss", "correct", "in_top" (the label is among the five best)
+      and "count".
     """
     key = jax.random.wrap_key_data(state.key_data)
     image = state.preprocess(jnp.asarray(batch["image"]), key, train=False)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    logits = jnp.asarray(state.model.apply(variables, image, train=False))
+    logits = jnp.asarray(state.model.apply(state.variables, image, train=False))
     label, valid = batch["label"], jnp.asarray(batch["valid"])
     sums = {
         "loss": jnp.sum(jnp.where(valid, cross_entropy(logits, label), 0)),
         "correct": jnp.sum(valid & is_correct(logits, label)),
+        "in_top": jnp.sum(valid & is_in_top(logits, label)),
         "count": jnp.sum(valid),
     }
     return sums if axis_name is None else lax.psum(sums, axis_name)
 
 
-def cross_entropy(logits: Float[Array, "B K"], label: Int[ArrayLike, " B"]) -> Float[Array, " B"]:
-    """Returns the loss of each example, in float32 or wider whatever the logits are."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, label)
-
-
-def is_correct(logits: Float[Array, "B K"], label: Int[ArrayLike, " B"]) -> Bool[Array, " B"]:
-    """Returns whether the largest logit of each example is its label's."""
-    return jnp.argmax(logits, axis=-1) == label
+def _average(state: TrainState, params: Any) -> Any:
+    """Returns the new average, equal to `torch.optim.swa_utils.get_ema_multi_avg_fn`'s."""
+    if state.ema_decay is None:
+        return None
+    weight = jnp.where(state.step == 0, 1.0, 1 - state.ema_decay)  # torch's first one is a copy
+    return jax.tree.map(lambda old, new: old + weight * (new - old), state.average_params, params)

@@ -43,6 +43,16 @@ class WorkDir:
         """Orbax checkpoints, one directory per epoch kept."""
         return self.path / "checkpoints"
 
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard files, if asked for."""
+        return self.path / "tensorboard"
+
+    @property
+    def profile(self) -> Path:
+        """The profile of some steps, if asked for."""
+        return self.path / "profile"
+
     def read_config(self) -> RunConfig:
         """Returns the configuration of the run that was started here.
 
@@ -75,12 +85,13 @@ class WorkDir:
         _replace(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
 
-def open_workdir(path: str | Path, *, resume: bool) -> WorkDir:
+def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = True) -> WorkDir:
     """Creates the directory, if need be, and tries it for writing.
 
     Args:
       path: Relative or absolute path; "~" is the home directory.
       resume: Whether the directory may already hold a run.
+      is_first_process: Whether to check; the other processes of a run find what it has written.
 
     Returns:
       The directory with an absolute path.
@@ -89,6 +100,8 @@ def open_workdir(path: str | Path, *, resume: bool) -> WorkDir:
       InputError: It cannot be written to, or holds something and `resume` is False.
     """
     directory = Path(path).expanduser().absolute()
+    if not is_first_process:
+        return WorkDir(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

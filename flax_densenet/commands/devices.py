@@ -1,0 +1,99 @@
+"""Which devices and processes a command uses."""
+
+import dataclasses
+
+import jax
+import platformdirs
+
+from flax_densenet.errors import InputError, require
+
+_SECONDS_TO_JOIN = 300
+_SECONDS_WITHOUT_HEARTBEAT = 30  # after which a silent process counts as dead
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Which devices and processes take part.
+
+    Attributes:
+      cpu_devices: Simulate this many devices on the CPU.
+      require_accelerator: Stop if there is no GPU or TPU, instead of training on the CPU.
+      distributed: Join the processes that SLURM, Open MPI, Kubernetes or a TPU pod has started.
+      coordinator: HOST:PORT of the first process, to join processes without one of these.
+      num_processes: Number of processes, with coordinator.
+      process_id: Number of this process from 0, with coordinator.
+    """
+
+    cpu_devices: int | None = None
+    require_accelerator: bool = False
+    distributed: bool = False
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("cpu_devices", 1), ("num_processes", 1), ("process_id", 0)):
+            value = getattr(self, name)
+            require(
+                value is None or value >= minimum, name, value, f"an integer of at least {minimum}"
+            )
+        explicit = (self.coordinator, self.num_processes, self.process_id)
+        if any(value is not None for value in explicit):
+            if any(value is None for value in explicit):
+                raise InputError(
+                    "--coordinator, --num_processes and --process_id belong together, got "
+                    f"{self.coordinator}, {self.num_processes} and {self.process_id}; give all "
+                    "three, or --distributed where SLURM, Open MPI or Kubernetes start them"
+                )
+            if self.process_id >= self.num_processes:  # type: ignore[operator]
+                raise InputError(
+                    f"process_id (={self.process_id}) must be below num_processes "
+                    f"(={self.num_processes}); processes are numbered from 0"
+                )
+            host, _, port = str(self.coordinator).rpartition(":")
+            require(bool(host) and port.isdecimal(), "coordinator", self.coordinator, "HOST:PORT")
+
+
+def choose_devices(options: DeviceOptions) -> None:
+    """Sets JAX up; must come before anything is computed.
+
+    Raises:
+      InputError: A device or process that is asked for cannot be had.
+    """
+    if options.cpu_devices is not None:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", options.cpu_devices)
+    if options.distributed or options.coordinator is not None:
+        _join_processes(options)
+    if options.require_accelerator and jax.default_backend() == "cpu":
+        raise InputError(
+            "--require_accelerator is given, and JAX sees the CPU only; install "
+            "flax-densenet[cuda12], check the driver with nvidia-smi, or leave the flag out"
+        )
+    _use_compilation_cache()
+
+
+def _join_processes(options: DeviceOptions) -> None:
+    try:
+        jax.distributed.initialize(
+            options.coordinator,
+            options.num_processes,
+            options.process_id,
+            initialization_timeout=_SECONDS_TO_JOIN,
+            heartbeat_timeout_seconds=_SECONDS_WITHOUT_HEARTBEAT,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        asked = options.coordinator or "the environment of SLURM, Open MPI or Kubernetes"
+        raise InputError(
+            f"cannot join the other processes through {asked} ({reason}); start all processes "
+            "within 5 minutes, with the same --coordinator and --num_processes and each with its "
+            "own --process_id"
+        ) from error
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled steps for the next run of the same network, unless JAX is told where to."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        directory = platformdirs.user_cache_path("flax-densenet") / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(directory))

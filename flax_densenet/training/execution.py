@@ -1,0 +1,31 @@
+"""How a run is executed: what does not change its outcome, beyond rounding."""
+
+import dataclasses
+
+from flax_densenet.errors import require
+from flax_densenet.training.parallel import ParallelMode
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a run is executed; it may change when the run is resumed.
+
+    Attributes:
+      parallel: How the devices share the batch: jit over a mesh (auto), or pmap. The result is the
+        same up to rounding.
+      remat: Compute activations a second time in the backward pass instead of keeping them.
+      num_workers: Processes that read and decode images in files; 0 reads in the main process.
+      tensorboard: Write TensorBoard files to tensorboard/ in the work directory, too.
+      profile_steps: Write a profile of this many steps to profile/ in the work directory.
+    """
+
+    parallel: ParallelMode = "auto"
+    remat: bool = False
+    num_workers: int = 0
+    tensorboard: bool = False
+    profile_steps: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_workers", "profile_steps"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "an integer of at least 0")
