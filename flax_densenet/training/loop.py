@@ -16,6 +16,7 @@ from flax_densenet.training.execution import Execution
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.parallel import check_batch_size, mapped_axis, parallel_steps
 from flax_densenet.training.preprocess import Preprocess
+from flax_densenet.training.processes import ending_with_the_others
 from flax_densenet.training.profile import StepProfile
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.signals import StopSignals
@@ -82,7 +83,8 @@ def fit(
         checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints))
         metrics: StepMetrics = []  # of an epoch that is not done
         if resume:
-            state, metrics = _restore(checkpoints, state)
+            saved, metrics = _restore(checkpoints, like=on_devices.to_global(state))
+            state = on_devices.place(saved)
         first_step = int(state.step)
         records = [record for record in workdir.read_records() if record["step"] <= first_step]
         if is_first_process:
@@ -103,6 +105,7 @@ def fit(
             profile=profile,
         )
         stack.callback(trainer.close)
+        stack.enter_context(ending_with_the_others())
         for epoch in range(first_step // steps, optimization.epochs):
             state, metrics, record = trainer.run_epoch(state, epoch, metrics, stop)
             if record is not None:
@@ -115,7 +118,11 @@ def fit(
                 if board is not None:
                     board.write(record)
                 metrics = []
-            checkpoints.save(state, metrics, error=selection_error(record) if record else None)
+            checkpoints.save(
+                on_devices.to_global(state),
+                metrics,
+                error=selection_error(record) if record else None,
+            )
             if int(state.step) < total_steps and (record is None or stop.agreed()):
                 checkpoints.wait()
                 raise TrainingInterrupted(stop.received, int(state.step))
@@ -146,11 +153,11 @@ def check_dataset(run: RunConfig, dataset: Dataset) -> None:
     run.network.check_image(height=height, width=width, channels=channels)
 
 
-def _restore(checkpoints: Checkpoints, state: TrainState) -> tuple[TrainState, StepMetrics]:
+def _restore(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, StepMetrics]:
     if checkpoints.leftovers:
         print(
             f"note: ignored {', '.join(checkpoints.leftovers)}, which an interrupted save left in "
             "checkpoints/"
         )
     newest = checkpoints.latest_step()
-    return (state, []) if newest is None else checkpoints.restore(newest, like=state)
+    return (like, []) if newest is None else checkpoints.restore(newest, like)

@@ -1,6 +1,6 @@
 """The only place with `jit` and `pmap`: the steps on all devices, and where their data lies.
 
-Axes: B batch, D devices.
+Axes: B batch, b part of the batch in this process, D devices of this process.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,11 +24,13 @@ class ParallelSteps(NamedTuple):
 
     Attributes:
       place: Puts a state where the steps want it, equal on every device.
-      train_step: `train_step` for a batch [B, ...] of the whole program.
+      to_global: Returns a state as arrays of all processes together, as checkpoints hold it.
+      train_step: `train_step` for this process's part [b, ...] of a batch [B, ...].
       eval_step: `eval_step`, likewise.
     """
 
     place: Callable[[TrainState], TrainState]
+    to_global: Callable[[TrainState], TrainState]
     train_step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
     eval_step: Callable[[TrainState, Any], Metrics]
 
@@ -67,26 +70,50 @@ def _jit_steps() -> ParallelSteps:
     mesh = jax.make_mesh((jax.device_count(),), (_AXIS_NAME,), axis_types=(AxisType.Auto,))
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(_AXIS_NAME))
     compiled = partial(jax.jit, in_shardings=(everywhere, spread), out_shardings=everywhere)
+    train = compiled(train_step, donate_argnums=0)
+    evaluate = compiled(eval_step)
+
+    def place_batch(batch: Any) -> Any:
+        """Joins the parts that the processes have read to one array [B, ...]."""
+        return jax.make_array_from_process_local_data(spread, batch)
+
     return ParallelSteps(
         place=lambda state: jax.device_put(state, everywhere),
-        train_step=compiled(train_step, donate_argnums=0),
-        eval_step=compiled(eval_step),
+        to_global=lambda state: state,
+        train_step=lambda state, batch: train(state, place_batch(batch)),
+        eval_step=lambda state, batch: evaluate(state, place_batch(batch)),
     )
 
 
 def _pmap_steps() -> ParallelSteps:
-    num_devices = jax.device_count()
+    num_devices = jax.local_device_count()
     # The state is passed and returned once, not once per device.
     mapped = partial(jax.pmap, axis_name=_AXIS_NAME, in_axes=(None, 0), out_axes=None)
     train = mapped(partial(train_step, axis_name=_AXIS_NAME))
     evaluate = mapped(partial(eval_step, axis_name=_AXIS_NAME))
     return ParallelSteps(
-        place=lambda state: state,
+        place=_to_local,
+        to_global=_to_global,
         train_step=lambda state, batch: train(state, _split(batch, num_devices)),
         eval_step=lambda state, batch: evaluate(state, _split(batch, num_devices)),
     )
 
 
 def _split(batch: Any, num_devices: int) -> Any:
-    """Cuts a batch into one part per device: [B, ...] -> [D, B // D, ...]."""
+    """Cuts this process's part into one per device: [b, ...] -> [D, b // D, ...]."""
     return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
+
+
+def _to_local(state: TrainState) -> TrainState:
+    """Returns this process's copy of a replicated state, which is what pmap takes."""
+    if jax.process_count() == 1:
+        return state
+    return jax.tree.map(lambda x: x.addressable_data(0), state)
+
+
+def _to_global(state: TrainState) -> TrainState:
+    """Returns the equal copies of all processes as one replicated state."""
+    if jax.process_count() == 1:
+        return state
+    mesh = jax.make_mesh((jax.device_count(),), (_AXIS_NAME,), axis_types=(AxisType.Auto,))
+    return multihost_utils.host_local_array_to_global_array(state, mesh, P())
