@@ -1,5 +1,6 @@
 """The command line `flax-densenet COMMAND ...`, and what a failure looks like."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     Returns:
       Exit status, as `main`.
     """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises, too
     try:
         _COMMANDS[name][0](args, prog)
     except InputError as error:

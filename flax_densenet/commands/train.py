@@ -13,7 +13,7 @@ from flax_densenet.commands.devices import choose_devices
 from flax_densenet.commands.report import print_result, print_start
 from flax_densenet.data import Dataset, load_dataset
 from flax_densenet.data.validation import hold_out
-from flax_densenet.errors import InputError, TrainingInterrupted
+from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.loop import check_dataset, fit
 from flax_densenet.training.parallel import check_batch_size
@@ -73,10 +73,12 @@ def train(args: Sequence[str], prog: str) -> None:
             execution=arguments.execution,
         )
     except (KeyboardInterrupt, TrainingInterrupted) as error:
-        what = error if isinstance(error, TrainingInterrupted) else "interrupted"
-        command = f"{prog} --resume --workdir {shlex.quote(str(workdir.path))}"
-        print(f"\n{what}; go on with: {command}")
+        print(f"\n{str(error) or 'interrupted'}; go on with: {_resume_command(prog, workdir)}")
         raise
+    except SavingFailed as error:
+        raise SavingFailed(
+            f"{error}; make room, then go on with: {_resume_command(prog, workdir)}"
+        ) from error
     if is_first_process:
         print_result(
             records,
@@ -89,6 +91,10 @@ def train(args: Sequence[str], prog: str) -> None:
 def _load(run: RunConfig, num_workers: int) -> Dataset:
     dataset = load_dataset(run.data.dataset, run.data.data_dir)
     return hold_out(dataset, run.data.validation_images)
+
+
+def _resume_command(prog: str, workdir: WorkDir) -> str:
+    return f"{prog} --resume --workdir {shlex.quote(str(workdir.path))}"
 
 
 def _workdir_path(arguments: TrainArguments) -> Path:

@@ -25,7 +25,7 @@ LAST_STEP = 3 * (1442 // 32)
 TIMES = ("seconds_", "images_per_second")
 
 
-def train(*flags: str) -> subprocess.Popen[str]:
+def start_training(*flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-u", str(TRAIN_PY), *flags],
         stdout=subprocess.PIPE,
@@ -35,12 +35,12 @@ def train(*flags: str) -> subprocess.Popen[str]:
     )
 
 
-def variables(workdir: Path) -> Any:
+def read_variables(workdir: Path, step: int) -> Any:
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(workdir / "checkpoints" / str(LAST_STEP) / "variables")
+        return checkpointer.restore(workdir / "checkpoints" / str(step) / "variables")
 
 
-def records(workdir: Path) -> list[dict[str, float]]:
+def read_records(workdir: Path) -> list[dict[str, float]]:
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [
         {k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)} for line in lines
@@ -50,7 +50,7 @@ def records(workdir: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("straight")
-    with train(*FLAGS, "--workdir", str(workdir)) as process:
+    with start_training(*FLAGS, "--workdir", str(workdir)) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     return workdir
@@ -61,7 +61,7 @@ def test_run_that_a_signal_ended_goes_on_bit_for_bit(
     number: signal.Signals, straight: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "run"
-    with train(*FLAGS, "--workdir", str(workdir)) as process:
+    with start_training(*FLAGS, "--workdir", str(workdir)) as process:
         while not (workdir / "config.json").exists():
             assert process.poll() is None
             time.sleep(0.02)
@@ -75,11 +75,13 @@ def test_run_that_a_signal_ended_goes_on_bit_for_bit(
     assert f"--resume --workdir {workdir}" in output
     assert "Traceback" not in output
 
-    with train("--resume", "--workdir", str(workdir)) as process:
+    with start_training("--resume", "--workdir", str(workdir)) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    tree.map(np.testing.assert_array_equal, variables(workdir), variables(straight))
-    assert records(workdir) == records(straight)
+    tree.map(
+        np.testing.assert_array_equal, *(read_variables(w, LAST_STEP) for w in (workdir, straight))
+    )
+    assert read_records(workdir) == read_records(straight)
 
 
 def test_second_signal_acts_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ average the parameters themselves) and "unfinished_epoch" (metrics of the steps 
 not done).
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from flax_densenet.errors import SavingFailed
 from flax_densenet.training.step import TrainState
 
 _UNFINISHED_MARK = ".orbax-checkpoint-tmp"
@@ -22,7 +25,8 @@ _UNFINISHED_MARK = ".orbax-checkpoint-tmp"
 class Checkpoints:
     """The checkpoints of one run, numbered by steps done; the newest and the best are kept.
 
-    Use it as a context manager: leaving it waits until everything is on the disk.
+    Use it as a context manager: leaving it waits until everything is on the disk. Every method that
+    writes raises SavingFailed if that cannot be done.
 
     Attributes:
       leftovers: Names of unfinished checkpoints, which a killed process left; they are removed.
@@ -51,7 +55,8 @@ class Checkpoints:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._manager.close()
+        with _saving("the last checkpoint"):
+            self._manager.close()
 
     def latest_step(self) -> int | None:
         """Returns the number of steps that the newest checkpoint has done, or None."""
@@ -78,15 +83,19 @@ class Checkpoints:
             name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()
         }
         items["unfinished_epoch"] = ocp.args.JsonSave(unfinished_epoch)
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(**items),
-            metrics=None if error is None else {"error": error},
-        )
+        step = int(state.step)
+        # Waits for the checkpoint before, whose failure shows here.
+        with _saving(f"the checkpoint of step {step} or the one before"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**items),
+                metrics=None if error is None else {"error": error},
+            )
 
     def wait(self) -> None:
         """Waits until everything is on the disk."""
-        self._manager.wait_until_finished()
+        with _saving("the last checkpoint"):
+            self._manager.wait_until_finished()
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
         """Returns the saved state and the metrics of an epoch that is not done.
@@ -107,6 +116,18 @@ class Checkpoints:
             average, variables["params"] = variables["params"], training.pop("params")
         state = like.replace(**variables, **training, average_params=average)
         return state, restored["unfinished_epoch"]
+
+
+@contextlib.contextmanager
+def _saving(what: str) -> Iterator[None]:
+    """Turns whatever Orbax and its storage raise for a full disk and the like into one error."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SavingFailed(
+            f"{what} cannot be written ({reason}); the finished checkpoints are kept"
+        ) from error
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:

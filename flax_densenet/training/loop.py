@@ -22,7 +22,7 @@ from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.step import TrainState, create_state
 from flax_densenet.training.tensorboard import TensorBoard
-from flax_densenet.training.workdir import Record, WorkDir
+from flax_densenet.training.workdir import Record, WorkDir, writing
 
 
 def fit(
@@ -127,7 +127,8 @@ def fit(
                 checkpoints.wait()
                 raise TrainingInterrupted(stop.received, int(state.step))
     if is_first_process:
-        plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
+        with writing(workdir.curves_file):
+            plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
     return records
 
 

@@ -1,16 +1,19 @@
 """The work directory of a run: where everything is, and the checks before anything is computed."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, SavingFailed
 from flax_densenet.training.run_config import RunConfig
 
 Record = dict[str, Any]
+_UNFINISHED = ".tmp"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +124,23 @@ def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = Tru
 
 
 def _replace(file: Path, text: str) -> None:
-    unfinished = file.with_suffix(file.suffix + ".tmp")
-    unfinished.write_text(text)
-    os.replace(unfinished, file)
+    unfinished = file.with_suffix(file.suffix + _UNFINISHED)
+    with writing(file):
+        unfinished.write_text(text)
+        os.replace(unfinished, file)
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Turns a full disk and the like into one error that names the file.
+
+    Raises:
+      SavingFailed: Writing failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        file.with_suffix(file.suffix + _UNFINISHED).unlink(missing_ok=True)
+        raise SavingFailed(
+            f"{file} cannot be written ({error.strerror}); the finished checkpoints are kept"
+        ) from error
