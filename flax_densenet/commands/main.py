@@ -1,14 +1,17 @@
 """The command line `flax-densenet COMMAND ...`, and what a failure looks like."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from flax_densenet.commands.evaluate import evaluate
 from flax_densenet.commands.train import train
 from flax_densenet.errors import InputError, SavingFailed, TrainingDiverged, TrainingInterrupted
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
+    "evaluate": (evaluate, "report the error of a trained network, class by class"),
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }
 _EXIT_FAILED = 1
@@ -58,6 +61,11 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
         return _EXIT_FAILED
     except TrainingInterrupted as error:
         return _EXIT_SIGNAL + (error.signal or signal.SIGTERM)
+    except BrokenPipeError:  # the reader of our output has gone, as after `| head`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python complains at exit
+        return _EXIT_SIGNAL + signal.SIGPIPE
     except KeyboardInterrupt:
         return _EXIT_SIGNAL + signal.SIGINT
     return 0

@@ -8,7 +8,7 @@ import jax
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.layers import count_parameters
-from flax_densenet.training.loop import selection_error
+from flax_densenet.training.loop import channel_statistics, selection_error
 from flax_densenet.training.presets import Preset
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.workdir import Record, WorkDir
@@ -31,7 +31,7 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
     height, width, channels = dataset.image_shape
     steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
     held_out = f", {len(dataset.validation):,} validation" if dataset.validation else ""
-    mean, std = dataset.channel_statistics()
+    mean, std = channel_statistics(run, dataset)
     rows = {
         "backend": f"{jax.default_backend()}, {len(devices)} device(s){processes}: "
         f"{devices[0].device_kind}",

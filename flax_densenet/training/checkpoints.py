@@ -32,8 +32,13 @@ class Checkpoints:
       leftovers: Names of unfinished checkpoints, which a killed process left; they are removed.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Opens `directory` (absolute), which need not exist."""
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """Opens `directory` (absolute), which need not exist, and removes leftovers.
+
+        Args:
+          directory: Where the checkpoints are.
+          read_only: Change nothing.
+        """
         self.leftovers = sorted(path.name for path in directory.glob(f"*{_UNFINISHED_MARK}*"))
         best = BestN(
             get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -42,7 +47,8 @@ class Checkpoints:
             best_fn=_error,
             best_mode="min",
             preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(directory, options=options)
 
@@ -57,6 +63,10 @@ class Checkpoints:
     ) -> None:
         with _saving("the last checkpoint"):
             self._manager.close()
+
+    def all_steps(self) -> list[int]:
+        """Returns the numbers of the finished checkpoints, in rising order."""
+        return sorted(self._manager.all_steps())
 
     def latest_step(self) -> int | None:
         """Returns the number of steps that the newest checkpoint has done, or None."""
@@ -116,6 +126,12 @@ class Checkpoints:
             average, variables["params"] = variables["params"], training.pop("params")
         state = like.replace(**variables, **training, average_params=average)
         return state, restored["unfinished_epoch"]
+
+    def restore_variables(self, step: int, like: TrainState) -> dict[str, Any]:
+        """Returns the saved {"params", "batch_stats"}, on the devices of `like`."""
+        target = ocp.args.StandardRestore(jax.tree.map(_abstract, like.variables))
+        restored = self._manager.restore(step, args=ocp.args.Composite(variables=target))
+        return restored["variables"]
 
 
 @contextlib.contextmanager

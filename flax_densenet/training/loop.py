@@ -1,12 +1,13 @@
 """A whole training run: epochs, checkpoints and records."""
 
 import contextlib
+import dataclasses
 
 import jax
 
-from flax_densenet.data import Dataset
+from flax_densenet.data import ChannelStatistics, Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
-from flax_densenet.errors import InputError, TrainingInterrupted
+from flax_densenet.errors import InputError, TrainingInterrupted, require
 from flax_densenet.initialization import check_x64
 from flax_densenet.model import DenseNet
 from flax_densenet.training.checkpoints import Checkpoints
@@ -66,7 +67,8 @@ def fit(
         warmup_steps=round(optimization.warmup_epochs * steps),
     )
     axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
-    mean, std = dataset.channel_statistics()
+    mean, std = channel_statistics(run, dataset)
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, mean=mean, std=std))
     on_devices = parallel_steps(execution.parallel)
     state = create_state(
         DenseNet(run.network, axis_name, execution.remat),
@@ -136,6 +138,27 @@ def selection_error(record: Record) -> float:
     """Returns the error by which the best epoch is chosen: on the validation images, if any."""
     name = "validation_error" if "validation_error" in record else "test_error"
     return float(record[name])
+
+
+def channel_statistics(run: RunConfig, dataset: Dataset) -> ChannelStatistics:
+    """Returns what the images are normalized with: what the run says, or else the data set.
+
+    Raises:
+      InputError: Only one of mean and deviation is given, or not one number for each channel.
+    """
+    mean, std = run.data.mean, run.data.std
+    if mean is None and std is None:
+        return dataset.channel_statistics()
+    channels = dataset.image_shape[-1]
+    for name, values in (("mean", mean), ("std", std)):
+        require(
+            values is not None and len(values) == channels,
+            name,
+            values,
+            f"{channels} numbers, one for each channel of {dataset.name}, beside the other of mean "
+            "and std",
+        )
+    return ChannelStatistics(mean, std)  # type: ignore[arg-type]
 
 
 def check_dataset(run: RunConfig, dataset: Dataset) -> None:

@@ -16,6 +16,7 @@ from flax_densenet.errors import InputError
 from flax_densenet.training.step import Metrics, TrainState, eval_step, train_step
 
 ParallelMode = Literal["auto", "jit", "pmap"]
+Evaluation = Callable[..., Metrics]
 _AXIS_NAME = "batch"
 
 
@@ -35,15 +36,16 @@ class ParallelSteps(NamedTuple):
     eval_step: Callable[[TrainState, Any], Metrics]
 
 
-def parallel_steps(mode: ParallelMode) -> ParallelSteps:
+def parallel_steps(mode: ParallelMode, evaluation: Evaluation = eval_step) -> ParallelSteps:
     """Returns the steps on all devices, whose results do not depend on their number.
 
     Args:
       mode: "jit" shards the batch over a mesh and leaves the rest to the compiler; "auto" is that.
         "pmap" runs one program per device, with averaged gradients and statistics of the whole
         batch; the model needs `axis_name=mapped_axis("pmap")`.
+      evaluation: What `eval_step` does; under pmap it takes an `axis_name`.
     """
-    return _pmap_steps() if mode == "pmap" else _jit_steps()
+    return _pmap_steps(evaluation) if mode == "pmap" else _jit_steps(evaluation)
 
 
 def mapped_axis(mode: ParallelMode) -> str | None:
@@ -66,12 +68,12 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
         )
 
 
-def _jit_steps() -> ParallelSteps:
+def _jit_steps(evaluation: Evaluation) -> ParallelSteps:
     mesh = jax.make_mesh((jax.device_count(),), (_AXIS_NAME,), axis_types=(AxisType.Auto,))
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(_AXIS_NAME))
     compiled = partial(jax.jit, in_shardings=(everywhere, spread), out_shardings=everywhere)
     train = compiled(train_step, donate_argnums=0)
-    evaluate = compiled(eval_step)
+    evaluate = compiled(evaluation)
 
     def place_batch(batch: Any) -> Any:
         """Joins the parts that the processes have read to one array [B, ...]."""
@@ -85,12 +87,12 @@ def _jit_steps() -> ParallelSteps:
     )
 
 
-def _pmap_steps() -> ParallelSteps:
+def _pmap_steps(evaluation: Evaluation) -> ParallelSteps:
     num_devices = jax.local_device_count()
     # The state is passed and returned once, not once per device.
     mapped = partial(jax.pmap, axis_name=_AXIS_NAME, in_axes=(None, 0), out_axes=None)
     train = mapped(partial(train_step, axis_name=_AXIS_NAME))
-    evaluate = mapped(partial(eval_step, axis_name=_AXIS_NAME))
+    evaluate = mapped(partial(evaluation, axis_name=_AXIS_NAME))
     return ParallelSteps(
         place=_to_local,
         to_global=_to_global,

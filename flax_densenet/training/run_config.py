@@ -25,6 +25,8 @@ class DataConfig:
       validation_images: Training images to hold out, to tune settings and choose an epoch with.
       image_size: Height and width in pixels to which images in files are brought.
       broken_images: What to do when a file cannot be decoded: stop with an error, or skip it.
+      mean: Mean of each channel that is subtracted, in 0 to 255; the data set's if not given.
+      std: Standard deviation of each channel that is divided by, likewise.
     """
 
     dataset: str = "digits"
@@ -33,12 +35,19 @@ class DataConfig:
     validation_images: int = 0
     image_size: int | None = None
     broken_images: OnBroken = "stop"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         held_out, size = self.validation_images, self.image_size
         for name, choices in (("augment", Augment), ("broken_images", OnBroken)):
             value = getattr(self, name)
             require(value in get_args(choices), name, value, f"one of {get_args(choices)}")
+        for name in ("mean", "std"):
+            if getattr(self, name) is not None:  # JSON has lists only
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        is_positive = self.std is None or all(value > 0 for value in self.std)
+        require(is_positive, "std", self.std, "numbers above 0, one for each channel")
         require(
             _is_integer(held_out) and held_out >= 0,
             "validation_images",
