@@ -38,5 +38,7 @@ def test_other_data_sets_are_trained_as_the_paper_trains_cifar(
 
 
 def test_unknown_data_set_is_refused() -> None:
-    with pytest.raises(InputError, match=r"dataset \(='cifar'\) must be digits or tfds:<name>"):
+    with pytest.raises(
+        InputError, match=r"dataset \(='cifar'\) must be digits, cifar10, .*tfds:<name>"
+    ):
         default_run("cifar", None, NETWORK)
