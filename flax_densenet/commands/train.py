@@ -77,7 +77,8 @@ def train(args: Sequence[str], prog: str) -> None:
         raise
     except SavingFailed as error:
         raise SavingFailed(
-            f"{error}; make room, then go on with: {_resume_command(prog, workdir)}"
+            f"{error}; the finished checkpoints are kept; make room, then go on with: "
+            f"{_resume_command(prog, workdir)}"
         ) from error
     if is_first_process:
         print_result(

@@ -4,15 +4,18 @@ Nothing here touches the network: what is not on the disk is an error at once, w
 itself would retry for minutes.
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flax_densenet.data.dataset import ArraySplit, Dataset
+from flax_densenet.data.originals import Splits
 from flax_densenet.errors import InputError
 
-_DEFAULT_DIRECTORY = "~/tensorflow_datasets"
+DEFAULT_DIRECTORY = "~/tensorflow_datasets"
 
 
 def load_tfds(name: str, data_dir: str | None) -> Dataset:
@@ -29,15 +32,43 @@ def load_tfds(name: str, data_dir: str | None) -> Dataset:
       InputError: The data set is unknown, not prepared there, in another file format, or its
         examples are not images of one size with one label each.
     """
-    builder = _prepared_builder(name, data_dir)
-    label = builder.info.features["label"]
+    train, test, class_names = read_tfds(name, data_dir)
+    return Dataset(name=f"tfds:{name}", train=train, test=test, class_names=class_names)
+
+
+def read_tfds(name: str, data_dir: str | None, train_splits: Sequence[str] = ("train",)) -> Splits:
+    """Reads the splits of a prepared data set into memory.
+
+    Args:
+      name: As for `load_tfds`.
+      data_dir: As for `load_tfds`.
+      train_splits: The splits to train on, one after the other.
+
+    Returns:
+      The images of `train_splits`, and of "test" (or "validation" where there is no "test").
+
+    Raises:
+      InputError: As `load_tfds`.
+    """
+    builder = _prepared_builder(name, data_dir, train_splits)
     test_split = "test" if "test" in builder.info.splits else "validation"
-    return Dataset(
-        name=f"tfds:{name}",
-        train=_read(builder, name, "train"),
-        test=_read(builder, name, test_split),
-        class_names=tuple(label.names),
+    return Splits(
+        train=_read(builder, name, train_splits),
+        test=_read(builder, name, [test_split]),
+        class_names=tuple(builder.info.features["label"].names),
     )
+
+
+def prepared_version(name: str, directory: Path) -> str | None:
+    """Returns the newest version of a data set that is prepared as array_record, if there is one.
+
+    Args:
+      name: The library's name, such as "cifar10".
+      directory: Directory that holds `<name>/<version>`.
+    """
+    files = (directory / name).glob("*/dataset_info.json")
+    versions = [file.parent.name for file in files if _is_array_record(file)]
+    return max(versions, key=_version_number, default=None)
 
 
 def describe_tfds(name: str, data_dir: str | None) -> tuple[int, int]:
@@ -50,10 +81,24 @@ def describe_tfds(name: str, data_dir: str | None) -> tuple[int, int]:
     return features["label"].num_classes, features["image"].shape[-1]
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> Any:
+def _is_array_record(info_file: Path) -> bool:
+    try:
+        info = json.loads(info_file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(info, dict) and info.get("fileFormat") == "array_record"
+
+
+def _version_number(version: str) -> list[int]:
+    return [int(part) if part.isdecimal() else -1 for part in version.split(".")]
+
+
+def _prepared_builder(
+    name: str, data_dir: str | None, train_splits: Sequence[str] = ("train",)
+) -> Any:
     import tensorflow_datasets as tfds
 
-    directory = Path(data_dir or _DEFAULT_DIRECTORY).expanduser().absolute()
+    directory = Path(data_dir or DEFAULT_DIRECTORY).expanduser().absolute()
     try:
         builder = tfds.builder(name, data_dir=directory, file_format="array_record")
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -79,10 +124,10 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
             "that holds it with --data_dir, prepare it there with tensorflow-datasets "
             "(file_format='array_record'), or use --dataset digits, which needs no files"
         )
-    if "train" not in splits or not splits & {"test", "validation"}:
+    if not splits.issuperset(train_splits) or not splits & {"test", "validation"}:
         raise InputError(
             f"dataset tfds:{name}: has the splits {sorted(splits)}; "
-            "wanted train, and test or validation"
+            f"wanted {', '.join(train_splits)}, and test or validation"
         )
     _check_features(name, builder.info.features)
     return builder
@@ -101,16 +146,18 @@ def _check_features(name: str, features: Any) -> None:
         )
 
 
-def _read(builder: Any, name: str, split: str) -> ArraySplit:
+def _read(builder: Any, name: str, splits: Sequence[str]) -> ArraySplit:
     image, label = [], []
-    for example in builder.as_data_source(split=split):
-        image.append(example["image"])
-        label.append(example["label"])
+    for split in splits:
+        for example in builder.as_data_source(split=split):
+            image.append(example["image"])
+            label.append(example["label"])
     shapes = {array.shape for array in image}
     if len(shapes) > 1:
         raise InputError(
-            f"dataset tfds:{name}, split {split}: images have {len(shapes)} different sizes, such "
-            f"as {sorted(shapes)[:2]} [H, W, C]; wanted one size; resize them when preparing"
+            f"dataset tfds:{name}, split {'+'.join(splits)}: images have {len(shapes)} different "
+            f"sizes, such as {sorted(shapes)[:2]} [H, W, C]; wanted one size; resize them when "
+            "preparing"
         )
     return ArraySplit(np.stack(image), np.asarray(label, np.int32))
 

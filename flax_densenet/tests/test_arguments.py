@@ -98,7 +98,7 @@ def test_resumed_run_takes_its_defaults_from_its_configuration(tmp_path: Path) -
             ["--no_synchronized_batch_norm"],
             "--no_synchronized_batch_norm needs --parallel pmap; with jit",
         ),
-        (["--dataset", "cifar10"], r"dataset \(='cifar10'\) must be digits or tfds:<name>"),
+        (["--dataset", "cifar"], r"dataset \(='cifar'\) must be digits, cifar10, "),
     ],
 )
 def test_undecidable_defaults_are_refused(args: list[str], message: str) -> None:

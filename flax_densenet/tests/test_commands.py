@@ -52,7 +52,8 @@ def test_failure_is_one_line_and_an_exit_status(
         (("--variant", "densenet121"), "image is 8x8 pixels, but DenseNet-BC (L=121, k=32)"),
         (("--precision", "float64"), "dtype float64 needs 64-bit JAX"),
         (("--depth", "41"), "depth (=41) must be 3n+4"),
-        (("--dataset", "mnist"), "dataset (='mnist') must be digits or tfds:<name>"),
+        (("--dataset", "minst"), "dataset (='minst') must be digits, cifar10, "),
+        (("--dataset", "mnist", "--data_dir", "/nowhere"), "data_dir (='/nowhere') is missing"),
         (("--variant", "vgg"), "variant (='vgg') must be one of the following; densenet-40-12, "),
     ],
 )
@@ -73,7 +74,7 @@ def test_directory_in_use_is_refused(status: Status, tmp_path: Path, printed: Pr
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ((), 2, "usage: flax-densenet COMMAND [OPTIONS] commands: train"),
+        ((), 2, "usage: flax-densenet COMMAND [OPTIONS] commands: evaluate"),
         (("--help",), 0, "usage: flax-densenet COMMAND"),
         (("-h",), 0, "usage: flax-densenet COMMAND"),
         (("fly",), 2, "error: no command 'fly' usage: flax-densenet COMMAND"),

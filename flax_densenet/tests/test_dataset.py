@@ -91,7 +91,20 @@ def test_unusable_arrays_are_refused(train: ArraySplit, test: ArraySplit, messag
 
 
 @pytest.mark.parametrize("read", [load_dataset, describe_dataset])
-@pytest.mark.parametrize("name", ["cifar10", "Digits", "tfds:", ""])
-def test_unknown_kind_of_data_set_is_refused(read: Any, name: str) -> None:
-    with pytest.raises(InputError, match=rf"dataset \(='{name}'\) must be digits or tfds:<name>"):
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("cifar", "; did you mean cifar10\\?"),
+        ("Digits", "; did you mean digits\\?"),
+        ("fashion-mnist", "; did you mean fashion_mnist\\?"),
+        ("tfds:", ""),
+        ("", ""),
+    ],
+)
+def test_unknown_name_is_refused(read: Any, name: str, hint: str) -> None:
+    message = (
+        rf"^dataset \(='{name}'\) must be digits, cifar10, cifar100, svhn, svhn_without_extra, "
+        f"mnist, fashion_mnist or tfds:<name>, such as tfds:cifar10{hint}$"
+    )
+    with pytest.raises(InputError, match=message):
         read(name, None)

@@ -125,7 +125,10 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize("name", ["straight", "resumed"])
 def test_run_leaves_its_files(name: str, request: pytest.FixtureRequest) -> None:
     workdir, records, _ = request.getfixturevalue(name)
-    assert workdir.read_config() == run_of()
+    config = workdir.read_config()
+    mean, std = DATASET.channel_statistics()
+    assert (config.data.mean, config.data.std) == (mean, std)  # what was used, for later use
+    assert config.differences(run_of()) == {"mean": (mean, None), "std": (std, None)}
     lines = workdir.metrics_file.read_text().splitlines()
     assert [json.loads(line) for line in lines] == records
     assert workdir.curves_file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

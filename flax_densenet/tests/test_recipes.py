@@ -5,10 +5,11 @@ import re
 import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
+from flax_densenet.data.catalog import CATALOG
 from flax_densenet.data.load import Description
 from flax_densenet.training import RunConfig, recipes
 from flax_densenet.training.presets import PRESETS
-from flax_densenet.training.recipes import default_run
+from flax_densenet.training.recipes import RECIPES, default_run
 
 NETWORK = DenseNetConfig(blocks=(2, 3), growth_rate=5, num_classes=77, in_channels=4)
 
@@ -90,8 +91,17 @@ def test_own_folder_is_trained_as_its_stem_says(stem: str, augment: str, size: i
 
 
 def test_unknown_data_set_is_refused() -> None:
-    with pytest.raises(InputError, match=r"dataset \(='cifar'\) must be "):
+    with pytest.raises(
+        InputError, match=r"dataset \(='cifar'\) must be digits, cifar10, .*tfds:<name>"
+    ):
         default_run("cifar", None, NETWORK)
+
+
+@pytest.mark.parametrize("dataset", CATALOG)
+def test_every_data_set_of_the_catalog_has_a_recipe(dataset: str) -> None:
+    assert any(name == dataset for name, _ in RECIPES)
+    run = default_run(dataset, None, None)
+    assert run.network.num_classes == CATALOG[dataset].num_classes
 
 
 def test_presets_are_the_cells_of_the_papers_tables() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ def test_json_text_holds_every_field_under_its_name() -> None:
         "validation_images": 0,
         "image_size": None,
         "broken_images": "stop",
+        "mean": None,
+        "std": None,
     }
     assert groups["optimization"] == {
         "epochs": 3,
@@ -126,10 +129,11 @@ def test_drops_that_do_not_rise_inside_the_training_are_refused(drops: tuple[flo
         ("broken_images", "keep", r"one of \('stop', 'skip'\)"),
         *(("validation_images", value, "an integer of at least 0") for value in (-1, 2.5)),
         *(("image_size", value, "an integer of at least 1") for value in (0, 2.5)),
+        ("std", (1.0, 0.0), "numbers above 0, one for each channel"),
     ],
 )
 def test_wrong_data_is_refused(name: str, value: Any, wanted: str) -> None:
-    with pytest.raises(InputError, match=rf"{name} \(={value!r}\) must be {wanted}"):
+    with pytest.raises(InputError, match=rf"{name} \(={re.escape(repr(value))}\) must be {wanted}"):
         DataConfig(**{name: value})
 
 

@@ -1,61 +1,18 @@
 """Tests of flax_densenet/data/tfds.py on real data sets that are written here."""
 
-import io
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from PIL import Image
 
 from flax_densenet import InputError
 from flax_densenet.data import describe_dataset, load_dataset
+from flax_densenet.tests.prepared import Examples, examples, prepare
 
-Examples = list[tuple[np.ndarray, int]]
 BOTH = pytest.mark.parametrize("read", [load_dataset, describe_dataset])
-
-
-def examples(n: int, *, seed: int = 0, height: int = 8) -> Examples:
-    draw = np.random.default_rng(seed)
-    return [(draw.integers(0, 256, (height, 8, 3), np.uint8), i % 3) for i in range(n)]
-
-
-def png(pixels: np.ndarray) -> io.BytesIO:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    file.seek(0)
-    return file
-
-
-def prepare(directory: Path, *, label_key: str = "label", **splits: Examples) -> None:
-    """Writes a data set "tiny_images"; images are PNG bytes, since encoding takes TensorFlow."""
-    features = {
-        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-        label_key: tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
-    }
-    with tfds.core.registered.skip_registration():
-
-        class TinyImages(tfds.core.GeneratorBasedBuilder):
-            VERSION = tfds.core.Version("1.0.0")
-
-            def _info(self) -> Any:
-                features_dict = tfds.features.FeaturesDict(features)
-                return tfds.core.DatasetInfo(builder=self, features=features_dict)
-
-            def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-                return {name: self._generate_examples(part) for name, part in splits.items()}
-
-            def _generate_examples(self, part: Examples) -> Iterator[tuple[int, dict[str, Any]]]:
-                for i, (pixels, label) in enumerate(part):
-                    yield i, {"image": png(pixels), label_key: label}
-
-        builder = TinyImages(data_dir=directory, file_format="array_record")
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
 
 
 @pytest.fixture
@@ -129,7 +86,8 @@ def test_absent_data_set_is_refused_without_the_network(
 @pytest.mark.parametrize("missing", ["train", "test"])
 def test_missing_split_is_refused(read: Callable[..., Any], missing: str, tmp_path: Path) -> None:
     present = "test" if missing == "train" else "train"
-    prepare(tmp_path, label_key="label", **{"extra": examples(3), present: examples(3)})
+    splits: Any = {"extra": examples(3), present: examples(3)}
+    prepare(tmp_path, **splits)
     message = rf"has the splits \['extra', '{present}'\]; wanted train, and test or validation"
     with pytest.raises(InputError, match=message):
         read("tfds:tiny_images", str(tmp_path))

@@ -141,9 +141,7 @@ def _saving(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SavingFailed(
-            f"{what} cannot be written ({reason}); the finished checkpoints are kept"
-        ) from error
+        raise SavingFailed(f"{what} cannot be written ({reason})") from error
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:

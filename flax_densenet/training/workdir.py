@@ -140,7 +140,6 @@ def writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        file.with_suffix(file.suffix + _UNFINISHED).unlink(missing_ok=True)
-        raise SavingFailed(
-            f"{file} cannot be written ({error.strerror}); the finished checkpoints are kept"
-        ) from error
+        with contextlib.suppress(OSError):
+            file.with_suffix(file.suffix + _UNFINISHED).unlink()
+        raise SavingFailed(f"{file} cannot be written ({error.strerror})") from error

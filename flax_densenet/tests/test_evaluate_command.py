@@ -1,0 +1,157 @@
+"""Tests of flax_densenet/commands/evaluate.py on one trained run."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flax_densenet import DenseNet
+from flax_densenet.commands.main import main
+from flax_densenet.data import Split, load_dataset
+from flax_densenet.data.validation import hold_out
+from flax_densenet.training import Preprocess, WorkDir, create_state, sgd
+from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.confusion import plot_confusion
+
+Status = Callable[..., int]
+Printed = Callable[[], str]
+HELD_OUT = 200
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("evaluate") / "run"
+    flags = f"--depth 7 --growth_rate 2 --epochs 2 --validation_images {HELD_OUT}".split()
+    assert main(["train", *flags, "--ema_decay", "0.9", "--workdir", str(workdir)]) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def records(workdir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def predictions(workdir: Path, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, predictions and losses, without any of the command's code."""
+    run = WorkDir(workdir).read_config()
+    assert run.data.mean is not None and run.data.std is not None
+    like = create_state(
+        DenseNet(run.network), sgd(0.1, 0), Preprocess((0.0,), (1.0,), "none"), seed=0
+    )
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.latest_step()
+        assert step is not None
+        variables = checkpoints.restore_variables(step, like)
+    examples = next(split.read([np.arange(len(split))]))
+    x = (examples.image.astype(np.float32) - run.data.mean[0]) / run.data.std[0]
+    logits = np.asarray(DenseNet(run.network).apply(variables, x, train=False), np.float64)
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(split)), examples.label]
+    return examples.label, logits.argmax(1), losses
+
+
+def test_result_is_that_of_the_network_on_every_image(
+    workdir: Path, status: Status, printed: Printed, records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    assert status("evaluate", str(workdir), "--batch_size", "100", "--output", str(tmp_path)) == 0
+    label, predicted, losses = predictions(workdir, load_dataset("digits", None).test)
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    right = np.zeros((10, 10), int)
+    np.add.at(right, (label, predicted), 1)
+    np.testing.assert_array_equal(result["confusion"], right)
+    assert result["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert result["error"] == pytest.approx(np.mean(label != predicted))
+    assert result["error"] == pytest.approx(records[-1]["test_error"])
+    assert result["top5_error"] == pytest.approx(records[-1]["test_top5_error"])
+    text = printed()
+    assert f"DenseNet (L=7, k=2), step {records[-1]['step']}, on digits (test)" in text
+    assert f"top-1 error {result['error']:.2%} top-5 error {result['top5_error']:.2%}" in text
+    for digit in range(10):
+        images, wrong = right[digit].sum(), right[digit].sum() - right[digit, digit]
+        assert f"{digit} {images} {wrong} {wrong / images:.2%}" in text
+    assert (tmp_path / "confusion.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_validation_images_are_those_that_were_held_out(
+    workdir: Path, status: Status, records: list[dict[str, Any]]
+) -> None:
+    assert status("evaluate", str(workdir), "--split", "validation") == 0
+    result = json.loads((workdir / "evaluation" / "evaluation.json").read_text())
+    assert np.sum(result["confusion"]) == HELD_OUT
+    split = hold_out(load_dataset("digits", None), HELD_OUT).validation
+    assert split is not None
+    label, predicted, _ = predictions(workdir, split)
+    assert result["error"] == pytest.approx(np.mean(label != predicted))
+    assert result["error"] == pytest.approx(records[-1]["validation_error"])
+
+
+def test_each_checkpoint_can_be_named(
+    workdir: Path, status: Status, printed: Printed, records: list[dict[str, Any]]
+) -> None:
+    for path in (workdir / "checkpoints").iterdir():
+        assert status("evaluate", str(path)) == 0
+        assert f"step {path.name}, on digits" in printed()
+    best = min(records, key=lambda record: record["validation_error"])
+    assert status("evaluate", str(workdir), "--best") == 0
+    assert f"step {best['step']}, on digits" in printed()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["{run}/nothing"], "nothing is neither a work directory of `train` nor a checkpoint"),
+        (["{run}/config.json"], "config.json is neither a work directory of `train` nor a"),
+        (["{run}/checkpoints/1"], r"holds no finished checkpoint 1; it holds \d+"),
+        (["{run}", "--dataset", "minst"], r"dataset \(='minst'\) must be digits, .* mean mnist\?"),
+        (["{run}", "--batch_size", "0"], r"batch_size \(=0\) must be an integer of at least 1"),
+        (["{run}", "--split", "valid"], "test.*validation.*train"),
+        ([], "STR"),
+    ],
+)
+def test_wrong_input_is_one_message(
+    args: list[str], message: str, workdir: Path, status: Status, printed: Printed
+) -> None:
+    assert status("evaluate", *(arg.format(run=workdir) for arg in args)) == 2
+    text = printed()
+    assert re.search(message, text), text
+    assert "Traceback" not in text
+
+
+def test_run_without_validation_has_no_such_split(
+    workdir: Path, status: Status, printed: Printed, tmp_path: Path
+) -> None:
+    copy = WorkDir(tmp_path)
+    text = (workdir / "config.json").read_text()
+    copy.config_file.write_text(text.replace(f": {HELD_OUT}", ": 0"))
+    copy.checkpoints.symlink_to(workdir / "checkpoints")
+    assert status("evaluate", str(tmp_path), "--split", "validation") == 2
+    assert "data set digits has no validation split in this run" in printed()
+
+
+def test_directory_without_a_checkpoint_is_refused(
+    workdir: Path, status: Status, printed: Printed, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
+    (tmp_path / "checkpoints").mkdir()
+    assert status("evaluate", str(tmp_path)) == 2
+    assert "holds no finished checkpoint ; it holds none at all; train first" in printed()
+
+
+def test_unwritable_output_is_one_message(
+    workdir: Path, status: Status, printed: Printed, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert status("evaluate", str(workdir), "--output", str(tmp_path / "file" / "in")) == 1
+    assert "cannot be written (Not a directory)" in printed()
+
+
+@pytest.mark.parametrize("num_classes", [2, 12, 30, 100])
+def test_picture_of_few_and_many_classes(num_classes: int, tmp_path: Path) -> None:
+    names = tuple(f"class {i}" for i in range(num_classes))
+    confusion = np.eye(num_classes, dtype=int)
+    confusion[0] = 0  # a class without images
+    plot_confusion(confusion, names, "title", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
