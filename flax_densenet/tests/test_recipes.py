@@ -76,7 +76,7 @@ def test_imagenet_has_90_epochs_batch_256_and_drops_at_30_and_60() -> None:
     assert (run.optimization.epochs, run.optimization.batch_size) == (90, 256)
     assert [90 * share for share in run.optimization.drops] == pytest.approx([30, 60])
     assert run.optimization.learning_rate == 0.1
-    assert (run.data.augment, run.data.image_size) == ("crop", 224)
+    assert (run.data.augment, run.data.image_size) == ("crop_color", 224)
     assert run.network.block_sizes == (6, 12, 24, 16)  # DenseNet-121
 
 
@@ -112,7 +112,7 @@ def test_presets_are_the_cells_of_the_papers_tables() -> None:
         assert preset.variant in VARIANTS
         assert name.startswith(f"{preset.variant}-{preset.dataset}")
         plus = {"+": "shift", "": "none"}["+" if name.endswith("+") else ""]
-        assert preset.augment == ("crop" if preset.dataset == "imagenet2012" else plus)
+        assert preset.augment == ("crop_color" if preset.dataset == "imagenet2012" else plus)
     # The abstract and section 4.3 quote these.
     assert PRESETS["densenet-bc-190-40-cifar10+"].published_error == 3.46
     assert PRESETS["densenet-bc-190-40-cifar100+"].published_error == 17.18

@@ -125,7 +125,7 @@ def test_drops_that_do_not_rise_inside_the_training_are_refused(drops: tuple[flo
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("augment", "flip", r"one of \('none', 'shift', 'crop'\)"),
+        ("augment", "flip", r"one of \('none', 'shift', 'crop', 'crop_color'\)"),
         ("broken_images", "keep", r"one of \('stop', 'skip'\)"),
         *(("validation_images", value, "an integer of at least 0") for value in (-1, 2.5)),
         *(("image_size", value, "an integer of at least 1") for value in (0, 2.5)),

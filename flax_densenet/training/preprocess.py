@@ -4,6 +4,7 @@ Axes: B batch, H height, W width, C channels.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
-Augment = Literal["none", "shift", "crop"]
+from flax_densenet.training.color import change_colors
+
+Augment = Literal["none", "shift", "crop", "crop_color"]
 
 _MAX_SHIFT = 4  # pixels; paper, section 4.1
 
@@ -25,7 +28,7 @@ class Preprocess:
       std: Standard deviation of each channel, likewise.
       augment: What happens to training images: "shift" mirrors and shifts them at random (paper,
         section 4.1; the "+" in CIFAR-10+), "crop" mirrors them (a random part was cut out when they
-        were read), "none" nothing.
+        were read), "crop_color" changes their colors, too (ImageNet), "none" nothing.
     """
 
     mean: tuple[float, ...]
@@ -46,14 +49,23 @@ class Preprocess:
           [B, H, W, C] float32, each channel of the training set with mean 0 and deviation 1.
         """
         mean, std = (jnp.asarray(value, jnp.float32) for value in (self.mean, self.std))
-        x = (image.astype(jnp.float32) - mean) / std
-        if not train or self.augment == "none":
-            return x
-        mirror_key, shift_key = jax.random.split(key)
-        x = jax.vmap(_mirror)(x, jax.random.split(mirror_key, len(x)))
-        if self.augment == "shift":
-            x = jax.vmap(_shift)(x, jax.random.split(shift_key, len(x)))
+        mirror_key, shift_key, color_key = jax.random.split(key, 3)
+        x = image.astype(jnp.float32)
+        if train and self.augment == "crop_color":
+            x = _each(change_colors, x, color_key)
+        x = (x - mean) / std
+        if train and self.augment != "none":
+            x = _each(_mirror, x, mirror_key)
+        if train and self.augment == "shift":
+            x = _each(_shift, x, shift_key)
         return x
+
+
+def _each(
+    change: Callable[[jax.Array, jax.Array], jax.Array], x: Float[Array, "B H W C"], key: jax.Array
+) -> Float[Array, "B H W C"]:
+    """Changes each image with a key of its own."""
+    return jax.vmap(change)(x, jax.random.split(key, len(x)))
 
 
 def _mirror(x: Float[Array, "H W C"], key: jax.Array) -> Float[Array, "H W C"]:

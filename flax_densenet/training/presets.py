@@ -14,7 +14,7 @@ _COLUMNS: dict[str, tuple[str, Augment]] = {
     "cifar100": ("cifar100", "none"),
     "cifar100+": ("cifar100", "shift"),
     "svhn": ("svhn", "none"),
-    "imagenet2012": ("imagenet2012", "crop"),
+    "imagenet2012": ("imagenet2012", "crop_color"),
 }
 _CIFAR_COLUMNS = ("cifar10", "cifar10+", "cifar100", "cifar100+", "svhn")
 _PUBLISHED: dict[str, dict[str, float]] = {

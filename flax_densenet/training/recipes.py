@@ -53,7 +53,7 @@ RECIPES: dict[tuple[str, Augment], Recipe] = {
     ("mnist", "none"): Recipe(epochs=40, dropout_rate=0.2),
     ("fashion_mnist", "shift"): _AUGMENTED,
     ("fashion_mnist", "none"): _PLAIN,
-    ("imagenet2012", "crop"): _IMAGENET,
+    ("imagenet2012", "crop_color"): _IMAGENET,
     ("imagenette", "crop"): _IMAGENET._replace(batch_size=64),
 }
 # Images of one's own: as CIFAR with the cifar stem, as ImageNet with the imagenet stem.

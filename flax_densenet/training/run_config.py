@@ -21,7 +21,7 @@ class DataConfig:
         mnist, fashion_mnist, imagenet2012, imagenette, "folder:<dir>" or "tfds:<name>".
       data_dir: Directory that holds the data set's original files, or prepared ones.
       augment: "shift" mirrors training images at random and shifts them by up to 4 pixels; "crop"
-        mirrors a random part of them, resized to image_size.
+        mirrors a random part of them, resized to image_size; "crop_color" changes its colors, too.
       validation_images: Training images to hold out, to tune settings and choose an epoch with.
       image_size: Height and width in pixels to which images in files are brought.
       broken_images: What to do when a file cannot be decoded: stop with an error, or skip it.
