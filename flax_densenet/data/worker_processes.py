@@ -3,6 +3,7 @@
 Axes: N examples, B batch.
 """
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -61,21 +62,22 @@ def stream_in_processes(
     """
     stream = _stream_in_processes(order, read_one, batch_size, num_workers)
     _open_streams.add(stream)
+    _close_streams_at_exit()
     return stream
 
 
 def _close_streams() -> None:
-    streams = tuple(_open_streams)
-    for stream in streams:
+    for stream in tuple(_open_streams):
         stream.close()  # while Python still has the modules that closing takes
     # Exceptions that ended Grain's threads hold their last batches in shared memory.
     gc.collect()
-    if streams:
-        time.sleep(_SECONDS_TO_UNLINK)  # a thread of Grain's does it, which nobody waits for
+    time.sleep(_SECONDS_TO_UNLINK)  # a thread of Grain's does it, which nobody waits for
 
 
-# The pool of that thread ends at priority 15, and lower ones come later.
-util.Finalize(None, _close_streams, exitpriority=20)
+@functools.cache
+def _close_streams_at_exit() -> None:
+    # The pool of that thread ends at priority 15, and lower ones come later.
+    util.Finalize(None, _close_streams, exitpriority=20)
 
 
 def _stream_in_processes(

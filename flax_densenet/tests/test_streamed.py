@@ -219,9 +219,12 @@ if __name__ == "__main__":
 """
 
 
-def test_signals_end_no_worker_and_leaving_is_silent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leaves_one_open", [True, False])
+def test_signals_end_no_worker_and_leaving_is_silent(leaves_one_open: bool, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
+    leaving = "    left_alone = read()\n    next(left_alone)\n"
+    assert leaving in PROGRAM
+    program.write_text(PROGRAM if leaves_one_open else PROGRAM.replace(leaving, ""))
     result = subprocess.run(
         [sys.executable, str(program)],
         capture_output=True,
