@@ -1,7 +1,4 @@
-"""Measures how many images per second are read and decoded, without any training.
-
-Axes: none.
-"""
+"""Measures how many images per second are read and decoded, without any training."""
 
 import argparse
 import statistics

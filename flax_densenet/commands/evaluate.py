@@ -12,8 +12,6 @@ import tyro
 
 from flax_densenet.commands.devices import DeviceOptions, choose_devices
 from flax_densenet.data import Dataset, Split
-from flax_densenet.data.load import load_dataset
-from flax_densenet.data.validation import hold_out
 from flax_densenet.errors import InputError, require
 from flax_densenet.model import DenseNet
 from flax_densenet.training.checkpoints import Checkpoints
@@ -28,6 +26,7 @@ from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.parallel import check_batch_size, parallel_steps
 from flax_densenet.training.preprocess import Preprocess
 from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.run_data import load_run_data
 from flax_densenet.training.step import TrainState, create_state
 from flax_densenet.training.workdir import WorkDir, writing
 
@@ -47,6 +46,7 @@ class EvaluateArguments:
       data_dir: Directory that holds its files.
       split: Images to evaluate on.
       batch_size: Images per step; it does not change the result.
+      num_workers: Processes that read and decode images in files; 0 reads in the main process.
       output: Directory for confusion.png and evaluation.json; evaluation/ in the work directory if
         not given.
       devices: Which devices take part.
@@ -58,11 +58,14 @@ class EvaluateArguments:
     data_dir: str | None = None
     split: SplitName = "test"
     batch_size: int = 256
+    num_workers: int = 0
     output: str | None = None
     devices: DeviceOptions = DeviceOptions()
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
+        for name, minimum in (("batch_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            require(value >= minimum, name, value, f"an integer of at least {minimum}")
 
 
 def evaluate(args: Sequence[str], prog: str) -> None:
@@ -128,9 +131,10 @@ def _load(arguments: EvaluateArguments, run: RunConfig) -> Dataset:
         data = dataclasses.replace(data, dataset=arguments.dataset, data_dir=None)
     if arguments.data_dir is not None:
         data = dataclasses.replace(data, data_dir=arguments.data_dir)
-    dataset = load_dataset(data.dataset, data.data_dir)
+    run = dataclasses.replace(run, data=data)
+    dataset = load_run_data(run, num_workers=arguments.num_workers)
     check_dataset(run, dataset)
-    return hold_out(dataset, data.validation_images)
+    return dataset
 
 
 def _choose_split(dataset: Dataset, name: SplitName) -> Split:

@@ -11,14 +11,13 @@ import jax
 from flax_densenet.commands.arguments import TrainArguments, parse_train_arguments
 from flax_densenet.commands.devices import choose_devices
 from flax_densenet.commands.report import print_result, print_start
-from flax_densenet.data import Dataset, load_dataset
-from flax_densenet.data.validation import hold_out
 from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.loop import check_dataset, fit
 from flax_densenet.training.parallel import check_batch_size
 from flax_densenet.training.presets import PRESETS
 from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.run_data import load_run_data
 from flax_densenet.training.tensorboard import check_tensorboard
 from flax_densenet.training.workdir import WorkDir, open_workdir
 
@@ -58,7 +57,7 @@ def train(args: Sequence[str], prog: str) -> None:
                 "note: epochs changes from {} to {}, which moves the learning-rate drops; the "
                 "result is not that of an uninterrupted run".format(*changed_epochs)
             )
-    dataset = _load(run, arguments.execution.num_workers)
+    dataset = load_run_data(run, num_workers=arguments.execution.num_workers)
     check_dataset(run, dataset)
     check_batch_size(run.optimization.batch_size, jax.device_count())
     if is_first_process:
@@ -87,11 +86,6 @@ def train(args: Sequence[str], prog: str) -> None:
             num_test_images=len(dataset.test),
             seconds=time.perf_counter() - start,
         )
-
-
-def _load(run: RunConfig, num_workers: int) -> Dataset:
-    dataset = load_dataset(run.data.dataset, run.data.data_dir)
-    return hold_out(dataset, run.data.validation_images)
 
 
 def _resume_command(prog: str, workdir: WorkDir) -> str:

@@ -1,7 +1,4 @@
-"""ImageNet and its small relative Imagenette, unpacked into folders or prepared by TFDS.
-
-Axes: none.
-"""
+"""ImageNet and its small relative Imagenette, unpacked into folders or prepared by TFDS."""
 
 from pathlib import Path
 

@@ -7,10 +7,17 @@ from flax_densenet.data import digits, tfds
 from flax_densenet.data.catalog import CATALOG
 from flax_densenet.data.dataset import Dataset
 from flax_densenet.data.find import find_source
+from flax_densenet.data.folder import describe_folder, load_folder
+from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.imagenet import NUM_CLASSES, load_imagenet
+from flax_densenet.data.streamed import OnBroken
+from flax_densenet.data.tfds_streamed import load_tfds_streamed
 from flax_densenet.errors import InputError
 
 _TFDS_PREFIX = "tfds:"
-_NAMES = ("digits", *CATALOG)
+_FOLDER_PREFIX = "folder:"
+_NAMES = ("digits", *CATALOG, *NUM_CLASSES)
+_RGB = 3
 
 
 class Description(NamedTuple):
@@ -18,6 +25,20 @@ class Description(NamedTuple):
 
     num_classes: int
     in_channels: int
+
+
+class FileReading(NamedTuple):
+    """How images are read that stay in their files.
+
+    Attributes:
+      image_format: What every image becomes.
+      num_workers: Processes that read and decode; 0 does so in threads of this one.
+      on_broken: What to do with an image that cannot be decoded.
+    """
+
+    image_format: ImageFormat
+    num_workers: int = 0
+    on_broken: OnBroken = "stop"
 
 
 def describe_dataset(name: str, data_dir: str | None) -> Description:
@@ -30,41 +51,73 @@ def describe_dataset(name: str, data_dir: str | None) -> Description:
         return Description(digits.NUM_CLASSES, digits.NUM_CHANNELS)
     if name in CATALOG:
         return Description(CATALOG[name].num_classes, CATALOG[name].in_channels)
-    if _is_tfds(name):
-        return Description(*tfds.describe_tfds(name.removeprefix(_TFDS_PREFIX), data_dir))
+    if name in NUM_CLASSES:
+        return Description(NUM_CLASSES[name], _RGB)
+    if (folder := _rest(name, _FOLDER_PREFIX)) is not None:
+        return Description(describe_folder(folder), _RGB)  # as many channels as one asks for
+    if (prepared := _rest(name, _TFDS_PREFIX)) is not None:
+        return Description(*tfds.describe_tfds(prepared, data_dir))
     _refuse(name)
 
 
-def load_dataset(name: str, data_dir: str | None) -> Dataset:
-    """Reads a data set into memory, after downloading it where nothing else helps.
+def load_dataset(name: str, data_dir: str | None, reading: FileReading | None = None) -> Dataset:
+    """Opens a data set, after downloading it where nothing else helps.
 
     Args:
-      name: "digits", one of `CATALOG` or "tfds:<name>".
-      data_dir: Where the files are; not needed for digits. For a name of `CATALOG`, None looks in
-        the usual places and then downloads.
+      name: "digits", one of `CATALOG`, "imagenet2012", "imagenette", "folder:<dir>" or
+        "tfds:<name>".
+      data_dir: Where the files are; not needed for digits and folder. For a name of `CATALOG`,
+        None looks in the usual places and then downloads.
+      reading: How images are read that stay in their files: those of folder, ImageNet and
+        Imagenette, which need it, and of "tfds:<name>" if it is given. All others are read into
+        memory and refuse it.
 
     Raises:
       InputError: There is no such data set, or it cannot be trained on.
     """
+    stays_in_files = name in NUM_CLASSES or _rest(name, _FOLDER_PREFIX) is not None
+    if reading is None:
+        if stays_in_files:
+            raise InputError(
+                f"dataset {name} needs --image_size, to which its images are brought; 224 is usual "
+                "for ImageNet nets, 32 for CIFAR nets"
+            )
+        return _load_into_memory(name, data_dir)
+    image_format, workers, on_broken = reading
+    if name in NUM_CLASSES:
+        return load_imagenet(name, data_dir, image_format, num_workers=workers, on_broken=on_broken)
+    if (folder := _rest(name, _FOLDER_PREFIX)) is not None:
+        return load_folder(folder, image_format, num_workers=workers, on_broken=on_broken)
+    if (prepared := _rest(name, _TFDS_PREFIX)) is not None:
+        return load_tfds_streamed(
+            prepared, data_dir, image_format, num_workers=workers, on_broken=on_broken
+        )
+    raise InputError(
+        f"dataset {name} has images of one size, which are read into memory; leave out --image_size"
+    )
+
+
+def _load_into_memory(name: str, data_dir: str | None) -> Dataset:
     if name == "digits":
         return digits.load_digits()
     if name in CATALOG:
         train, test, class_names = find_source(name, data_dir).read()
         statistics = CATALOG[name].published_statistics
         return Dataset(name, train, test, class_names, published_statistics=statistics)
-    if _is_tfds(name):
-        return tfds.load_tfds(name.removeprefix(_TFDS_PREFIX), data_dir)
+    if (prepared := _rest(name, _TFDS_PREFIX)) is not None:
+        return tfds.load_tfds(prepared, data_dir)
     _refuse(name)
 
 
-def _is_tfds(name: str) -> bool:
-    return name.startswith(_TFDS_PREFIX) and name != _TFDS_PREFIX
+def _rest(name: str, prefix: str) -> str | None:
+    """Returns what stands behind a prefix, or None without prefix or rest."""
+    return name.removeprefix(prefix) if name.startswith(prefix) and name != prefix else None
 
 
 def _refuse(name: str) -> NoReturn:
     close = difflib.get_close_matches(name.lower().replace("-", "_"), _NAMES, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise InputError(
-        f"dataset (={name!r}) must be {', '.join(_NAMES)} or tfds:<name>, such as "
+        f"dataset (={name!r}) must be {', '.join(_NAMES)}, folder:<dir> or tfds:<name>, such as "
         f"tfds:cifar10{hint}"
     )

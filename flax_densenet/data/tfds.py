@@ -50,7 +50,7 @@ def read_tfds(name: str, data_dir: str | None, train_splits: Sequence[str] = ("t
     Raises:
       InputError: As `load_tfds`.
     """
-    builder = _prepared_builder(name, data_dir, train_splits)
+    builder = prepared_builder(name, data_dir, train_splits)
     test_split = "test" if "test" in builder.info.splits else "validation"
     return Splits(
         train=_read(builder, name, train_splits),
@@ -77,7 +77,7 @@ def describe_tfds(name: str, data_dir: str | None) -> tuple[int, int]:
     Raises:
       InputError: As `load_tfds`.
     """
-    features = _prepared_builder(name, data_dir).info.features
+    features = prepared_builder(name, data_dir).info.features
     return features["label"].num_classes, features["image"].shape[-1]
 
 
@@ -93,9 +93,19 @@ def _version_number(version: str) -> list[int]:
     return [int(part) if part.isdecimal() else -1 for part in version.split(".")]
 
 
-def _prepared_builder(
+def prepared_builder(
     name: str, data_dir: str | None, train_splits: Sequence[str] = ("train",)
 ) -> Any:
+    """Returns the library's builder of a data set that is prepared, without the network.
+
+    Args:
+      name: As for `load_tfds`.
+      data_dir: As for `load_tfds`.
+      train_splits: Splits that there must be, beside "test" or "validation".
+
+    Raises:
+      InputError: As `load_tfds`, but for the images' sizes.
+    """
     import tensorflow_datasets as tfds
 
     directory = Path(data_dir or DEFAULT_DIRECTORY).expanduser().absolute()

@@ -1,7 +1,4 @@
-"""Data sets prepared by tensorflow-datasets whose images are decoded when they are needed.
-
-Axes: none.
-"""
+"""Data sets prepared by tensorflow-datasets whose images are decoded when they are needed."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +7,7 @@ from typing import Any
 from flax_densenet.data.dataset import ChannelStatistics, Dataset
 from flax_densenet.data.image_files import ImageFormat
 from flax_densenet.data.streamed import EncodedExample, OnBroken, StreamedSplit
-from flax_densenet.data.tfds import _DEFAULT_DIRECTORY, _prepared_builder
+from flax_densenet.data.tfds import DEFAULT_DIRECTORY, prepared_builder
 from flax_densenet.errors import InputError
 
 
@@ -82,7 +79,7 @@ def load_tfds_streamed(
     """
     import tensorflow_datasets as tfds
 
-    builder = _prepared_builder(name, data_dir)
+    builder = prepared_builder(name, data_dir)
     shown = shown_name or f"tfds:{name}"
     splits = set(builder.info.splits)
     test_split = test_split or ("test" if "test" in splits else "validation")
@@ -114,4 +111,4 @@ def load_tfds_streamed(
 
 def is_prepared(name: str, data_dir: str | None) -> bool:
     """Returns whether a directory holds a data set of this name, prepared or begun."""
-    return (Path(data_dir or _DEFAULT_DIRECTORY).expanduser() / name).is_dir()
+    return (Path(data_dir or DEFAULT_DIRECTORY).expanduser() / name).is_dir()

@@ -57,7 +57,7 @@ RECIPES: dict[tuple[str, Augment], Recipe] = {
     ("imagenette", "crop"): _IMAGENET._replace(batch_size=64),
 }
 # Images of one's own: as CIFAR with the cifar stem, as ImageNet with the imagenet stem.
-_OTHERS: dict[str, tuple[Augment, Recipe]] = {
+_FOLDERS: dict[str, tuple[Augment, Recipe]] = {
     "cifar": ("shift", _AUGMENTED._replace(image_size=32)),
     "imagenet": ("crop", _IMAGENET._replace(batch_size=64)),
 }
@@ -77,9 +77,10 @@ def find_recipe(
     rows = {
         row_augment: row for (row_name, row_augment), row in RECIPES.items() if row_name == name
     }
-    if not rows:
-        stem = network.stem if network else "cifar"
-        rows = dict([_OTHERS[stem]])
+    if not rows and dataset.startswith("folder:"):
+        rows = dict([_FOLDERS[network.stem if network else "cifar"]])
+    elif not rows:
+        rows = {"shift": _AUGMENTED}
     default = next(iter(rows))
     chosen = default if augment is None else augment
     return chosen, rows.get(chosen, rows[default])
