@@ -104,7 +104,8 @@ def test_unusable_arrays_are_refused(train: ArraySplit, test: ArraySplit, messag
 def test_unknown_name_is_refused(read: Any, name: str, hint: str) -> None:
     message = (
         rf"^dataset \(='{name}'\) must be digits, cifar10, cifar100, svhn, svhn_without_extra, "
-        f"mnist, fashion_mnist or tfds:<name>, such as tfds:cifar10{hint}$"
+        "mnist, fashion_mnist, imagenet2012, imagenette, folder:<dir> or tfds:<name>, such as "
+        f"tfds:cifar10{hint}$"
     )
     with pytest.raises(InputError, match=message):
         read(name, None)

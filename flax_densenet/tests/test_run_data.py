@@ -1,0 +1,133 @@
+"""Tests of runs on images in files: flax_densenet/training/run_data.py and the names in load.py."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jax import tree
+from PIL import Image
+
+from flax_densenet import DenseNetConfig, InputError
+from flax_densenet.data import ArraySplit, describe_dataset, load_dataset
+from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.load import FileReading
+from flax_densenet.tests.test_signals import TRAIN_PY, read_records, read_variables
+from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig
+from flax_densenet.training.run_data import load_run_data
+
+Status = Callable[..., int]
+Printed = Callable[[], str]
+COLORS = {"blue": (30, 30, 200), "green": (30, 200, 30), "red": (200, 30, 30)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 training and 9 test images, of which one training image is broken."""
+    directory = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 3)):
+        for name, color in COLORS.items():
+            (directory / split / name).mkdir(parents=True)
+            for i in range(count):
+                shape = (*random.integers(12, 40, 2), 3)
+                pixels = np.clip(random.normal(color, 20, shape), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(directory / split / name / f"{i}.png")
+    (directory / "train" / "green" / "3.png").write_bytes(b"broken")
+    return directory
+
+
+def run_of(data: DataConfig, in_channels: int = 3) -> RunConfig:
+    network = DenseNetConfig(depth=7, growth_rate=2, in_channels=in_channels, num_classes=3)
+    return RunConfig(network=network, data=data, optimization=OptimizationConfig())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_become_what_the_network_takes(folder: Path, channels: int) -> None:
+    data = DataConfig(dataset=f"folder:{folder}", image_size=8, broken_images="skip")
+    dataset = load_run_data(run_of(data, channels), num_workers=0)
+    assert dataset.image_shape == (8, 8, channels)
+    assert dataset.class_names == ("blue", "green", "red")
+    assert (len(dataset.train), len(dataset.test)) == (24, 9)
+
+
+def test_held_out_images_of_a_folder_keep_their_labels(folder: Path) -> None:
+    data = DataConfig(
+        dataset=f"folder:{folder}", image_size=8, validation_images=5, broken_images="skip"
+    )
+    dataset = load_run_data(run_of(data), num_workers=0)
+    assert dataset.validation is not None
+    assert (len(dataset.train), len(dataset.validation)) == (19, 5)
+    (examples,) = dataset.validation.read([np.arange(5)])
+    dominant = examples.image.reshape(5, -1, 3).mean(1).argmax(1)
+    np.testing.assert_array_equal(examples.label, 2 - dominant)  # blue, green, red
+
+
+def train(workdir: Path, *flags: str) -> str:
+    run = subprocess.run(
+        [sys.executable, str(TRAIN_PY), *flags, "--workdir", str(workdir)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_workers_and_an_interruption_change_nothing(folder: Path, tmp_path: Path) -> None:
+    flags = f"--dataset folder:{folder} --depth 7 --growth_rate 2 --batch_size 8".split()
+    flags += "--augment crop --image_size 8 --epochs 2 --broken_images skip".split()
+    straight, workers = tmp_path / "straight", tmp_path / "workers"
+    output = train(straight, *flags)
+    broken = folder / "train" / "green" / "3.png"
+    assert f"skipped 1 broken image(s) so far, such as {broken}" in output
+    train(workers, *flags, "--num_workers", "2")
+    runs = (straight, workers)
+    tree.map(np.testing.assert_array_equal, *(read_variables(run, 6) for run in runs))
+    assert read_records(straight) == read_records(workers)
+
+
+def test_broken_image_stops_with_a_way_out(
+    folder: Path, status: Status, printed: Printed, tmp_path: Path
+) -> None:
+    flags = f"--dataset folder:{folder} --depth 7 --batch_size 8 --workdir {tmp_path}".split()
+    assert status("train", *flags) == 2
+    text = printed()
+    assert f"error: {folder / 'train' / 'green' / '3.png'} (image 11 of 24, from 0)" in text
+    assert "go on without such images with --broken_images skip" in text
+
+
+def test_folder_is_described_without_reading_images(folder: Path) -> None:
+    assert describe_dataset(f"folder:{folder}", None) == (3, 3)
+    assert describe_dataset("imagenet2012", None) == (1000, 3)
+    assert describe_dataset("imagenette", None) == (10, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (DataConfig(augment="crop"), r"augment \(='crop'\) cuts images in files to image_size"),
+        (DataConfig(image_size=8), "dataset digits has images of one size, .* leave out --image"),
+        (DataConfig(dataset="imagenette"), "dataset imagenette needs --image_size, to which its"),
+        (DataConfig(dataset="folder:/x"), "dataset folder:/x needs --image_size"),
+        (
+            DataConfig(dataset="imagenet2012", data_dir="/nowhere", image_size=224),
+            "dataset imagenet2012: found neither .*; unpack the archives .*--dataset digits",
+        ),
+        (DataConfig(dataset="folder:"), r"dataset \(='folder:'\) must be .* folder:<dir>"),
+    ],
+)
+def test_data_that_cannot_be_used_so_is_refused(data: DataConfig, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_run_data(run_of(data), num_workers=0)
+
+
+def test_data_in_memory_stays_there(folder: Path) -> None:
+    assert isinstance(load_dataset("digits", None).train, ArraySplit)
+    reading = FileReading(ImageFormat(8), on_broken="skip")
+    split = load_dataset(f"folder:{folder}", None, reading).train
+    assert not isinstance(split, ArraySplit)
+    assert not re.search("png", str(split.unreadable))  # nothing is read yet
