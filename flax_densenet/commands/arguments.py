@@ -43,8 +43,9 @@ class RunOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkArguments(DenseNetConfig):
-    """A network, whose dtype the command line calls precision."""
+    """The network."""
 
+    # "dtype" is the word of Python code, "precision" that of command lines.
     dtype: Annotated[ComputeType, tyro.conf.arg(name="precision")] = "float32"
 
 

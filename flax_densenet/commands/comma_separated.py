@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 _NUMBERS: dict[Any, tuple[str, Callable[[str], float]]] = {
-    tuple[int, ...]: ("INT", int),
-    tuple[float, ...]: ("FLOAT", lambda word: float(Fraction(word))),
+    int: ("INT", int),
+    float: ("FLOAT", lambda word: float(Fraction(word))),
 }
 
 
@@ -19,9 +19,11 @@ def comma_separated_registry() -> ConstructorRegistry:
 
     @registry.primitive_rule
     def comma_separated(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-        if info.type not in _NUMBERS:
+        # tyro takes a default of two numbers for tuple[float, float].
+        entries = set(get_args(info.type)) - {Ellipsis}
+        if get_origin(info.type) is not tuple or len(entries) != 1 or not entries <= set(_NUMBERS):
             return None
-        metavar, number = _NUMBERS[info.type]
+        metavar, number = _NUMBERS[entries.pop()]
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar=f"{metavar},{metavar},...",

@@ -52,7 +52,7 @@ def train(args: Sequence[str], prog: str) -> None:
             print(f"nothing to do: all {len(records)} epochs are done")
             print_result(records, workdir, num_test_images=None, seconds=0)
             return
-        if changed_epochs is not None:
+        if changed_epochs is not None and is_first_process:
             print(
                 "note: epochs changes from {} to {}, which moves the learning-rate drops; the "
                 "result is not that of an uninterrupted run".format(*changed_epochs)
@@ -108,7 +108,7 @@ def _is_finished(workdir: WorkDir, epochs: int) -> bool:
     records = workdir.read_records()
     if len(records) < epochs or not workdir.curves_file.exists():
         return False
-    with Checkpoints(workdir.checkpoints) as checkpoints:
+    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
         return (checkpoints.latest_step() or 0) >= records[epochs - 1]["step"]
 
 

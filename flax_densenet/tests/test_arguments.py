@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,25 @@ def test_flags_reach_their_fields() -> None:
         optimization=OptimizationConfig(epochs=2, learning_rate=0.05, weight_decay=0, seed=7),
     )
     assert arguments.run.workdir == "a b"
+
+
+@pytest.mark.parametrize("drops", ["1/3,2/3", "0.25", "0.1,0.2,0.3"])
+def test_several_numbers_are_separated_by_commas(drops: str) -> None:
+    optimization = parse("--drops", drops).optimization
+    assert optimization.drops == tuple(float(Fraction(word)) for word in drops.split(","))
+    data = parse("--mean", "125.3,123.0,113.9", "--std", "63,62.1,66.7").data
+    assert (data.mean, data.std) == ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
+
+
+def test_preset_sets_network_data_and_recipe_and_other_flags_change_it() -> None:
+    run = parse("--preset", "densenet-bc-100-12-cifar10+").run_config
+    bc = VARIANTS["densenet-bc-100-12"]
+    assert (run.network, run.data.dataset, run.data.augment) == (bc, "cifar10", "shift")
+    plain = parse("--preset", "densenet-40-12-cifar100", "--epochs", "5", "--seed", "3").run_config
+    assert (plain.network.dropout_rate, plain.network.num_classes) == (0.2, 100)
+    assert (plain.optimization.epochs, plain.optimization.seed) == (5, 3)
+    other = parse("--preset", "densenet-40-12-cifar100", "--augment", "shift").run_config
+    assert (other.network.dropout_rate, other.data.augment) == (0, "shift")  # C100+ has none
 
 
 def test_variant_sets_the_network_and_other_flags_change_it() -> None:

@@ -178,7 +178,7 @@ def check_dataset(run: RunConfig, dataset: Dataset) -> None:
 
 
 def _restore(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, StepMetrics]:
-    if checkpoints.leftovers:
+    if checkpoints.leftovers and jax.process_index() == 0:
         print(
             f"note: ignored {', '.join(checkpoints.leftovers)}, which an interrupted save left in "
             "checkpoints/"
