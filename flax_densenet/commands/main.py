@@ -51,6 +51,7 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
       Exit status, as `main`.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises, too
+    sys.unraisablehook = _report_unless_save_failed
     try:
         _COMMANDS[name][0](args, prog)
     except InputError as error:
@@ -69,6 +70,16 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     except KeyboardInterrupt:
         return _EXIT_SIGNAL + signal.SIGINT
     return 0
+
+
+def _report_unless_save_failed(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Reports an exception in a callback as usual, but not those of a failed save.
+
+    TensorStore's threads raise one for each file, when Orbax has long raised the failure itself.
+    """
+    error = unraisable.exc_value
+    if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _usage() -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,10 @@ from flax_densenet.commands.main import main
 # A test must not find what an earlier one compiled; the variable is for the processes they start.
 jax.config.update("jax_enable_compilation_cache", False)
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+
+
+# A shell starts jobs in the background with SIGINT ignored, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -36,15 +36,16 @@ class ParallelSteps(NamedTuple):
     eval_step: Callable[[TrainState, Any], Metrics]
 
 
-def parallel_steps(mode: ParallelMode, evaluation: Evaluation = eval_step) -> ParallelSteps:
+def parallel_steps(mode: ParallelMode, evaluation: Evaluation | None = None) -> ParallelSteps:
     """Returns the steps on all devices, whose results do not depend on their number.
 
     Args:
       mode: "jit" shards the batch over a mesh and leaves the rest to the compiler; "auto" is that.
         "pmap" runs one program per device, with averaged gradients and statistics of the whole
         batch; the model needs `axis_name=mapped_axis("pmap")`.
-      evaluation: What `eval_step` does; under pmap it takes an `axis_name`.
+      evaluation: Takes the place of `eval_step`; under pmap it takes an `axis_name`.
     """
+    evaluation = evaluation or eval_step
     return _pmap_steps(evaluation) if mode == "pmap" else _jit_steps(evaluation)
 
 
