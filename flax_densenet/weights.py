@@ -1,7 +1,4 @@
-"""The correspondence of Flax and PyTorch weights: one table, read in both directions.
-
-Axes: O output channels, I input channels, H kernel height, W kernel width, C channels.
-"""
+"""The correspondence of Flax weights and those of other software, read in both directions."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +9,7 @@ from flax import traverse_util
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.layers import Kind, WeightLayer, weight_layers
+from flax_densenet.layouts import TORCHVISION, Layout, Leaf
 
 if TYPE_CHECKING:
     import torch
@@ -19,55 +17,19 @@ if TYPE_CHECKING:
 Variables = Mapping[str, Any]
 
 
-class Leaf(NamedTuple):
-    """One array of a layer, in both frameworks.
-
-    Attributes:
-      torch_name: Last part of the state-dict key.
-      collection: Flax collection.
-      flax_name: Last part of the Flax path.
-      torch_axes: Axes in PyTorch, one letter each.
-      flax_axes: The same letters in Flax's order.
-    """
-
-    torch_name: str
-    collection: str
-    flax_name: str
-    torch_axes: str
-    flax_axes: str
-
-
-LEAVES: dict[Kind, tuple[Leaf, ...]] = {
-    "conv": (Leaf("weight", "params", "kernel", "OIHW", "HWIO"),),
-    "norm": (
-        Leaf("weight", "params", "scale", "C", "C"),
-        Leaf("bias", "params", "bias", "C", "C"),
-        Leaf("running_mean", "batch_stats", "mean", "C", "C"),
-        Leaf("running_var", "batch_stats", "var", "C", "C"),
-    ),
-    "linear": (
-        Leaf("weight", "params", "kernel", "OI", "IO"),
-        Leaf("bias", "params", "bias", "O", "O"),
-    ),
-}
-
-# PyTorch counts the batches of each normalization; nothing computes with the count at a fixed
-# momentum, Flax has no place for it, and files older than torch 0.4.1 lack it.
-_COUNTER = "num_batches_tracked"
-
-
 class Row(NamedTuple):
-    """One array of the network: its name, shape and axes in both frameworks."""
+    """One array of the network: its name, shape and axes in a layout and in ours."""
 
-    torch_key: str
+    key: str
     flax_path: tuple[str, ...]
     leaf: Leaf
     layer: WeightLayer
+    counter: str | None
 
     @property
-    def torch_shape(self) -> tuple[int, ...]:
-        """Shape in a state dict."""
-        return tuple(self.layer.axes[axis] for axis in self.leaf.torch_axes)
+    def shape(self) -> tuple[int, ...]:
+        """Shape in the layout."""
+        return tuple(self.layer.axes[axis] for axis in self.leaf.axes)
 
     @property
     def flax_shape(self) -> tuple[int, ...]:
@@ -75,18 +37,105 @@ class Row(NamedTuple):
         return tuple(self.layer.axes[axis] for axis in self.leaf.flax_axes)
 
 
-def correspondence(config: DenseNetConfig) -> list[Row]:
-    """Returns one row for each array of the network, in forward order."""
-    return [
-        Row(
-            _torch_key(layer, leaf.torch_name),
-            (leaf.collection, *layer.path, leaf.flax_name),
-            leaf,
-            layer,
-        )
-        for layer in weight_layers(config)
-        for leaf in LEAVES[layer.kind]
-    ]
+def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> list[Row]:
+    """Returns one row for each array of the network, in forward order.
+
+    `counter` is the key of the number of batches seen, in the last row of each normalization.
+
+    Args:
+      config: The network.
+      layout: How the other software names its arrays.
+
+    Raises:
+      InputError: The layout has no name for a layer of the network.
+    """
+    rows = []
+    numbers: dict[Kind, int] = {"conv": 0, "norm": 0, "linear": 0}
+    for layer in weight_layers(config):
+        if layer.path[-1] not in layout.names:
+            raise InputError(
+                f"{layout.title} has no name for {'/'.join(layer.path)}; its nets have the cifar "
+                "stem alone; choose another layout, such as torchvision"
+            )
+        leaves = layout.leaves[layer.kind]
+        for leaf in leaves:
+            name = layout.layer_name(layer, numbers, leaf.collection)
+            counted = layout.counter and layer.kind == "norm" and leaf is leaves[-1]
+            rows.append(
+                Row(
+                    key=f"{name}{layout.separator}{leaf.name}",
+                    flax_path=(leaf.collection, *layer.path, leaf.flax_name),
+                    leaf=leaf,
+                    layer=layer,
+                    counter=f"{name}{layout.separator}{layout.counter}" if counted else None,
+                )
+            )
+        numbers[layer.kind] += 1
+    return rows
+
+
+def from_arrays(
+    arrays: Mapping[str, Any], config: DenseNetConfig, layout: Layout
+) -> dict[str, Any]:
+    """Converts the arrays of any layout to Flax variables, bit for bit.
+
+    Args:
+      arrays: Arrays or tensors under the layout's names. Counters may be absent.
+      config: The network that the weights belong to.
+      layout: The layout.
+
+    Returns:
+      {"params": ..., "batch_stats": ...}, nested dicts of NumPy arrays of the source's dtypes.
+
+    Raises:
+      InputError: Keys are missing, unknown or of another shape; all of them are named.
+    """
+    rows = correspondence(config, layout)
+    source = {key: _to_numpy(key, value) for key, value in arrays.items()}
+    counters = {row.counter for row in rows if row.counter}
+    wanted = {row.key: row.shape for row in rows}
+    _check_names_and_shapes(
+        f"set of weights as {layout.title} names them", wanted, source, ignored=counters
+    )
+    return traverse_util.unflatten_dict(
+        {
+            row.flax_path: _permute(source[row.key], row.leaf.axes, row.leaf.flax_axes)
+            for row in rows
+        }
+    )
+
+
+def to_arrays(
+    variables: Variables, config: DenseNetConfig, layout: Layout
+) -> dict[str, np.ndarray]:
+    """Converts Flax variables to the arrays of any layout, bit for bit.
+
+    Args:
+      variables: {"params": ..., "batch_stats": ...} of the network; frozen dicts are accepted.
+      config: The network that the weights belong to.
+      layout: The layout.
+
+    Returns:
+      NumPy arrays under the layout's names, in forward order. Counters, which Flax has no place
+      for, are 0.
+
+    Raises:
+      InputError: Paths are missing, unknown or of another shape; all of them are named.
+    """
+    rows = correspondence(config, layout)
+    source = {
+        "/".join(path): _to_numpy("/".join(path), value)
+        for path, value in traverse_util.flatten_dict(_plain(variables)).items()
+    }
+    wanted = {"/".join(row.flax_path): row.flax_shape for row in rows}
+    _check_names_and_shapes("Flax variables", wanted, source)
+    arrays: dict[str, np.ndarray] = {}
+    for row in rows:
+        array = source["/".join(row.flax_path)]
+        arrays[row.key] = _permute(array, row.leaf.flax_axes, row.leaf.axes)
+        if row.counter:
+            arrays[row.counter] = np.zeros((), np.int64)
+    return arrays
 
 
 def from_torch(state_dict: Mapping[str, Any], config: DenseNetConfig) -> dict[str, Any]:
@@ -102,17 +151,7 @@ def from_torch(state_dict: Mapping[str, Any], config: DenseNetConfig) -> dict[st
     Raises:
       InputError: Keys are missing, unknown or of another shape; all of them are named.
     """
-    rows = correspondence(config)
-    source = {key: _to_numpy(key, value) for key, value in state_dict.items()}
-    counters = {_torch_key(row.layer, _COUNTER) for row in rows if row.layer.kind == "norm"}
-    wanted = {row.torch_key: row.torch_shape for row in rows}
-    _check_names_and_shapes("torch state dict", wanted, source, ignored=counters)
-    return traverse_util.unflatten_dict(
-        {
-            row.flax_path: _permute(source[row.torch_key], row.leaf.torch_axes, row.leaf.flax_axes)
-            for row in rows
-        }
-    )
+    return from_arrays(state_dict, config, TORCHVISION)
 
 
 def to_torch_arrays(variables: Variables, config: DenseNetConfig) -> dict[str, np.ndarray]:
@@ -129,20 +168,7 @@ def to_torch_arrays(variables: Variables, config: DenseNetConfig) -> dict[str, n
     Raises:
       InputError: Paths are missing, unknown or of another shape; all of them are named.
     """
-    rows = correspondence(config)
-    source = {
-        "/".join(path): _to_numpy("/".join(path), value)
-        for path, value in traverse_util.flatten_dict(_plain(variables)).items()
-    }
-    wanted = {"/".join(row.flax_path): row.flax_shape for row in rows}
-    _check_names_and_shapes("Flax variables", wanted, source)
-    arrays: dict[str, np.ndarray] = {}
-    for row in rows:
-        array = source["/".join(row.flax_path)]
-        arrays[row.torch_key] = _permute(array, row.leaf.flax_axes, row.leaf.torch_axes)
-        if row.leaf.torch_name == "running_var":
-            arrays[_torch_key(row.layer, _COUNTER)] = np.zeros((), np.int64)
-    return arrays
+    return to_arrays(variables, config, TORCHVISION)
 
 
 def to_torch(variables: Variables, config: DenseNetConfig) -> "dict[str, torch.Tensor]":
@@ -167,11 +193,6 @@ def to_torch(variables: Variables, config: DenseNetConfig) -> "dict[str, torch.T
         ) from error
     arrays = to_torch_arrays(variables, config)
     return {key: torch.from_numpy(array) for key, array in arrays.items()}
-
-
-def _torch_key(layer: WeightLayer, name: str) -> str:
-    prefix = () if layer.path == ("classifier",) else ("features",)
-    return ".".join((*prefix, *layer.path, name))
 
 
 def _permute(array: np.ndarray, source: str, target: str) -> np.ndarray:

@@ -29,9 +29,7 @@ def golden() -> dict[str, Any]:
 
 def state_dict(config: DenseNetConfig) -> dict[str, np.ndarray]:
     """Returns the weights that the numbers belong to, float64 under torchvision's names."""
-    return {
-        row.torch_key: _tensor(row.torch_key, row.torch_shape) for row in correspondence(config)
-    }
+    return {row.key: _tensor(row.key, row.shape) for row in correspondence(config)}
 
 
 def image(shape: list[int]) -> np.ndarray:

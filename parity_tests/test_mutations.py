@@ -14,7 +14,8 @@ import torch
 
 import flax_densenet.batch_norm
 import flax_densenet.model
-from flax_densenet import DenseNetConfig, weights
+from flax_densenet import DenseNetConfig, layouts
+from flax_densenet.layers import Kind
 from parity_tests.compare import TOLERANCES, assert_close
 from parity_tests.networks import Case, random_batch, random_variables
 from parity_tests.observation import comparable, observe_flax, observe_torch
@@ -68,7 +69,10 @@ MUTATIONS = {
         'window_shape=(2, 2), strides=(2, 2), padding="SAME", count_include_pad=True)',
         "odd size",
     ),
-    "reversed concatenation": Mutation(_MODEL, "[x, y]", "[y, x]", "evaluation"),
+    "reversed concatenation": Mutation(
+        _MODEL, "return jnp.concatenate(features,",
+        "return jnp.concatenate(features[::-1],", "evaluation",
+    ),
     "dropout in evaluation": Mutation(
         _MODEL, "deterministic=not train", "deterministic=False", "evaluation"
     ),
@@ -144,16 +148,16 @@ def test_rung_passes_without_a_mistake(rung: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "leaf"),
     [
-        ("conv", weights.Leaf("weight", "params", "kernel", "OIHW", "WHIO")),
-        ("linear", weights.Leaf("weight", "params", "kernel", "OI", "OI")),
+        ("conv", layouts.Leaf("weight", "params", "kernel", "OIHW", "WHIO")),
+        ("linear", layouts.Leaf("weight", "params", "kernel", "OI", "OI")),
     ],
     ids=["square convolution", "square classifier"],
 )
 def test_forgotten_transpose_is_caught(
-    kind: weights.Kind, leaf: weights.Leaf, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, leaf: layouts.Leaf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = weights.LEAVES[kind][1:]
-    monkeypatch.setitem(weights.LEAVES, kind, (leaf, *others))
+    others = layouts.TORCH_LEAVES[kind][1:]
+    monkeypatch.setitem(layouts.TORCH_LEAVES, kind, (leaf, *others))
     with pytest.raises(AssertionError, match="differ"):
         RUNGS["evaluation"](_MODEL)
 

@@ -46,7 +46,7 @@ def test_each_layer_has_as_many_parameters_as_in_torch(name: str) -> None:
     with torch.device("meta"):
         named = dict(torch_reference.DenseNet(config).named_parameters())
     ours = {
-        row.torch_key: int(np.prod(row.flax_shape))
+        row.key: int(np.prod(row.flax_shape))
         for row in correspondence(config)
         if row.leaf.collection == "params"
     }

@@ -36,7 +36,9 @@ def test_torch_errors_are_all_in_one_message(state_dict: dict[str, np.ndarray]) 
     with pytest.raises(InputError) as caught:
         from_torch(state_dict, CONFIG)
     summary, *lines = str(caught.value).splitlines()
-    assert summary.startswith("torch state dict does not fit the configuration: 2 missing (-), 1 ")
+    assert summary.startswith(
+        "set of weights as torchvision or timm names them does not fit the configuration: "
+    )
     assert "1 unknown (+), 1 of another shape (!); check depth" in summary
     assert lines == [
         " - features.conv0.weight",
