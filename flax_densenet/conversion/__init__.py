@@ -1,0 +1,1 @@
+"""Checkpoints of other software: recognizing, understanding and converting them."""

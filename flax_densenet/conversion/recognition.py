@@ -1,0 +1,124 @@
+"""Finding the sets of weights in a file, and the layout of each, by their names alone."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from flax_densenet.conversion.parsing import Parsed, parse
+from flax_densenet.layouts import LAYOUTS, Layout
+
+Path = tuple[str, ...]
+Arrays = Mapping[Path, np.ndarray]
+
+_ANCHORS = ("conv0", "norm5", "classifier")  # each tells what stands in front of the names
+_DENSE_ROLES = {"conv1", "conv"}  # without one of these it is only part of a network
+
+
+class WeightSet(NamedTuple):
+    """One network's weights in a file.
+
+    Attributes:
+      where: Its place in the file, such as "state_dict: module."; "" is the whole file.
+      layout: Key of `LAYOUTS`.
+      arrays: Its arrays under the layout's names.
+      paths: Their paths in the file.
+      head_key_suffix: What stands behind the classifier's name, such as ".0".
+      unknown: Names in it that the layout does not have.
+    """
+
+    where: str
+    layout: str
+    arrays: dict[str, np.ndarray]
+    paths: dict[str, Path]
+    head_key_suffix: str
+    unknown: list[str]
+
+
+def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
+    """Returns every set of weights that could be a DenseNet's, in the order of the file.
+
+    Args:
+      arrays: Everything in the file, by path.
+    """
+    found: dict[tuple[Path, str], WeightSet] = {}
+    for name, layout in LAYOUTS.items():
+        for group, members in _groups(arrays, layout).items():
+            for prefix in _prefixes(members, layout):
+                candidate = _as_set(group, prefix, members, arrays, name, layout)
+                key = (group, prefix)
+                best = found.get(key)
+                if candidate and (best is None or len(candidate.unknown) < len(best.unknown)):
+                    found[key] = candidate
+    return _without_parts(list(found.values()))
+
+
+def _groups(arrays: Arrays, layout: Layout) -> dict[Path, dict[str, Path]]:
+    """Returns {path of a dictionary: {name in it: whole path}} as the layout's software nests."""
+    groups: dict[Path, dict[str, Path]] = {}
+    for path in arrays:
+        if layout.separator == "/":
+            groups.setdefault((), {})["/".join(path)] = path
+        else:
+            groups.setdefault(path[:-1], {})[path[-1]] = path
+    return groups
+
+
+def _prefixes(members: Mapping[str, Path], layout: Layout) -> list[str]:
+    anchors = []
+    for role in _ANCHORS:
+        kind = {"conv0": "conv", "norm5": "norm", "classifier": "linear"}[role]
+        for leaf in layout.leaves[kind]:  # type: ignore[index]
+            name = layout.names[role].format(
+                conv_number="", norm_number="", collection=leaf.collection
+            )
+            anchors.append(f"{name}{layout.separator}{leaf.name}")
+    prefixes = []
+    for key in members:
+        for anchor in anchors:
+            if key.endswith(anchor):
+                prefix = key.removesuffix(anchor)
+                if prefix in prefixes or (prefix and not prefix.endswith(layout.separator)):
+                    continue
+                prefixes.append(prefix)
+    return prefixes
+
+
+def _as_set(
+    group: Path, prefix: str, members: Mapping[str, Path], arrays: Arrays, name: str, layout: Layout
+) -> WeightSet | None:
+    paths = {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)}
+    parsed = parse({key: arrays[path].shape for key, path in paths.items()}, layout)
+    if not _looks_like_a_network(parsed):
+        return None
+    where = ": ".join(part for part in ("/".join(group), prefix) if part)
+    return WeightSet(
+        where,
+        name,
+        {key: arrays[path] for key, path in paths.items()},
+        paths,
+        parsed.head_key_suffix,
+        parsed.unknown,
+    )
+
+
+def _looks_like_a_network(parsed: Parsed) -> bool:
+    roles = {place.role for place in parsed.places.values()}
+    numbered = roles <= {"conv0", "norm0", "classifier"} and len(parsed.places) > len(roles) * 4
+    return (bool(roles & _DENSE_ROLES) or numbered) and len(parsed.places) > len(parsed.unknown)
+
+
+def _without_parts(sets: list[WeightSet]) -> list[WeightSet]:
+    """Leaves out what is only part of another set, read with a longer prefix or another layout."""
+
+    def is_part(one: WeightSet) -> bool:
+        mine = set(one.paths.values())
+        return any(
+            mine <= (theirs := set(other.paths.values()))
+            and (len(theirs) > len(mine) or len(other.unknown) < len(one.unknown))
+            and len(other.unknown) <= len(one.unknown)
+            for other in sets
+            if other is not one
+        )
+
+    return [one for one in sets if not is_part(one)]
