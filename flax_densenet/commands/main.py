@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from flax_densenet.commands.convert import convert
 from flax_densenet.commands.evaluate import evaluate
 from flax_densenet.commands.train import train
 from flax_densenet.errors import InputError, SavingFailed, TrainingDiverged, TrainingInterrupted
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
+    "convert": (convert, "convert a checkpoint between PyTorch, Keras and Flax"),
     "evaluate": (evaluate, "report the error of a trained network, class by class"),
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }

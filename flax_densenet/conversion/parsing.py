@@ -43,12 +43,12 @@ class Parsed(NamedTuple):
 
     Attributes:
       places: {key: where it belongs}.
-      head_key_suffix: What stands behind the classifier's name, such as ".0".
+      head_suffix: What stands behind the classifier's name, such as ".0".
       unknown: Keys that the layout does not have, counters left out.
     """
 
     places: dict[str, Place]
-    head_key_suffix: str
+    head_suffix: str
     unknown: list[str]
 
 

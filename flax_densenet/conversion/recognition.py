@@ -8,8 +8,8 @@ import numpy as np
 from flax_densenet.conversion.parsing import Parsed, parse
 from flax_densenet.layouts import LAYOUTS, Layout
 
-Path = tuple[str, ...]
-Arrays = Mapping[Path, np.ndarray]
+Keys = tuple[str, ...]
+Arrays = Mapping[Keys, np.ndarray]
 
 _ANCHORS = ("conv0", "norm5", "classifier")  # each tells what stands in front of the names
 _DENSE_ROLES = {"conv1", "conv"}  # without one of these it is only part of a network
@@ -21,17 +21,15 @@ class WeightSet(NamedTuple):
     Attributes:
       where: Its place in the file, such as "state_dict: module."; "" is the whole file.
       layout: Key of `LAYOUTS`.
-      arrays: Its arrays under the layout's names.
+      arrays: Its arrays under the layout's names; a classifier in a Sequential loses its number.
       paths: Their paths in the file.
-      head_key_suffix: What stands behind the classifier's name, such as ".0".
       unknown: Names in it that the layout does not have.
     """
 
     where: str
     layout: str
     arrays: dict[str, np.ndarray]
-    paths: dict[str, Path]
-    head_key_suffix: str
+    paths: dict[str, Keys]
     unknown: list[str]
 
 
@@ -41,7 +39,7 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     Args:
       arrays: Everything in the file, by path.
     """
-    found: dict[tuple[Path, str], WeightSet] = {}
+    found: dict[tuple[Keys, str], WeightSet] = {}
     for name, layout in LAYOUTS.items():
         for group, members in _groups(arrays, layout).items():
             for prefix in _prefixes(members, layout):
@@ -53,9 +51,9 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     return _without_parts(list(found.values()))
 
 
-def _groups(arrays: Arrays, layout: Layout) -> dict[Path, dict[str, Path]]:
+def _groups(arrays: Arrays, layout: Layout) -> dict[Keys, dict[str, Keys]]:
     """Returns {path of a dictionary: {name in it: whole path}} as the layout's software nests."""
-    groups: dict[Path, dict[str, Path]] = {}
+    groups: dict[Keys, dict[str, Keys]] = {}
     for path in arrays:
         if layout.separator == "/":
             groups.setdefault((), {})["/".join(path)] = path
@@ -64,7 +62,7 @@ def _groups(arrays: Arrays, layout: Layout) -> dict[Path, dict[str, Path]]:
     return groups
 
 
-def _prefixes(members: Mapping[str, Path], layout: Layout) -> list[str]:
+def _prefixes(members: Mapping[str, Keys], layout: Layout) -> list[str]:
     anchors = []
     for role in _ANCHORS:
         kind = {"conv0": "conv", "norm5": "norm", "classifier": "linear"}[role]
@@ -85,21 +83,18 @@ def _prefixes(members: Mapping[str, Path], layout: Layout) -> list[str]:
 
 
 def _as_set(
-    group: Path, prefix: str, members: Mapping[str, Path], arrays: Arrays, name: str, layout: Layout
+    group: Keys, prefix: str, members: Mapping[str, Keys], arrays: Arrays, name: str, layout: Layout
 ) -> WeightSet | None:
     paths = {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)}
     parsed = parse({key: arrays[path].shape for key, path in paths.items()}, layout)
     if not _looks_like_a_network(parsed):
         return None
     where = ": ".join(part for part in ("/".join(group), prefix) if part)
-    return WeightSet(
-        where,
-        name,
-        {key: arrays[path] for key, path in paths.items()},
-        paths,
-        parsed.head_key_suffix,
-        parsed.unknown,
-    )
+    head = layout.names["classifier"]
+    paths = {
+        key.replace(f"{head}{parsed.head_suffix}.", f"{head}.", 1): p for key, p in paths.items()
+    }
+    return WeightSet(where, name, {k: arrays[p] for k, p in paths.items()}, paths, parsed.unknown)
 
 
 def _looks_like_a_network(parsed: Parsed) -> bool:

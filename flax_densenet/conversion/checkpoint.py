@@ -1,0 +1,224 @@
+"""A checkpoint that is understood: its network, its weights as Flax variables, and what it was."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.inference import infer_config
+from flax_densenet.conversion.recognition import Keys, WeightSet, find_weight_sets
+from flax_densenet.errors import InputError
+from flax_densenet.layouts import LAYOUTS
+from flax_densenet.weight_files.contents import Contents
+from flax_densenet.weight_files.read import read_weights
+from flax_densenet.weights import correspondence, from_arrays
+
+CONFIG_KEY = "config"  # of the metadata that we write
+
+# What stands beside the weights in a training checkpoint, by the first word of its path.
+_UNNEEDED = (
+    "training",
+    "optimizer",
+    "optim",
+    "optimizer_state_dict",
+    "optimizer_state",
+    "optimizer_states",
+    "scheduler",
+    "scheduler_state_dict",
+    "lr_scheduler",
+    "lr_schedulers",
+    "scaler",
+    "amp",
+    "amp_scaler",
+    "rng_state",
+    "loops",
+    "callbacks",
+)
+_MAX_NAMED = 5
+
+
+class Checkpoint(NamedTuple):
+    """A DenseNet's weights, wherever they came from.
+
+    Attributes:
+      config: The network, with the epsilon of the software that trained it.
+      variables: {"params", "batch_stats"}, NumPy arrays of the file's dtypes.
+      layout: Key of `LAYOUTS`.
+      where: Place of the weights in the file; "" is the whole file.
+      format: The file's format, for people.
+      source_arrays: The arrays under the layout's names, as they are in the file.
+      unneeded: Paths of what is known and not taken, such as the optimizer's state.
+      warnings: What is odd, in sentences.
+      metadata: What the file says of itself, if it does.
+    """
+
+    config: DenseNetConfig
+    variables: dict[str, Any]
+    layout: str
+    where: str
+    format: str
+    source_arrays: dict[str, np.ndarray]
+    unneeded: list[str]
+    warnings: list[str]
+    metadata: dict[str, str]
+
+
+def load_checkpoint(path: str | Path, *, weights: str | None = None) -> Checkpoint:
+    """Reads a DenseNet checkpoint of any known software, and understands all of it or refuses.
+
+    Args:
+      path: A .pth, .safetensors or .h5 file, whatever its name, an Orbax directory or a work
+        directory of `train`.
+      weights: Which set of weights to take, by its place in the file, where there are several.
+
+    Returns:
+      The network and its weights.
+
+    Raises:
+      InputError: The file cannot be read, holds no DenseNet or several, or anything in it is not
+        understood; all of it is named.
+
+    Example::
+
+        checkpoint = flax_densenet.load_checkpoint("densenet121-a639ec97.pth")
+        model = flax_densenet.DenseNet(checkpoint.config)
+        logits = model.apply(checkpoint.variables, image, train=False)
+    """
+    contents = read_weights(Path(path))
+    chosen = _choose(path, find_weight_sets(contents.arrays), contents, weights)
+    unneeded = _check_rest(path, contents, chosen, asked=weights is not None)
+    config = _config(path, chosen, contents)
+    variables = from_arrays(chosen.arrays, config, LAYOUTS[chosen.layout])
+    return Checkpoint(
+        config=config,
+        variables=variables,
+        layout=chosen.layout,
+        where=chosen.where,
+        format=contents.format,
+        source_arrays=chosen.arrays,
+        unneeded=unneeded,
+        warnings=_check_values(path, chosen, config),
+        metadata=contents.metadata,
+    )
+
+
+def _choose(
+    path: str | Path, sets: list[WeightSet], contents: Contents, asked: str | None
+) -> WeightSet:
+    if not contents.arrays:
+        raise InputError(f"{path} ({contents.format}) holds no arrays; wanted a DenseNet's weights")
+    if not sets:
+        names = ["/".join(keys) for keys in contents.arrays]
+        raise InputError(
+            f"{path} ({contents.format}) holds no DenseNet that can be converted: "
+            f"{_some(names, 'array')} of it; the first, {names[0]} of shape "
+            f"{next(iter(contents.arrays.values())).shape}, is in none of the known layouts: "
+            f"{', '.join(layout.title for layout in LAYOUTS.values())}"
+        )
+    if asked is not None:
+        named = [one for one in sets if one.where == asked]
+        if not named:
+            places = ", ".join(repr(one.where) for one in sets)
+            raise InputError(f"{path} has no weights at {asked!r}; choose one of {places}")
+        return named[0]
+    if len(sets) > 1:
+        places = ", ".join(f"{one.where!r} ({len(one.arrays)} arrays)" for one in sets)
+        raise InputError(
+            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weights"
+        )
+    return sets[0]
+
+
+def _check_rest(
+    path: str | Path, contents: Contents, chosen: WeightSet, *, asked: bool
+) -> list[str]:
+    """Refuses what is neither in the network nor known, and returns what is known."""
+    taken = set(chosen.paths.values())
+    rest: list[Keys] = [keys for keys in contents.arrays if keys not in taken]
+    unneeded = ["/".join(keys) for keys in rest if asked or keys[0] in _UNNEEDED]
+    unknown = ["/".join(keys) for keys in rest if not asked and keys[0] not in _UNNEEDED]
+    unknown += [f"{chosen.where} {key}".strip() for key in chosen.unknown]
+    if unknown:
+        hint = ""
+        if any(key.endswith("features.conv1.weight") for key in unknown):
+            hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
+        raise InputError(
+            f"{path} looks like {LAYOUTS[chosen.layout].title}, but {_some(unknown, 'array')} in "
+            f"it belong to no layer of a DenseNet: {_named(unknown)}{hint}; nothing was converted"
+        )
+    return unneeded
+
+
+def _config(path: str | Path, chosen: WeightSet, contents: Contents) -> DenseNetConfig:
+    shapes = {key: array.shape for key, array in chosen.arrays.items()}
+    try:
+        inferred = infer_config(shapes, LAYOUTS[chosen.layout])
+    except InputError as error:
+        title = LAYOUTS[chosen.layout].title
+        raise InputError(f"{path} looks like {title}, but {error}") from error
+    text = contents.metadata.get(CONFIG_KEY)
+    if text is None:
+        return inferred
+    try:
+        stated = DenseNetConfig(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its metadata describe no network ({error})") from error
+    ours, theirs = ({row.key: row.shape for row in correspondence(c)} for c in (stated, inferred))
+    if ours != theirs:
+        raise InputError(
+            f"{path}: its metadata say {stated.title}, and its arrays are those of "
+            f"{inferred.title}; the file was changed; make it again"
+        )
+    return stated
+
+
+def _check_values(path: str | Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:
+    negative, odd = [], []
+    for row in correspondence(config, LAYOUTS[chosen.layout]):
+        array = chosen.arrays[row.key]
+        if not np.all(np.isfinite(array.astype(np.float32))):
+            odd.append(row.key)
+        elif row.leaf.flax_name == "var" and np.any(array < 0):
+            negative.append(row.key)
+    if negative:
+        raise InputError(
+            f"{path}: {_some(negative, 'running variance')} below 0 in {_named(negative)}; "
+            "variances cannot be; the file is damaged"
+        )
+    return [f"{_some(odd, 'array')} hold NaN or infinity: {_named(odd)}"] if odd else []
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, str]:
+    """Returns what a user should know of a checkpoint, by heading."""
+    config = checkpoint.config
+    dtypes = sorted({str(array.dtype) for array in flat(checkpoint.variables).values()})
+    rows = {
+        "format": checkpoint.format,
+        "layout": LAYOUTS[checkpoint.layout].title
+        + (f", under {checkpoint.where}" if checkpoint.where else ""),
+        "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
+        f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
+        "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
+        "dtype": ", ".join(dtypes),
+    }
+    if checkpoint.unneeded:
+        rows["not taken"] = _named(checkpoint.unneeded)
+    return rows
+
+
+def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns variables by their paths, such as "params/conv0/kernel"."""
+    return traverse_util.flatten_dict(dict(variables), sep="/")
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    return f"{len(names):,} {what}{'s' if len(names) != 1 else ''}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
