@@ -34,6 +34,16 @@ from flax_densenet.weights import correspondence, to_arrays
 StoredType = Literal["float16", "bfloat16", "float32", "float64"]
 _TORCH_ENDINGS = (".pth", ".pt")
 _SAFETENSORS = ".safetensors"
+_REPORT_COLUMNS = (
+    "source_key",
+    "target_key",
+    "source_shape",
+    "target_shape",
+    "source_dtype",
+    "target_dtype",
+    "axes",
+    "sha256",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,9 +235,7 @@ def _write_report(
     written = to_arrays(adapted.variables, adapted.config, target_layout)
     with writing(file), file.open("w", newline="") as opened:
         table = csv.writer(opened)
-        table.writerow(
-            "source_key target_key source_shape target_shape source_dtype target_dtype axes sha256".split()
-        )
+        table.writerow(_REPORT_COLUMNS)
         for ours, theirs in rows:
             before, after = source.source_arrays[ours.key], written[theirs.key]
             table.writerow(
