@@ -84,7 +84,7 @@ def load_checkpoint(path: str | Path, *, weights: str | None = None) -> Checkpoi
 
     Example::
 
-        checkpoint = flax_densenet.load_checkpoint("densenet121-a639ec97.pth")
+        checkpoint = flax_densenet.conversion.load_checkpoint("densenet121-a639ec97.pth")
         model = flax_densenet.DenseNet(checkpoint.config)
         logits = model.apply(checkpoint.variables, image, train=False)
     """

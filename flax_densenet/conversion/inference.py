@@ -4,7 +4,8 @@ Axes: O output channels, I input channels, H kernel height.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from flax_densenet.config import DenseNetConfig
@@ -35,30 +36,53 @@ def infer_config(shapes: Mapping[str, Shape], layout: Layout) -> DenseNetConfig:
       InputError: The weights are not those of a DenseNet; what does not fit is named.
     """
     kernels = _kernels(shapes, layout)
-    stem = kernels["conv0", 0, 0]
+    find = partial(_find, kernels, layout)
+    stem = find("conv0", 0, 0)
     if stem["H"] not in _STEM_KERNELS:
         raise InputError(
             f"the first convolution has a kernel of {stem['H']}x{stem['W']} pixels; wanted 3x3 "
             "(cifar) or 7x7 (imagenet); this is no DenseNet that can be converted"
         )
-    blocks = _block_sizes(kernels)
-    bottleneck = ("conv2", 1, 1) in kernels
-    growth_rate = kernels["conv2" if bottleneck else "conv1", 1, 1]["O"]
+    blocks = _block_sizes(kernels, layout)
+    bottleneck = any(role == "conv2" for role, _, _ in kernels)
+    growth_rate = find("conv2" if bottleneck else "conv1", 1, 1)["O"]
     fields: dict[str, Any] = {
         "growth_rate": growth_rate,
         "bottleneck": bottleneck,
-        "compression": _compression(kernels, len(blocks)),
+        "compression": _compression(find, len(blocks)),
         "stem": _STEM_KERNELS[stem["H"]],
-        "num_classes": kernels["classifier", 0, 0]["O"],
+        "num_classes": find("classifier", 0, 0)["O"],
         "in_channels": stem["I"],
         "batch_norm_epsilon": layout.batch_norm_epsilon,
     }
     if bottleneck:
-        fields["bottleneck_factor"] = _whole_multiple(kernels["conv1", 1, 1]["O"], growth_rate)
+        fields["bottleneck_factor"] = _whole_multiple(find("conv1", 1, 1)["O"], growth_rate)
     config = _with_depth(fields, blocks)
     if stem["O"] != config.stem_channels:
         config = dataclasses.replace(config, stem_width=stem["O"])
     return config
+
+
+def _find(kernels: _Layers, layout: Layout, role: str, block: int, layer: int) -> _Axes:
+    if (role, block, layer) in kernels:
+        return kernels[role, block, layer]
+    raise InputError(
+        f"{_name(layout, role, block, layer)} is missing; wanted all layers of a DenseNet; get the "
+        "whole file"
+    )
+
+
+def _name(layout: Layout, role: str, block: int, layer: int) -> str:
+    """Returns the layer's name there, or its place where names are numbers only."""
+    if is_numbered(layout):
+        return f"convolution {role} of block {block}, layer {layer}"
+    return layout.names[role].format(
+        block=block,
+        next_block=block + 1,
+        layer=layer,
+        layer0=layer - 1,
+        collection="params",
+    )
 
 
 def _kernels(shapes: Mapping[str, Shape], layout: Layout) -> _Layers:
@@ -90,8 +114,9 @@ def _with_places(numbered: _Layers) -> _Layers:
     A 1x1 convolution with a 3x3 one behind it is a dense layer, one alone is a transition.
     """
     order = [axes for (role, _, _), axes in sorted(numbered.items()) if role == "conv"]
-    kernels: _Layers = {("conv0", 0, 0): order[0]}
-    kernels["classifier", 0, 0] = numbered["classifier", 0, 0]
+    kernels: _Layers = {key: axes for key, axes in numbered.items() if key[0] == "classifier"}
+    if order:
+        kernels["conv0", 0, 0] = order[0]
     block, layer, at = 1, 1, 1
     while at < len(order):
         if at + 1 < len(order) and (order[at]["H"], order[at + 1]["H"]) == (1, 3):
@@ -104,34 +129,23 @@ def _with_places(numbered: _Layers) -> _Layers:
     return kernels
 
 
-def _block_sizes(kernels: _Layers) -> tuple[int, ...]:
+def _block_sizes(kernels: _Layers, layout: Layout) -> tuple[int, ...]:
     layers: dict[int, set[int]] = {}
     for role, block, layer in kernels:
         if role == "conv1":
             layers.setdefault(block, set()).add(layer)
     for block in range(1, max(layers, default=0) + 1):
         numbers = layers.get(block, set())
-        missing = set(range(1, max(numbers, default=1) + 1)) - numbers
-        if missing:
-            raise InputError(
-                f"dense block {block} has no convolution in layer {min(missing)}, though there are "
-                f"later ones; wanted layers 1 to {max(numbers, default=1)}; get the whole file"
-            )
+        for missing in sorted(set(range(1, max(numbers, default=1) + 1)) - numbers):
+            _find(kernels, layout, "conv1", block, missing)
     if not layers:
-        raise InputError("there is no dense layer; wanted a DenseNet's weights")
+        _find(kernels, layout, "conv1", 1, 1)
     return tuple(len(layers[block]) for block in sorted(layers))
 
 
-def _compression(kernels: _Layers, num_blocks: int) -> float:
-    pairs = []
-    for block in range(1, num_blocks):
-        if ("conv", block, 0) not in kernels:
-            raise InputError(
-                f"transition {block} has no convolution, though block {block + 1} is there; "
-                "get the whole file"
-            )
-        transition = kernels["conv", block, 0]
-        pairs.append((transition["I"], transition["O"]))
+def _compression(find: Callable[..., _Axes], num_blocks: int) -> float:
+    transitions = [find("conv", block, 0) for block in range(1, num_blocks)]
+    pairs = [(transition["I"], transition["O"]) for transition in transitions]
     if not pairs:
         return 1.0
     ratio = pairs[0][1] / pairs[0][0]
