@@ -1,49 +1,30 @@
 """`flax-densenet convert`: a DenseNet checkpoint of one software into that of another."""
 
-import csv
 import dataclasses
-import hashlib
 import importlib.util
-import json
 import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import jax
-import ml_dtypes
-import numpy as np
 import tyro
 
-from flax_densenet.conversion.adaptation import with_in_channels, with_new_head
-from flax_densenet.conversion.checkpoint import (
-    CONFIG_KEY,
-    Checkpoint,
-    describe,
-    load_checkpoint,
+from flax_densenet.conversion.adaptation import (
+    StoredType,
+    cast,
+    with_in_channels,
+    with_new_head,
 )
-from flax_densenet.conversion.verification import torch_arrays, verify
+from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_checkpoint
+from flax_densenet.conversion.report import write_report
+from flax_densenet.conversion.target import default_layout, write_target
+from flax_densenet.conversion.verification import choose_sides, verify
 from flax_densenet.errors import InputError, SavingFailed, require
-from flax_densenet.layouts import FLAX, LAYOUTS, TORCHVISION, Layout
-from flax_densenet.training.workdir import writing
+from flax_densenet.layouts import LAYOUTS
 from flax_densenet.variants import VARIANTS
-from flax_densenet.weight_files.write import write_orbax, write_safetensors, write_torch
-from flax_densenet.weights import correspondence, to_arrays
-
-StoredType = Literal["float16", "bfloat16", "float32", "float64"]
-_TORCH_ENDINGS = (".pth", ".pt")
-_SAFETENSORS = ".safetensors"
-_REPORT_COLUMNS = (
-    "source_key",
-    "target_key",
-    "source_shape",
-    "target_shape",
-    "source_dtype",
-    "target_dtype",
-    "axes",
-    "sha256",
-)
+from flax_densenet.weights import correspondence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +36,7 @@ class ConvertArguments:
       target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict) or
         FILE.safetensors (whichever of the two the source is not).
       layout: Whose names the target has; torchvision, or flax. Others are on request.
+      optimizer: Take the momentum and the step of SGD along, so that the training can go on.
       weights: Which weights of the source to take, by their place in it, where there are several.
       dtype: Type of the target's parameters. Running statistics have at least float32.
       variant: The network that the source is expected to hold; another one is an error.
@@ -71,6 +53,7 @@ class ConvertArguments:
     source: Annotated[str, tyro.conf.Positional]
     target: Annotated[str, tyro.conf.Positional]
     layout: str | None = None
+    optimizer: bool = False
     weights: str | None = None
     dtype: StoredType = "float32"
     variant: str | None = None
@@ -112,19 +95,47 @@ def convert(args: Sequence[str], prog: str) -> None:
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another target, or replace it with --overwrite")
-    source = load_checkpoint(Path(arguments.source).expanduser(), weights=arguments.weights)
+    source = load_checkpoint(
+        Path(arguments.source).expanduser(),
+        weights=arguments.weights,
+        optimizer=arguments.optimizer,
+    )
     for heading, text in describe(source).items():
         print(f"{heading:<10} {text}")
     for warning in source.warnings:
         print(f"warning: {warning}")
+    if arguments.optimizer:
+        print(f"optimizer  {_describe_optimizer(source, arguments)}")
     adapted = _adapt(source, arguments)
-    layout_name = arguments.layout or _default_layout(source, target)
-    _write(target, adapted, layout_name, arguments)
+    layout_name = arguments.layout or default_layout(source.layout, target)
+    write_target(
+        target,
+        adapted,
+        layout_name,
+        source_name=Path(arguments.source).name,
+        overwrite=arguments.overwrite,
+    )
     print(f"wrote      {target}, as {LAYOUTS[layout_name].title} names it")
     if arguments.report is not None:
-        _write_report(Path(arguments.report), source, adapted, LAYOUTS[layout_name])
+        write_report(Path(arguments.report), source, adapted, LAYOUTS[layout_name])
+        print(f"report     {arguments.report}")
     if not arguments.no_verify:
         _verify(source, adapted, target, arguments)
+
+
+def _describe_optimizer(source: Checkpoint, arguments: ConvertArguments) -> str:
+    if source.optimizer is None:
+        raise InputError(
+            f"{arguments.source} holds no momentum of SGD; leave out --optimizer, or give the "
+            "checkpoint of a training"
+        )
+    if arguments.new_head or arguments.in_channels is not None:
+        raise InputError(
+            "--optimizer cannot go with --new_head or --in_channels, since momentum belongs to the "
+            "weights that it moves; leave one of them out"
+        )
+    step = source.optimizer.step
+    return "momentum of SGD, " + ("step not in the file" if step is None else f"step {step}")
 
 
 def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
@@ -147,10 +158,14 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
         variables, config = with_in_channels(variables, config, channels)
         print(f"channels   {channels} instead of {source.config.in_channels}")
     variables = {
-        collection: jax.tree.map(partial(_cast, collection=collection, dtype=arguments.dtype), tree)
+        collection: jax.tree.map(partial(cast, collection=collection, dtype=arguments.dtype), tree)
         for collection, tree in variables.items()
     }
-    return source._replace(config=config, variables=variables)
+    optimizer = source.optimizer
+    if optimizer is not None:
+        to_type = partial(cast, collection="params", dtype=arguments.dtype)
+        optimizer = optimizer._replace(momentum=jax.tree.map(to_type, optimizer.momentum))
+    return source._replace(config=config, variables=variables, optimizer=optimizer)
 
 
 def _check_variant(source: Checkpoint, variant: str) -> None:
@@ -168,99 +183,16 @@ def _check_variant(source: Checkpoint, variant: str) -> None:
         )
 
 
-def _cast(array: np.ndarray, collection: str, dtype: StoredType) -> np.ndarray:
-    wanted = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
-    if collection == "batch_stats" and wanted.itemsize < 4:
-        wanted = np.dtype(np.float32)
-    with np.errstate(over="ignore"):
-        cast = np.asarray(array).astype(wanted)
-    if np.isfinite(array).all() and not np.isfinite(cast).all():
-        raise InputError(
-            f"dtype (={dtype!r}) cannot hold values up to {np.abs(array).max():.3g}; use float32"
-        )
-    return cast
-
-
-def _default_layout(source: Checkpoint, target: Path) -> str:
-    if target.suffix in _TORCH_ENDINGS:
-        return "torchvision"
-    if target.suffix == _SAFETENSORS and source.layout == "flax":
-        return "torchvision"
-    return "flax"
-
-
-def _write(
-    target: Path, adapted: Checkpoint, layout_name: str, arguments: ConvertArguments
-) -> None:
-    layout = LAYOUTS[layout_name]
-    arrays = to_arrays(adapted.variables, adapted.config, layout)
-    metadata = {
-        CONFIG_KEY: json.dumps(dataclasses.asdict(adapted.config)),
-        "format": "flax" if layout is FLAX else "pt",
-        "layout": layout_name,
-        "source": f"{Path(arguments.source).name} ({LAYOUTS[adapted.layout].title})",
-    }
-    if target.suffix in _TORCH_ENDINGS:
-        if layout.leaves is not TORCHVISION.leaves:
-            raise InputError(
-                f"layout (={layout_name!r}) is not one of PyTorch, as {target.name} must be; "
-                "choose another one, or write a .safetensors file"
-            )
-        write_torch(target, arrays, overwrite=arguments.overwrite)
-    elif target.suffix == _SAFETENSORS:
-        write_safetensors(target, arrays, metadata, overwrite=arguments.overwrite)
-    elif target.suffix:
-        raise InputError(
-            f"target {target.name} ends in {target.suffix}; wanted .pth or .pt (PyTorch), "
-            ".safetensors, or a directory's name without an ending (Orbax)"
-        )
-    elif layout is not FLAX:
-        raise InputError(
-            f"layout (={layout_name!r}) cannot be an Orbax directory, which holds Flax variables; "
-            "write a .pth or .safetensors file"
-        )
-    else:
-        write_orbax(target, adapted.variables, metadata, overwrite=arguments.overwrite)
-
-
-def _write_report(
-    file: Path, source: Checkpoint, adapted: Checkpoint, target_layout: Layout
-) -> None:
-    """Writes where each array came from and went to, with a checksum of what was written."""
-    rows = zip(
-        correspondence(adapted.config, LAYOUTS[source.layout]),
-        correspondence(adapted.config, target_layout),
-        strict=True,
-    )
-    written = to_arrays(adapted.variables, adapted.config, target_layout)
-    with writing(file), file.open("w", newline="") as opened:
-        table = csv.writer(opened)
-        table.writerow(_REPORT_COLUMNS)
-        for ours, theirs in rows:
-            before, after = source.source_arrays[ours.key], written[theirs.key]
-            table.writerow(
-                [
-                    ours.key,
-                    theirs.key,
-                    "x".join(map(str, before.shape)),
-                    "x".join(map(str, after.shape)),
-                    before.dtype,
-                    after.dtype,
-                    f"{ours.leaf.axes}->{theirs.leaf.axes}",
-                    hashlib.sha256(np.ascontiguousarray(after).tobytes()).hexdigest(),
-                ]
-            )
-    print(f"report     {file}")
-
-
 def _verify(
     source: Checkpoint, adapted: Checkpoint, target: Path, arguments: ConvertArguments
 ) -> None:
     if importlib.util.find_spec("torch") is None:
         print("not verified: that needs torch; install flax-densenet[torch] and convert again")
         return
-    again = load_checkpoint(target)
-    torch_side, flax_side = _sides(source, adapted, again, arguments)
+    renewed = arguments.new_head or adapted.config.in_channels != source.config.in_channels
+    torch_side, flax_side = choose_sides(
+        source, adapted, load_checkpoint(target), arguments.dtype, renewed=renewed
+    )
     result = verify(torch_side, flax_side, adapted.config)
     if not result.is_equal:
         _remove(target)
@@ -269,26 +201,6 @@ def _verify(
             f"{result.difference:.1e} of the largest; report this as a fault"
         )
     print(f"verified   logits of both networks differ by {result.difference:.1e} of the largest")
-
-
-def _sides(
-    source: Checkpoint, adapted: Checkpoint, again: Checkpoint, arguments: ConvertArguments
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Returns arrays for the network in PyTorch, and variables for the one in Flax.
-
-    One comes from the source and one from the target; arrays of PyTorch files are only renamed.
-    """
-    is_changed = arguments.new_head or adapted.config.in_channels != source.config.in_channels
-    if LAYOUTS[source.layout].leaves is TORCHVISION.leaves and not is_changed:
-        arrays = {
-            key: _cast(array, "batch_stats" if "running" in key else "params", arguments.dtype)
-            for key, array in source.source_arrays.items()
-        }
-        return torch_arrays(arrays, {}, source.config, source.layout), again.variables
-    if LAYOUTS[again.layout].leaves is TORCHVISION.leaves:
-        arrays = torch_arrays(again.source_arrays, {}, adapted.config, again.layout)
-        return arrays, adapted.variables
-    return to_arrays(adapted.variables, adapted.config, TORCHVISION), again.variables
 
 
 def _remove(target: Path) -> None:

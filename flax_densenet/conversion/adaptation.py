@@ -1,17 +1,20 @@
-"""Giving converted weights another classifier or another number of image channels.
+"""Giving converted weights another type, classifier or number of image channels.
 
 Axes: H kernel height, W kernel width, I input channels, O output channels.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import ml_dtypes
 import numpy as np
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.initialization import initialize
+
+StoredType = Literal["float16", "bfloat16", "float32", "float64"]
 
 
 def with_new_head(
@@ -69,3 +72,26 @@ def with_in_channels(
     conv0 = {"kernel": new.astype(kernel.dtype)}
     config = dataclasses.replace(config, in_channels=in_channels)
     return {**variables, "params": {**variables["params"], "conv0": conv0}}, config
+
+
+def cast(array: np.ndarray, collection: str, dtype: StoredType) -> np.ndarray:
+    """Returns an array in another type.
+
+    Args:
+      array: The array.
+      collection: "params", or "batch_stats", which stay at least float32.
+      dtype: The type.
+
+    Raises:
+      InputError: The type cannot hold its values.
+    """
+    wanted = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+    if collection == "batch_stats" and wanted.itemsize < 4:
+        wanted = np.dtype(np.float32)
+    with np.errstate(over="ignore"):
+        result = np.asarray(array).astype(wanted)
+    if np.isfinite(array).all() and not np.isfinite(result).all():
+        raise InputError(
+            f"dtype (={dtype!r}) cannot hold values up to {np.abs(array).max():.3g}; use float32"
+        )
+    return result

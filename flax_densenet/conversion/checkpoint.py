@@ -10,6 +10,7 @@ from flax import traverse_util
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.inference import infer_config
+from flax_densenet.conversion.optimizer import MOMENTUM, OptimizerState, find_optimizer
 from flax_densenet.conversion.recognition import Keys, WeightSet, find_weight_sets
 from flax_densenet.errors import InputError
 from flax_densenet.layouts import LAYOUTS
@@ -21,6 +22,7 @@ CONFIG_KEY = "config"  # of the metadata that we write
 
 # What stands beside the weights in a training checkpoint, by the first word of its path.
 _UNNEEDED = (
+    MOMENTUM,
     "training",
     "optimizer",
     "optim",
@@ -54,6 +56,7 @@ class Checkpoint(NamedTuple):
       unneeded: Paths of what is known and not taken, such as the optimizer's state.
       warnings: What is odd, in sentences.
       metadata: What the file says of itself, if it does.
+      optimizer: The state of SGD with momentum, if the file holds one and it was asked for.
     """
 
     config: DenseNetConfig
@@ -65,15 +68,19 @@ class Checkpoint(NamedTuple):
     unneeded: list[str]
     warnings: list[str]
     metadata: dict[str, str]
+    optimizer: OptimizerState | None = None
 
 
-def load_checkpoint(path: str | Path, *, weights: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path, *, weights: str | None = None, optimizer: bool = False
+) -> Checkpoint:
     """Reads a DenseNet checkpoint of any known software, and understands all of it or refuses.
 
     Args:
       path: A .pth, .safetensors or .h5 file, whatever its name, an Orbax directory or a work
         directory of `train`.
       weights: Which set of weights to take, by its place in the file, where there are several.
+      optimizer: Whether to take the state of SGD along, if there is one.
 
     Returns:
       The network and its weights.
@@ -89,7 +96,8 @@ def load_checkpoint(path: str | Path, *, weights: str | None = None) -> Checkpoi
         logits = model.apply(checkpoint.variables, image, train=False)
     """
     contents = read_weights(Path(path))
-    chosen = _choose(path, find_weight_sets(contents.arrays), contents, weights)
+    candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
+    chosen = _choose(path, find_weight_sets(candidates), contents, weights)
     unneeded = _check_rest(path, contents, chosen, asked=weights is not None)
     config = _config(path, chosen, contents)
     variables = from_arrays(chosen.arrays, config, LAYOUTS[chosen.layout])
@@ -103,6 +111,7 @@ def load_checkpoint(path: str | Path, *, weights: str | None = None) -> Checkpoi
         unneeded=unneeded,
         warnings=_check_values(path, chosen, config),
         metadata=contents.metadata,
+        optimizer=find_optimizer(contents, chosen, config) if optimizer else None,
     )
 
 
@@ -139,8 +148,8 @@ def _check_rest(
     """Refuses what is neither in the network nor known, and returns what is known."""
     taken = set(chosen.paths.values())
     rest: list[Keys] = [keys for keys in contents.arrays if keys not in taken]
-    unneeded = ["/".join(keys) for keys in rest if asked or keys[0] in _UNNEEDED]
-    unknown = ["/".join(keys) for keys in rest if not asked and keys[0] not in _UNNEEDED]
+    unneeded = ["/".join(keys) for keys in rest if asked or _first(keys) in _UNNEEDED]
+    unknown = ["/".join(keys) for keys in rest if not asked and _first(keys) not in _UNNEEDED]
     unknown += [f"{chosen.where} {key}".strip() for key in chosen.unknown]
     if unknown:
         hint = ""
@@ -151,6 +160,10 @@ def _check_rest(
             f"it belong to no layer of a DenseNet: {_named(unknown)}{hint}; nothing was converted"
         )
     return unneeded
+
+
+def _first(keys: Keys) -> str:
+    return keys[0].partition("/")[0]
 
 
 def _config(path: str | Path, chosen: WeightSet, contents: Contents) -> DenseNetConfig:

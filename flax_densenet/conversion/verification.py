@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.adaptation import StoredType, cast
+from flax_densenet.conversion.checkpoint import Checkpoint
 from flax_densenet.layouts import LAYOUTS, TORCHVISION
 from flax_densenet.model import DenseNet
 from flax_densenet.weights import correspondence, to_arrays
@@ -31,27 +33,31 @@ class Verified(NamedTuple):
     is_equal: bool
 
 
-def torch_arrays(
-    source_arrays: dict[str, np.ndarray],
-    variables: dict[str, Any],
-    config: DenseNetConfig,
-    layout: str,
-) -> dict[str, np.ndarray]:
-    """Returns a network's arrays as torchvision names them.
+def choose_sides(
+    source: Checkpoint, adapted: Checkpoint, again: Checkpoint, dtype: StoredType, *, renewed: bool
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns arrays for the network in PyTorch, and variables for the one in Flax.
 
-    Arrays of PyTorch layouts are only renamed, so that a wrong permutation in our tables shows.
+    One comes from the source and one from the target; arrays of PyTorch files are only renamed, so
+    that a wrong permutation in our tables shows.
 
     Args:
-      source_arrays: The arrays under the layout's names.
-      variables: The same as Flax variables.
-      config: The network.
-      layout: Key of `LAYOUTS`.
+      source: What was read.
+      adapted: What was written.
+      again: The target, read back.
+      dtype: Type of the target.
+      renewed: Whether layers of the source were replaced.
     """
-    source = LAYOUTS[layout]
-    if source.leaves is not TORCHVISION.leaves:
-        return to_arrays(variables, config, TORCHVISION)
-    rows = zip(correspondence(config, source), correspondence(config), strict=True)
-    return {theirs.key: source_arrays[row.key] for row, theirs in rows}
+    if LAYOUTS[source.layout].leaves is TORCHVISION.leaves and not renewed:
+        arrays = {
+            key: cast(array, "batch_stats" if "running" in key else "params", dtype)
+            for key, array in source.source_arrays.items()
+        }
+        return _torch_arrays(arrays, source.config, source.layout), again.variables
+    if LAYOUTS[again.layout].leaves is TORCHVISION.leaves:
+        arrays = _torch_arrays(again.source_arrays, adapted.config, again.layout)
+        return arrays, adapted.variables
+    return to_arrays(adapted.variables, adapted.config, TORCHVISION), again.variables
 
 
 def verify(
@@ -86,3 +92,11 @@ def verify(
         ours = np.asarray(apply(wide, image.transpose(0, 2, 3, 1)))
     difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     return Verified(difference, difference <= _LARGEST_DIFFERENCE)
+
+
+def _torch_arrays(
+    arrays: dict[str, np.ndarray], config: DenseNetConfig, layout: str
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of a PyTorch layout as torchvision names them."""
+    rows = zip(correspondence(config, LAYOUTS[layout]), correspondence(config), strict=True)
+    return {theirs.key: arrays[row.key] for row, theirs in rows}

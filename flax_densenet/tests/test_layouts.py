@@ -17,7 +17,7 @@ from flax_densenet.conversion import checkpoint as checkpoint_module
 from flax_densenet.conversion.checkpoint import load_checkpoint
 from flax_densenet.conversion.inference import infer_config
 from flax_densenet.conversion.recognition import find_weight_sets
-from flax_densenet.layouts import LAYOUTS
+from flax_densenet.layouts import LAYOUTS, TORCH_LEAVES
 from flax_densenet.weight_files.contents import Contents
 from flax_densenet.weights import correspondence
 
@@ -92,6 +92,9 @@ def test_layout_and_network_are_recognized(model: str) -> None:
     assert infer_config(shapes, layout) == expected.config
     rows = correspondence(expected.config, layout)
     counters = {row.counter for row in rows} - {None}
+    if layout.leaves is TORCH_LEAVES:  # the order of `parameters()`, which optimizers number by
+        own = [key for key in shapes if key not in counters]
+        assert [row.key for row in rows] == own
     assert {row.key: row.shape for row in rows} == {
         key: shape for key, shape in shapes.items() if key not in counters
     }

@@ -101,12 +101,17 @@ def read_legacy(path: Path) -> Contents:
         return _read(path, "PyTorch legacy", lambda torch: _load(torch, file, mmap=False))
 
 
-def save_torch(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+def save_torch(
+    file: IO[bytes],
+    arrays: Mapping[str, np.ndarray],
+    around: Callable[[dict[str, Any]], Any] | None = None,
+) -> None:
     """Writes a state dict, whose bytes depend on nothing but the arrays.
 
     Args:
       file: Where to.
       arrays: Arrays by name.
+      around: From the tensors by name to what is written, if that is not the state dict alone.
 
     Raises:
       InputError: PyTorch is not installed, or has no such dtype.
@@ -132,7 +137,7 @@ def save_torch(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
         else:
             tensors[name] = torch.from_numpy(array)
     try:
-        torch.save(tensors, file)
+        torch.save(tensors if around is None else around(tensors), file)
     except RuntimeError as error:  # PyTorch's writer stumbles over the file's error
         cause = error.__context__
         raise (cause if isinstance(cause, OSError) else OSError(str(error))) from error

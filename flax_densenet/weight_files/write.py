@@ -5,7 +5,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,20 @@ def write_safetensors(
         save_safetensors(unfinished, arrays, metadata)
 
 
-def write_torch(path: Path, arrays: Mapping[str, np.ndarray], *, overwrite: bool) -> None:
+def write_torch(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    overwrite: bool,
+    around: Callable[[dict[str, Any]], Any] | None = None,
+) -> None:
     """Writes a PyTorch state dict, which `torch.load(weights_only=True)` reads.
 
     Args:
       path: The file; a link is followed.
       arrays: Arrays by name.
       overwrite: Whether to replace a file that is there.
+      around: From the tensors by name to what is written, if that is not the state dict alone.
 
     Raises:
       InputError: PyTorch is not installed, the target is there or its directory is not, or an array
@@ -53,7 +60,7 @@ def write_torch(path: Path, arrays: Mapping[str, np.ndarray], *, overwrite: bool
     """
     with _written_whole(Path(path), overwrite=overwrite) as unfinished:
         with unfinished.open("xb") as file:
-            save_torch(file, arrays)
+            save_torch(file, arrays, around)
 
 
 def write_orbax(
