@@ -79,6 +79,8 @@ class Layout(NamedTuple):
         Nothing computes with it at a fixed momentum, we have no place for it, and files older than
         torch 0.4.1 lack it.
       batch_norm_epsilon: What the software adds to the variance; files do not hold it.
+      imagenet_statistics: Whether its ImageNet nets are trained on images normalized by ImageNet's
+        usual mean and deviation; files do not hold that either.
     """
 
     title: str
@@ -87,6 +89,7 @@ class Layout(NamedTuple):
     separator: str = "."
     counter: str | None = "num_batches_tracked"
     batch_norm_epsilon: float = 1e-5
+    imagenet_statistics: bool = False
 
     def layer_name(self, layer: WeightLayer, numbers: dict[Kind, int], collection: str) -> str:
         """Returns the software's name of a layer.
@@ -142,9 +145,13 @@ def _keras_names(name: str) -> str:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "torchvision": Layout("torchvision or timm", _names(**_TORCHVISION) | _WITH_STEM_NORM),
+    "torchvision": Layout(
+        "torchvision or timm", _names(**_TORCHVISION) | _WITH_STEM_NORM, imagenet_statistics=True
+    ),
     "torchvision-2017": Layout(
-        "torchvision before 2018", _names(**_TORCHVISION, **_OLD_NAMES) | _WITH_STEM_NORM
+        "torchvision before 2018",
+        _names(**_TORCHVISION, **_OLD_NAMES) | _WITH_STEM_NORM,
+        imagenet_statistics=True,
     ),
     "gpleiss": Layout(
         "gpleiss/efficient_densenet_pytorch",
@@ -216,6 +223,7 @@ LAYOUTS: dict[str, Layout] = {
         separator="/",
         counter=None,
         batch_norm_epsilon=1.001e-5,
+        imagenet_statistics=True,
     ),
     "keras-3": Layout(
         "Keras applications, .weights.h5",
@@ -232,6 +240,7 @@ LAYOUTS: dict[str, Layout] = {
         separator="/",
         counter=None,
         batch_norm_epsilon=1.001e-5,
+        imagenet_statistics=True,
     ),
     "flaxvision": Layout(
         "flaxvision",
@@ -243,6 +252,7 @@ LAYOUTS: dict[str, Layout] = {
         leaves=FLAX_LEAVES,
         separator="/",
         counter=None,
+        imagenet_statistics=True,
     ),
     "flax": Layout(
         "flax-densenet",

@@ -13,7 +13,17 @@ import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig, InputError
 from flax_densenet.commands.main import main
 from flax_densenet.conversion import load_checkpoint
-from flax_densenet.training import Preprocess, TrainState, create_state, sgd, train_step
+from flax_densenet.training import (
+    DataConfig,
+    OptimizationConfig,
+    Preprocess,
+    RunConfig,
+    TrainState,
+    WorkDir,
+    create_state,
+    sgd,
+    train_step,
+)
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.continuation import continue_from
 from flax_densenet.weights import from_torch, to_torch_arrays
@@ -122,7 +132,8 @@ def test_begun_in_flax_goes_on_in_pytorch(straight: dict[str, np.ndarray], tmp_p
         state = jax.device_get(train_flax(state, range(STEPS)))
         with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
             checkpoints.save(jax.device_put(state), [])
-        (tmp_path / "run" / "config.json").write_text("{}")
+        run = RunConfig(network=CONFIG, data=DataConfig(), optimization=OptimizationConfig())
+        WorkDir(tmp_path / "run").write_config(run)
     convert(tmp_path / "run", tmp_path / "begun.pth")
     saved: dict[str, Any] = torch.load(tmp_path / "begun.pth", weights_only=True)
     assert saved["step"] == STEPS

@@ -265,3 +265,47 @@ def test_keras_epsilon_is_shown_and_kept(tmp_path: Path, printed: Printed) -> No
     printed()
     assert convert(keras_names, tmp_path / "new", "--batch_norm_epsilon", "1e-5") == 0
     assert load_checkpoint(tmp_path / "new").config.batch_norm_epsilon == 1e-5
+
+
+def test_work_directory_brings_its_configuration_along(tmp_path: Path, printed: Printed) -> None:
+    """What files do not hold: epsilon, dropout, and what images are normalized with."""
+    run = tmp_path / "run"
+    flags = "--depth 7 --growth_rate 2 --epochs 1 --batch_norm_epsilon 1e-3 --dropout_rate 0.1"
+    assert main(["train", *flags.split(), "--workdir", str(run)]) == 0
+    printed()
+    assert convert(run, tmp_path / "new.safetensors") == 0
+    text = printed()
+    assert "epsilon    0.001 in batch normalization" in text
+    assert "pixels     mean 77.8217, standard deviation 95.8785 (of 0 to 255)" in text
+    assert "layout     flax-densenet" in text and "wrote" in text
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    assert convert(checkpoint, tmp_path / "new.pth", "--batch_norm_epsilon", "1e-3") == 0
+    assert convert(run, tmp_path / "flax") == 0
+    again = load_checkpoint(tmp_path / "flax")
+    assert (again.config.batch_norm_epsilon, again.config.dropout_rate) == (1e-3, 0.1)
+    assert again.statistics is not None
+    assert [*again.statistics.mean, *again.statistics.std] == pytest.approx(
+        [77.8216886, 95.8784926]
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "known"), [(IMAGENET, True), (BC, False)], ids=["ImageNet", "CIFAR"]
+)
+def test_pixels_are_imagenets_where_the_layout_tells(
+    config: DenseNetConfig, known: bool, tmp_path: Path, printed: Printed
+) -> None:
+    torch.save(model_of(config).state_dict(), tmp_path / "model.pth")
+    assert convert(tmp_path / "model.pth", tmp_path / "new.safetensors") == 0
+    assert (
+        "pixels     mean 123.675, 116.28, 103.53, standard deviation 58.395" in printed()
+    ) == known
+    statistics = load_checkpoint(tmp_path / "new.safetensors").statistics
+    assert (statistics is not None) == known
+    channels = config.in_channels
+    flags = ("--mean", ",".join(["100"] * channels), "--std", ",".join(["50"] * channels))
+    assert convert(tmp_path / "model.pth", tmp_path / "mine.safetensors", *flags) == 0
+    mine = load_checkpoint(tmp_path / "mine.safetensors").statistics
+    assert mine == ((100.0,) * channels, (50.0,) * channels)
+    assert convert(tmp_path / "model.pth", tmp_path / "not", "--mean", "1,2,3,4") == 2
+    assert "must both be" in printed()

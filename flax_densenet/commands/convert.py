@@ -11,6 +11,7 @@ from typing import Annotated
 import jax
 import tyro
 
+from flax_densenet.commands.comma_separated import comma_separated_registry
 from flax_densenet.conversion.adaptation import (
     StoredType,
     cast,
@@ -21,6 +22,7 @@ from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_check
 from flax_densenet.conversion.report import write_report
 from flax_densenet.conversion.target import default_layout, write_target
 from flax_densenet.conversion.verification import choose_sides, verify
+from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.errors import InputError, SavingFailed, require
 from flax_densenet.layouts import LAYOUTS
 from flax_densenet.variants import VARIANTS
@@ -45,6 +47,8 @@ class ConvertArguments:
       in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
         number from 1 (the kernel is divided).
       batch_norm_epsilon: What the source's training added to variances, if its layout's is wrong.
+      mean: Mean of each image channel in 0 to 255, if the source does not tell or is wrong.
+      std: Standard deviation of each image channel, likewise.
       overwrite: Replace the target if it exists.
       no_verify: Do not run both networks afterwards to compare them.
       report: CSV file for the mapping, one row for each array.
@@ -61,6 +65,8 @@ class ConvertArguments:
     new_head: bool = False
     in_channels: int | None = None
     batch_norm_epsilon: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     overwrite: bool = False
     no_verify: bool = False
     report: str | None = None
@@ -91,6 +97,7 @@ def convert(args: Sequence[str], prog: str) -> None:
         prog=prog,
         use_underscores=True,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        registry=comma_separated_registry(),
     )
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
@@ -161,11 +168,26 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
         collection: jax.tree.map(partial(cast, collection=collection, dtype=arguments.dtype), tree)
         for collection, tree in variables.items()
     }
+    statistics = source.statistics
+    if arguments.mean is not None or arguments.std is not None:
+        statistics = _statistics(arguments, config.in_channels)
     optimizer = source.optimizer
     if optimizer is not None:
         to_type = partial(cast, collection="params", dtype=arguments.dtype)
         optimizer = optimizer._replace(momentum=jax.tree.map(to_type, optimizer.momentum))
-    return source._replace(config=config, variables=variables, optimizer=optimizer)
+    return source._replace(
+        config=config, variables=variables, statistics=statistics, optimizer=optimizer
+    )
+
+
+def _statistics(arguments: ConvertArguments, channels: int) -> ChannelStatistics:
+    mean, std = arguments.mean, arguments.std
+    if mean is None or std is None or not len(mean) == len(std) == channels:
+        raise InputError(
+            f"--mean (={mean}) and --std (={std}) must both be {channels} numbers in 0 to 255, one "
+            "for each image channel"
+        )
+    return ChannelStatistics(mean, std)
 
 
 def _check_variant(source: Checkpoint, variant: str) -> None:

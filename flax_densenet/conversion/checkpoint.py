@@ -12,13 +12,16 @@ from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.inference import infer_config
 from flax_densenet.conversion.optimizer import MOMENTUM, OptimizerState, find_optimizer
 from flax_densenet.conversion.recognition import Keys, WeightSet, find_weight_sets
+from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.imagenet import STATISTICS
 from flax_densenet.errors import InputError
 from flax_densenet.layouts import LAYOUTS
+from flax_densenet.training.workdir import WorkDir
 from flax_densenet.weight_files.contents import Contents
 from flax_densenet.weight_files.read import read_weights
 from flax_densenet.weights import correspondence, from_arrays
 
-CONFIG_KEY = "config"  # of the metadata that we write
+CONFIG_KEY, STATISTICS_KEY = "config", "mean_and_std"  # of the metadata that we write
 
 # What stands beside the weights in a training checkpoint, by the first word of its path.
 _UNNEEDED = (
@@ -56,6 +59,7 @@ class Checkpoint(NamedTuple):
       unneeded: Paths of what is known and not taken, such as the optimizer's state.
       warnings: What is odd, in sentences.
       metadata: What the file says of itself, if it does.
+      statistics: What images are normalized with, if the file or its layout tells.
       optimizer: The state of SGD with momentum, if the file holds one and it was asked for.
     """
 
@@ -68,6 +72,7 @@ class Checkpoint(NamedTuple):
     unneeded: list[str]
     warnings: list[str]
     metadata: dict[str, str]
+    statistics: ChannelStatistics | None = None
     optimizer: OptimizerState | None = None
 
 
@@ -95,12 +100,16 @@ def load_checkpoint(
         model = flax_densenet.DenseNet(checkpoint.config)
         logits = model.apply(checkpoint.variables, image, train=False)
     """
-    contents = read_weights(Path(path))
+    path = Path(path)
+    contents = read_weights(path)
     candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
     chosen = _choose(path, find_weight_sets(candidates), contents, weights)
     unneeded = _check_rest(path, contents, chosen, asked=weights is not None)
-    config = _config(path, chosen, contents)
-    variables = from_arrays(chosen.arrays, config, LAYOUTS[chosen.layout])
+    stated = _stated(path, contents)
+    config = _config(path, chosen, stated.config)
+    layout = LAYOUTS[chosen.layout]
+    usual = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
+    variables = from_arrays(chosen.arrays, config, layout)
     return Checkpoint(
         config=config,
         variables=variables,
@@ -111,13 +120,12 @@ def load_checkpoint(
         unneeded=unneeded,
         warnings=_check_values(path, chosen, config),
         metadata=contents.metadata,
+        statistics=stated.statistics or usual,
         optimizer=find_optimizer(contents, chosen, config) if optimizer else None,
     )
 
 
-def _choose(
-    path: str | Path, sets: list[WeightSet], contents: Contents, asked: str | None
-) -> WeightSet:
+def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | None) -> WeightSet:
     if not contents.arrays:
         raise InputError(f"{path} ({contents.format}) holds no arrays; wanted a DenseNet's weights")
     if not sets:
@@ -142,9 +150,7 @@ def _choose(
     return sets[0]
 
 
-def _check_rest(
-    path: str | Path, contents: Contents, chosen: WeightSet, *, asked: bool
-) -> list[str]:
+def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: bool) -> list[str]:
     """Refuses what is neither in the network nor known, and returns what is known."""
     taken = set(chosen.paths.values())
     rest: list[Keys] = [keys for keys in contents.arrays if keys not in taken]
@@ -166,30 +172,49 @@ def _first(keys: Keys) -> str:
     return keys[0].partition("/")[0]
 
 
-def _config(path: str | Path, chosen: WeightSet, contents: Contents) -> DenseNetConfig:
+class _Stated(NamedTuple):
+    """What a file or a work directory says of its network and images, if it does."""
+
+    config: DenseNetConfig | None
+    statistics: ChannelStatistics | None
+
+
+def _stated(path: Path, contents: Contents) -> _Stated:
+    directory = path.parent.parent if path.parent.name == "checkpoints" else path
+    if (directory / "config.json").is_file():
+        run = WorkDir(directory).read_config()
+        mean, std = run.data.mean, run.data.std
+        return _Stated(run.network, ChannelStatistics(mean, std) if mean and std else None)
+    if CONFIG_KEY not in contents.metadata:
+        return _Stated(None, None)
+    try:
+        config = DenseNetConfig(**json.loads(contents.metadata[CONFIG_KEY]))
+        pixels = json.loads(contents.metadata.get(STATISTICS_KEY, "null"))
+        statistics = ChannelStatistics(*map(tuple, pixels)) if pixels else None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its metadata describe no network ({error})") from error
+    return _Stated(config, statistics)
+
+
+def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
     shapes = {key: array.shape for key, array in chosen.arrays.items()}
     try:
         inferred = infer_config(shapes, LAYOUTS[chosen.layout])
     except InputError as error:
         title = LAYOUTS[chosen.layout].title
         raise InputError(f"{path} looks like {title}, but {error}") from error
-    text = contents.metadata.get(CONFIG_KEY)
-    if text is None:
+    if stated is None:
         return inferred
-    try:
-        stated = DenseNetConfig(**json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: its metadata describe no network ({error})") from error
     ours, theirs = ({row.key: row.shape for row in correspondence(c)} for c in (stated, inferred))
     if ours != theirs:
         raise InputError(
-            f"{path}: its metadata say {stated.title}, and its arrays are those of "
+            f"{path} says of itself that it is {stated.title}, and its arrays are those of "
             f"{inferred.title}; the file was changed; make it again"
         )
     return stated
 
 
-def _check_values(path: str | Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:
+def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:
     negative, odd = [], []
     for row in correspondence(config, LAYOUTS[chosen.layout]):
         array = chosen.arrays[row.key]
@@ -216,11 +241,21 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
         f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
         "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
+        "pixels": _describe_statistics(checkpoint.statistics),
         "dtype": ", ".join(dtypes),
     }
     if checkpoint.unneeded:
         rows["not taken"] = _named(checkpoint.unneeded)
     return rows
+
+
+def _describe_statistics(statistics: ChannelStatistics | None) -> str:
+    if statistics is None:
+        return (
+            "not told by the file; say with --mean and --std what the images were normalized with"
+        )
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in statistics)
+    return f"mean {mean}, standard deviation {std} (of 0 to 255)"
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flax_densenet.conversion.checkpoint import CONFIG_KEY, Checkpoint, flat
+from flax_densenet.conversion.checkpoint import CONFIG_KEY, STATISTICS_KEY, Checkpoint, flat
 from flax_densenet.conversion.optimizer import (
     MOMENTUM,
     STEP,
@@ -61,6 +61,8 @@ def write_target(
         "layout": layout_name,
         "source": f"{source_name} ({LAYOUTS[checkpoint.layout].title})",
     }
+    if checkpoint.statistics is not None:
+        metadata[STATISTICS_KEY] = json.dumps(checkpoint.statistics)
     around = None
     if optimizer is not None:
         momentum = to_torch_order(optimizer, checkpoint.variables, checkpoint.config, TORCHVISION)
