@@ -1,21 +1,13 @@
 """PyTorch files: zip archives, and the stream of pickles that torch.save wrote before 1.6.
 
 They are read by `torch.load(weights_only=True)` alone, whose unpickler calls nothing but what it
-knows: tensors, dictionaries and the like. Training scripts also store numbers of NumPy, the
-arguments of the program, paths and dictionaries with defaults. The unpickler is given stand-ins for
-these, written here in Python: they keep what they get, look at it, and call nothing that a file
-names. NumPy's own functions are not used, since forged arguments make them read outside their
-memory; nor are the real classes. Every other name is refused.
-
-PyTorch does not look at the checksums in its archives, so that a flipped bit would become a weight;
-they are compared here.
+knows and the stand-ins of `torch_stand_ins.py`. Every other name is refused.
 """
 
 import contextlib
 import re
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,16 +18,13 @@ import numpy as np
 from flax_densenet.errors import InputError
 from flax_densenet.weight_files.contents import Contents, Keys
 from flax_densenet.weight_files.refusal import check_claim, damaged, refused
+from flax_densenet.weight_files.torch_archive import SAVE_AGAIN, check_archive
+from flax_densenet.weight_files.torch_stand_ins import Kept, NotData, stand_ins
 
 if TYPE_CHECKING:
     import torch
 
 _MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
-_SAVE_AGAIN = (
-    "save it again with torch.save(model.state_dict(), FILE) in the environment that made it"
-)
-_AGAIN = "copy or download it again"
-_CHUNK = 2**20
 _DEEPEST = 50
 _MOST_ENTRIES = 100_000
 _PLAIN = (bool, int, float, complex, str, bytes)
@@ -43,10 +32,6 @@ _DTYPES = (
     "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 "
     "bfloat16 float16 float32 float64 complex64 complex128"
 ).split()
-_NOT_TORCH_SAVED = {
-    "constants.pkl": ("is a TorchScript program", "torch.jit.load it where you trust it, and save"),
-    "model.weights.h5": ("is a .keras archive", "unzip it and give the model.weights.h5 in it"),
-}
 
 
 def is_legacy(head: bytes) -> bool:
@@ -72,7 +57,7 @@ def read_zip(path: Path) -> Contents:
       InputError: PyTorch is not installed; or the file is damaged, made to fill the memory, holds
         other than data, or is another zip archive.
     """
-    _check_archive(path)
+    check_archive(path)
     with contextlib.ExitStack() as stack:
         if path.suffix == ".safetensors":
             # torch.load goes by this suffix; a file object it takes only without mapping.
@@ -143,47 +128,8 @@ def save_torch(
         raise (cause if isinstance(cause, OSError) else OSError(str(error))) from error
 
 
-def _check_archive(path: Path) -> None:
-    """Refuses what is damaged or unpacks to more than it is, before PyTorch reads it."""
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            names = [member.filename for member in members]
-            _check_names(path, names)
-            if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
-                why = "is a zip archive with compressed or encrypted members"
-                raise refused(path, why + ", which torch.save does not write", _SAVE_AGAIN)
-            if sum(member.file_size for member in members) > size:
-                raise refused(path, "claims members larger than itself", _AGAIN)
-            # With set_crc32_options(False), PyTorch writes zeros.
-            if any(member.CRC for member in members):
-                for member in members:
-                    with archive.open(member) as content:
-                        while content.read(_CHUNK):
-                            pass
-    except zipfile.BadZipFile as error:
-        raise damaged(path, error) from error
-    except (ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise damaged(path, error) from error
-
-
-def _check_names(path: Path, names: list[str]) -> None:
-    if len(set(names)) < len(names):
-        raise refused(path, "has two members of one name", _AGAIN)
-    inner = {name.rpartition("/")[2] for name in names}
-    for name, (why, remedy) in _NOT_TORCH_SAVED.items():
-        if name in inner:
-            raise refused(path, why, remedy)
-    if "data.pkl" not in inner:
-        some = ", ".join(names[:3])
-        raise refused(path, f"is a zip archive of {some}", "unpack it and give a file in it")
-
-
 def _load(torch: Any, file: Any, *, mmap: bool) -> Any:
-    with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
+    with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins()):
         warnings.simplefilter("ignore")  # about the file's age
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
 
@@ -202,27 +148,27 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
         tree = load(torch)
     except MemoryError:
         raise
-    except _NotData as error:
-        raise refused(path, f"holds {error}", _SAVE_AGAIN) from error
+    except NotData as error:
+        raise refused(path, f"holds {error}", SAVE_AGAIN) from error
     except Exception as error:  # damaged pickles raise nearly everything
         if (name := _refused_name(str(error))) is not None:
             raise refused(
-                path, f"names {name}, which is not data; nothing in it was run", _SAVE_AGAIN
+                path, f"names {name}, which is not data; nothing in it was run", SAVE_AGAIN
             ) from error
         if unsupported := re.search(r"Unsupported operand \d+|persistent_load", str(error)):
             why = f"is pickled in a way that is not read safely ({unsupported[0]})"
-            raise refused(path, why, _SAVE_AGAIN) from error
+            raise refused(path, why, SAVE_AGAIN) from error
         raise damaged(path, error) from error
     if not isinstance(tree, dict | list | tuple):
         why = f"holds one {type(tree).__name__} and no names"
-        raise refused(path, why, _SAVE_AGAIN)
+        raise refused(path, why, SAVE_AGAIN)
     tensors: dict[Keys, torch.Tensor | np.ndarray] = {}
     settings: dict[Keys, Any] = {}
     for count, (keys, leaf) in enumerate(_leaves(path, tree, ())):
         if count == _MOST_ENTRIES:
-            raise refused(path, f"has over {_MOST_ENTRIES:,} entries", _SAVE_AGAIN)
+            raise refused(path, f"has over {_MOST_ENTRIES:,} entries", SAVE_AGAIN)
         if keys in tensors or keys in settings:
-            raise refused(path, f"has two entries called {'/'.join(keys)!r}", _SAVE_AGAIN)
+            raise refused(path, f"has two entries called {'/'.join(keys)!r}", SAVE_AGAIN)
         if isinstance(leaf, torch.Tensor):
             _check_tensor(path, keys, leaf)
             tensors[keys] = leaf
@@ -234,7 +180,7 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
             settings[keys] = str(leaf)
         else:
             why = f"holds a {type(leaf).__name__} under {'/'.join(keys)!r}"
-            raise refused(path, why, _SAVE_AGAIN)
+            raise refused(path, why, SAVE_AGAIN)
     check_claim(path, sum(t.nbytes for t in tensors.values()), path.stat().st_size)
     arrays = {
         keys: tensor if isinstance(tensor, np.ndarray) else _array(tensor)
@@ -259,14 +205,14 @@ def _refused_name(message: str) -> str | None:
 
 def _leaves(path: Path, tree: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
     if len(keys) > _DEEPEST:  # also ends containers that contain themselves
-        raise refused(path, f"nests entries more than {_DEEPEST} deep", _SAVE_AGAIN)
-    if isinstance(tree, _Kept):
+        raise refused(path, f"nests entries more than {_DEEPEST} deep", SAVE_AGAIN)
+    if isinstance(tree, Kept):
         tree = tree.content
     if isinstance(tree, dict):
         for key, value in tree.items():
             if key is not None and not isinstance(key, _PLAIN):
                 why = f"has a {type(key).__name__} as a key under {'/'.join(keys)!r}"
-                raise refused(path, why, _SAVE_AGAIN)
+                raise refused(path, why, SAVE_AGAIN)
             name = key.decode("latin1") if isinstance(key, bytes) else str(key)
             yield from _leaves(path, value, (*keys, name))
     elif isinstance(tree, list | tuple | set):
@@ -305,97 +251,3 @@ def _array(tensor: "torch.Tensor") -> np.ndarray:
     if tensor.dtype == torch.bfloat16:
         return np.array(tensor.view(torch.int16).numpy(), order="C").view(ml_dtypes.bfloat16)
     return np.array(tensor.numpy(), order="C")
-
-
-class _NotData(Exception):
-    """A stand-in got what it does not accept."""
-
-
-class _Kept:
-    """Stands in for a class of which only the state matters: argparse.Namespace."""
-
-    content: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.content = state if isinstance(state, dict) else None
-
-
-class _DType:
-    """Stands in for numpy.dtype, of which numbers are accepted."""
-
-    def __init__(self, code: str, *flags: object) -> None:
-        if not re.fullmatch("b1|[iu][1248]|f[248]|c8|c16", code):
-            raise _NotData(f"NumPy data of {code}")
-        self.code = code
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] not in ("<", ">", "|"):
-            raise _NotData(f"NumPy data of the byte order {state[1]}")
-        self.code = state[1] + self.code
-
-
-class _Array(_Kept):
-    """Stands in for numpy.ndarray."""
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, is_fortran, content = state
-        self.content = _from_bytes(content, dtype, shape, "F" if is_fortran else "C")
-
-
-def _reconstruct(*empty: object) -> _Array:
-    """Stands in for the function of that name, which makes the array that the state then fills."""
-    return _Array()
-
-
-def _scalar(dtype: _DType, content: bytes) -> bool | int | float | complex:
-    """Stands in for the function that makes a NumPy scalar; a number of Python will do."""
-    return _from_bytes(content, dtype, (), "C").item()
-
-
-def _from_bytes(content: bytes, dtype: _DType, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    kind = np.dtype(dtype.code)
-    if len(content) != int(np.prod(shape, dtype=object)) * kind.itemsize:
-        raise _NotData("NumPy data of another length than its shape says")
-    array = np.ndarray(shape, kind, bytes(content), order=order)
-    return array.astype(kind.newbyteorder("="), order="C")
-
-
-def _path(*parts: str) -> str:
-    """Stands in for the classes of pathlib."""
-    return "/".join(map(str, parts))
-
-
-def _default_dict(*factory: object) -> dict[Any, Any]:
-    """Stands in for collections.defaultdict, whose factory is not called."""
-    return {}
-
-
-def _no_bytes() -> bytes:
-    """Stands in for bytes, which pickles call where there are none."""
-    return b""
-
-
-class _Factory:
-    """Stands in for the factory of a defaultdict."""
-
-    def __new__(cls, *arguments: object) -> Any:
-        raise _NotData("a call of a class that only a defaultdict may name")
-
-
-def _stand_ins() -> list[Any]:
-    """Returns (stand-in, full name) for every name that the unpickler may meet beyond its own."""
-    named: list[Any] = [
-        (_Kept, "argparse.Namespace"),
-        (_DType, "numpy.dtype"),
-        (_Array, "numpy.ndarray"),
-        (_default_dict, "collections.defaultdict"),
-        (_no_bytes, "builtins.bytes"),
-    ]
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        named += [(_reconstruct, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
-    for factory in ("dict", "list", "int", "float"):
-        named.append((_Factory, f"builtins.{factory}"))
-    for module in ("pathlib", "pathlib._local"):
-        for system in ("Posix", "Windows", "PurePosix", "PureWindows"):
-            named.append((_path, f"{module}.{system}Path"))
-    return named
