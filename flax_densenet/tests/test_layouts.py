@@ -4,11 +4,13 @@ data/state_dict_keys.json.gz: names, shapes and types of fifteen checkpoints mad
 0.29.1, timm 1.0.31, Keras 3.15.1, pytorchcv and four repositories ("about" names their commits).
 """
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 
@@ -215,3 +217,27 @@ def test_pruned_net_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     arrays[pruned] = np.zeros((40, *arrays[pruned].shape[1:]), np.float32)
     with pytest.raises(InputError, match=rf"! {pruned[0]}: got \(40, 60, 1, 1\), wanted \(48, 60"):
         load(arrays, monkeypatch)
+
+
+@pytest.mark.parametrize("layout", ["keras", "keras-3"])
+def test_keras_file_is_read_from_the_disk(layout: str, tmp_path: Path) -> None:
+    """A small net in the two forms that Keras writes: legacy names end in ":0"."""
+    config = DenseNetConfig(
+        blocks=(2, 1), growth_rate=3, bottleneck=True, compression=0.5, stem="imagenet"
+    )
+    suffix = ":0" if layout == "keras" else ""
+    draw = np.random.default_rng(0)
+    written = {}
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        for row in correspondence(config, LAYOUTS[layout]):
+            written[row.key] = draw.uniform(0.5, 1.5, row.shape).astype(np.float32)
+            file[row.key + suffix] = written[row.key]
+    checkpoint = load_checkpoint(tmp_path / "weights.h5")
+    assert (checkpoint.layout, checkpoint.format) == (layout, "Keras HDF5")
+    assert checkpoint.config == dataclasses.replace(config, batch_norm_epsilon=1.001e-5)
+    stem = "conv1_conv/conv1_conv/kernel" if layout == "keras" else "layers/conv2d/vars/0"
+    np.testing.assert_array_equal(checkpoint.variables["params"]["conv0"]["kernel"], written[stem])
+    scale = "conv3_block1_0_bn/conv3_block1_0_bn/gamma"  # after norm0, two layers and a transition
+    scale = scale if layout == "keras" else "layers/batch_normalization_6/vars/0"
+    block = checkpoint.variables["params"]["denseblock2"]["denselayer1"]
+    np.testing.assert_array_equal(block["norm1"]["scale"], written[scale])
