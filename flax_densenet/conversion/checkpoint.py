@@ -9,7 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.conversion.inference import infer_config
+from flax_densenet.conversion.inference import infer_config, inferred_from
 from flax_densenet.conversion.optimizer import MOMENTUM, OptimizerState, find_optimizer
 from flax_densenet.conversion.recognition import Keys, WeightSet, find_weight_sets
 from flax_densenet.data.dataset import ChannelStatistics
@@ -109,7 +109,7 @@ def load_checkpoint(
     config = _config(path, chosen, stated.config)
     layout = LAYOUTS[chosen.layout]
     usual = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
-    variables = from_arrays(chosen.arrays, config, layout)
+    variables = _variables(path, chosen, config)
     return Checkpoint(
         config=config,
         variables=variables,
@@ -212,6 +212,19 @@ def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> Den
             f"{inferred.title}; the file was changed; make it again"
         )
     return stated
+
+
+def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[str, Any]:
+    layout = LAYOUTS[chosen.layout]
+    try:
+        return from_arrays(chosen.arrays, config, layout)
+    except InputError as error:
+        shapes = {key: array.shape for key, array in chosen.arrays.items()}
+        keys = ", ".join(inferred_from(shapes, layout))
+        raise InputError(
+            f"{path}: {error}\n{config.title} was inferred from {keys}; if one of these is wrong, "
+            "those that do not fit it are named above"
+        ) from error
 
 
 def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:

@@ -4,17 +4,24 @@ Axes: O output channels, I input channels, H kernel height.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.parsing import Place, Shape, is_numbered, parse
 from flax_densenet.errors import InputError
 from flax_densenet.layouts import Layout
 
-_Axes = dict[str, int]
-_Layers = dict[tuple[str, int, int], _Axes]  # of the kernels, by role, block and layer
+
+class _Kernel(NamedTuple):
+    """A kernel's key, and the length of each of its axes."""
+
+    key: str
+    axes: dict[str, int]
+
+
+_Kernels = dict[tuple[str, int, int], _Kernel]  # by role, block and layer
 
 _STEM_KERNELS = {3: "cifar", 7: "imagenet"}
 _USUAL_COMPRESSIONS = (1.0, 0.5)
@@ -37,33 +44,50 @@ def infer_config(shapes: Mapping[str, Shape], layout: Layout) -> DenseNetConfig:
     """
     kernels = _kernels(shapes, layout)
     find = partial(_find, kernels, layout)
-    stem = find("conv0", 0, 0)
+    stem_key, stem = find("conv0", 0, 0)
     if stem["H"] not in _STEM_KERNELS:
         raise InputError(
-            f"the first convolution has a kernel of {stem['H']}x{stem['W']} pixels; wanted 3x3 "
-            "(cifar) or 7x7 (imagenet); this is no DenseNet that can be converted"
+            f"{stem_key} is a kernel of {stem['H']}x{stem['W']} pixels; wanted 3x3 (cifar) or 7x7 "
+            "(imagenet); this is no DenseNet that can be converted"
         )
-    blocks = _block_sizes(kernels, layout)
-    bottleneck = any(role == "conv2" for role, _, _ in kernels)
-    growth_rate = find("conv2" if bottleneck else "conv1", 1, 1)["O"]
+    places = parse(shapes, layout).places.values()
+    numbered = is_numbered(layout)
+    layers = kernels if numbered else [(place.role, place.block, place.layer) for place in places]
+    blocks = _block_sizes(layers, find)
+    bottleneck = numbered or any(place.role in ("norm2", "conv2") for place in places)
+    growth_rate = find("conv2" if bottleneck else "conv1", 1, 1).axes["O"]
     fields: dict[str, Any] = {
         "growth_rate": growth_rate,
         "bottleneck": bottleneck,
         "compression": _compression(find, len(blocks)),
         "stem": _STEM_KERNELS[stem["H"]],
-        "num_classes": find("classifier", 0, 0)["O"],
+        "num_classes": find("classifier", 0, 0).axes["O"],
         "in_channels": stem["I"],
         "batch_norm_epsilon": layout.batch_norm_epsilon,
     }
     if bottleneck:
-        fields["bottleneck_factor"] = _whole_multiple(find("conv1", 1, 1)["O"], growth_rate)
+        fields["bottleneck_factor"] = _bottleneck_factor(find("conv1", 1, 1), find("conv2", 1, 1))
     config = _with_depth(fields, blocks)
     if stem["O"] != config.stem_channels:
         config = dataclasses.replace(config, stem_width=stem["O"])
     return config
 
 
-def _find(kernels: _Layers, layout: Layout, role: str, block: int, layer: int) -> _Axes:
+def inferred_from(shapes: Mapping[str, Shape], layout: Layout) -> list[str]:
+    """Returns the keys of the arrays that `infer_config` draws its conclusions from.
+
+    Args:
+      shapes: {key: shape} under the layout's names.
+      layout: The layout.
+    """
+    return [
+        kernel.key
+        for (role, block, layer), kernel in _kernels(shapes, layout).items()
+        if role in ("conv0", "conv", "classifier") or (block, layer) == (1, 1)
+    ]
+
+
+def _find(kernels: _Kernels, layout: Layout, role: str, block: int, layer: int) -> _Kernel:
     if (role, block, layer) in kernels:
         return kernels[role, block, layer]
     raise InputError(
@@ -74,7 +98,7 @@ def _find(kernels: _Layers, layout: Layout, role: str, block: int, layer: int) -
 
 def _name(layout: Layout, role: str, block: int, layer: int) -> str:
     """Returns the layer's name there, or its place where names are numbers only."""
-    if is_numbered(layout):
+    if is_numbered(layout) and role != "classifier":
         return f"convolution {role} of block {block}, layer {layer}"
     return layout.names[role].format(
         block=block,
@@ -85,7 +109,7 @@ def _name(layout: Layout, role: str, block: int, layer: int) -> str:
     )
 
 
-def _kernels(shapes: Mapping[str, Shape], layout: Layout) -> _Layers:
+def _kernels(shapes: Mapping[str, Shape], layout: Layout) -> _Kernels:
     places = parse(shapes, layout).places
     kernels = {}
     for key, place in places.items():
@@ -97,8 +121,12 @@ def _kernels(shapes: Mapping[str, Shape], layout: Layout) -> _Layers:
                 f"{key} has {len(shape)} axes, {shape}; wanted {len(axes)} ({axes}); this is no "
                 "DenseNet for images"
             )
-        kernels[_identity(key, place, layout)] = dict(zip(axes, shape, strict=True))
-    return _with_places(kernels) if is_numbered(layout) else kernels
+        kernel = _Kernel(key, dict(zip(axes, shape, strict=True)))
+        kernels[_identity(key, place, layout)] = kernel
+    if not is_numbered(layout):
+        return kernels
+    norms = {key.split("/")[1] for key, place in places.items() if "norm" in place.role}
+    return _with_places(kernels, len(norms))
 
 
 def _identity(key: str, place: Place, layout: Layout) -> tuple[str, int, int]:
@@ -108,18 +136,25 @@ def _identity(key: str, place: Place, layout: Layout) -> tuple[str, int, int]:
     return "conv", 0, int(number or 0)
 
 
-def _with_places(numbered: _Layers) -> _Layers:
+def _with_places(numbered: _Kernels, num_norms: int) -> _Kernels:
     """Finds the places of convolutions of which only the order is known.
 
-    A 1x1 convolution with a 3x3 one behind it is a dense layer, one alone is a transition.
+    A 1x1 convolution with a 3x3 one behind it is a dense layer, one alone is a transition. There is
+    a normalization in front of each but the first, one behind all, and one in the imagenet stem.
     """
-    order = [axes for (role, _, _), axes in sorted(numbered.items()) if role == "conv"]
-    kernels: _Layers = {key: axes for key, axes in numbered.items() if key[0] == "classifier"}
+    numbers = sorted(number for role, _, number in numbered if role == "conv")
+    stem = numbered.get(("conv", 0, 0))
+    wanted = num_norms - (stem is not None and stem.axes["H"] == 7)
+    for missing in sorted(set(range(max([wanted, *(n + 1 for n in numbers)]))) - set(numbers)):
+        key = f"layers/conv2d_{missing}/vars/0".replace("_0/", "/")
+        raise InputError(f"{key} is missing; wanted all layers of a DenseNet; get the whole file")
+    order = [numbered["conv", 0, number] for number in numbers]
+    kernels = {key: kernel for key, kernel in numbered.items() if key[0] == "classifier"}
     if order:
         kernels["conv0", 0, 0] = order[0]
     block, layer, at = 1, 1, 1
     while at < len(order):
-        if at + 1 < len(order) and (order[at]["H"], order[at + 1]["H"]) == (1, 3):
+        if [k.axes["H"] for k in order[at : at + 2]] == [1, 3]:
             kernels["conv1", block, layer] = order[at]
             kernels["conv2", block, layer] = order[at + 1]
             layer, at = layer + 1, at + 2
@@ -129,22 +164,23 @@ def _with_places(numbered: _Layers) -> _Layers:
     return kernels
 
 
-def _block_sizes(kernels: _Layers, layout: Layout) -> tuple[int, ...]:
-    layers: dict[int, set[int]] = {}
-    for role, block, layer in kernels:
-        if role == "conv1":
-            layers.setdefault(block, set()).add(layer)
-    for block in range(1, max(layers, default=0) + 1):
-        numbers = layers.get(block, set())
-        for missing in sorted(set(range(1, max(numbers, default=1) + 1)) - numbers):
-            _find(kernels, layout, "conv1", block, missing)
-    if not layers:
-        _find(kernels, layout, "conv1", 1, 1)
-    return tuple(len(layers[block]) for block in sorted(layers))
+def _block_sizes(
+    layers: Iterable[tuple[str, int, int]], find: Callable[..., _Kernel]
+) -> tuple[int, ...]:
+    blocks: dict[int, set[int]] = {}
+    for _, block, layer in layers:
+        if layer:
+            blocks.setdefault(block, set()).add(layer)
+    last = max(blocks, default=1)
+    sizes = [max(blocks.get(block, {1})) for block in range(1, last + 1)]
+    for block, size in enumerate(sizes, start=1):
+        for layer in range(1, size + 1):
+            find("conv1", block, layer)
+    return tuple(sizes)
 
 
-def _compression(find: Callable[..., _Axes], num_blocks: int) -> float:
-    transitions = [find("conv", block, 0) for block in range(1, num_blocks)]
+def _compression(find: Callable[..., _Kernel], num_blocks: int) -> float:
+    transitions = [find("conv", block, 0).axes for block in range(1, num_blocks)]
     pairs = [(transition["I"], transition["O"]) for transition in transitions]
     if not pairs:
         return 1.0
@@ -153,20 +189,22 @@ def _compression(find: Callable[..., _Axes], num_blocks: int) -> float:
     for theta in (*_USUAL_COMPRESSIONS, ratio, round(ratio, 2), (pairs[0][1] + 0.5) / pairs[0][0]):
         if 0 < theta <= 1 and all(max(1, int(theta * m)) == kept for m, kept in pairs):
             return theta
-    listed = ", ".join(f"{kept} of {m}" for m, kept in pairs)
+    keys = [find("conv", block, 0).key for block in range(1, num_blocks)]
+    listed = ", ".join(f"{key} {k} of {m}" for key, (m, k) in zip(keys, pairs, strict=True))
     raise InputError(
-        f"the transitions keep {listed} feature maps; wanted the same share (compression) in each; "
-        "a net that was pruned after its training cannot be converted"
+        f"the transitions keep different shares of their feature maps: {listed}; wanted the same "
+        "(compression) in each; a net that was pruned after its training cannot be converted"
     )
 
 
-def _whole_multiple(channels: int, growth_rate: int) -> int:
-    if channels % growth_rate:
+def _bottleneck_factor(conv1: _Kernel, conv2: _Kernel) -> int:
+    width, growth_rate = conv1.axes["O"], conv2.axes["O"]
+    if width % growth_rate:
         raise InputError(
-            f"the first 1x1 convolution has {channels} output channels; wanted a multiple of the "
-            f"growth rate {growth_rate}; a net that was pruned cannot be converted"
+            f"{conv1.key} has {width} output channels and {conv2.key} {growth_rate}; wanted a "
+            "multiple of the growth rate; a net that was pruned cannot be converted"
         )
-    return channels // growth_rate
+    return width // growth_rate
 
 
 def _with_depth(fields: dict[str, Any], blocks: tuple[int, ...]) -> DenseNetConfig:

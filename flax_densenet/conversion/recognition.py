@@ -12,7 +12,7 @@ Keys = tuple[str, ...]
 Arrays = Mapping[Keys, np.ndarray]
 
 _ANCHORS = ("conv0", "norm5", "classifier")  # each tells what stands in front of the names
-_DENSE_ROLES = {"conv1", "conv"}  # without one of these it is only part of a network
+_DENSE_ROLES = {"conv1", "norm1", "conv"}  # without one of these it is only part of a network
 
 
 class WeightSet(NamedTuple):

@@ -15,7 +15,10 @@ from flax_densenet.weight_files.contents import Contents
 from flax_densenet.weights import correspondence, from_arrays, to_arrays
 
 Keys = tuple[str, ...]
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+# The same examples every time; more and others were tried when this was written (5,000).
+MANY = settings(
+    max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+)
 WRAPPERS = ["", "module.", "_orig_mod.module.", "net.backbone."]
 
 
@@ -121,28 +124,11 @@ def test_one_wrong_array_is_an_error_that_names_it(
     try:
         checkpoint = load(as_file(damaged, layout, ""))
     except InputError as error:
-        layer = key.rpartition(LAYOUTS[layout].separator)[0]
-        named = str(error).replace("/", ".")
-        assert any(name.replace("/", ".") in named for name in (key, new_name, layer)) or describes(
-            str(error)
-        ), (key, fault, str(error))
+        names = (key, new_name, key.rpartition(LAYOUTS[layout].separator)[0])
+        assert any(name in str(error) for name in names), (key, fault, str(error))
     else:
         # A wider head, stem or image is another valid network, not a damaged one.
         assert fault == "reshape" and checkpoint.config != config, (key, fault)
-
-
-def describes(message: str) -> bool:
-    """Whether the place is described in words: what is inferred from many arrays has no name."""
-    return any(
-        words in message
-        for words in (
-            "first convolution",
-            "dense block",
-            "transition",
-            "1x1 conv",
-            "holds no Dense",
-        )
-    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
