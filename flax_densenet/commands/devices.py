@@ -97,3 +97,5 @@ def _use_compilation_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         directory = platformdirs.user_cache_path("flax-densenet") / "xla"
         jax.config.update("jax_compilation_cache_dir", str(directory))
+        # Many small programs around the steps take less than the second from which JAX keeps them.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -89,7 +89,7 @@ def cast(array: np.ndarray, collection: str, dtype: StoredType) -> np.ndarray:
     if collection == "batch_stats" and wanted.itemsize < 4:
         wanted = np.dtype(np.float32)
     with np.errstate(over="ignore"):
-        result = np.asarray(array).astype(wanted)
+        result = np.asarray(array).astype(wanted, copy=False)
     if np.isfinite(array).all() and not np.isfinite(result).all():
         raise InputError(
             f"dtype (={dtype!r}) cannot hold values up to {np.abs(array).max():.3g}; use float32"
