@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 
 import jax
+import optax
 
 from flax_densenet.data import ChannelStatistics, Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
@@ -14,6 +15,7 @@ from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.curves import plot_curves
 from flax_densenet.training.epoch import EpochTrainer, StepMetrics
 from flax_densenet.training.execution import Execution
+from flax_densenet.training.optimization_config import OptimizationConfig
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.parallel import check_batch_size, mapped_axis, parallel_steps
 from flax_densenet.training.preprocess import Preprocess
@@ -59,26 +61,12 @@ def fit(
     optimization = run.optimization
     steps = steps_per_epoch(len(dataset.train), optimization.batch_size)
     total_steps = steps * optimization.epochs
-    schedule = learning_rate_schedule(
-        optimization.learning_rate,
-        total_steps,
-        kind=optimization.schedule,
-        drops=optimization.drops,
-        warmup_steps=round(optimization.warmup_epochs * steps),
-    )
-    axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
+    schedule = _schedule(optimization, steps)
     mean, std = channel_statistics(run, dataset)
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, mean=mean, std=std))
     on_devices = parallel_steps(execution.parallel)
-    state = create_state(
-        DenseNet(run.network, axis_name, execution.remat),
-        sgd(schedule, optimization.weight_decay, max_gradient_norm=optimization.max_gradient_norm),
-        Preprocess(mean, std, run.data.augment),
-        seed=optimization.seed,
-        label_smoothing=optimization.label_smoothing,
-        ema_decay=optimization.ema_decay,
-    )
-    state = on_devices.place(state)
+    preprocess = Preprocess(mean, std, run.data.augment)
+    state = on_devices.place(_initial_state(run, execution, preprocess, schedule))
     is_first_process = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
@@ -132,6 +120,31 @@ def fit(
         with writing(workdir.curves_file):
             plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
     return records
+
+
+def _schedule(optimization: OptimizationConfig, steps_per_epoch: int) -> optax.Schedule:
+    return learning_rate_schedule(
+        optimization.learning_rate,
+        steps_per_epoch * optimization.epochs,
+        kind=optimization.schedule,
+        drops=optimization.drops,
+        warmup_steps=round(optimization.warmup_epochs * steps_per_epoch),
+    )
+
+
+def _initial_state(
+    run: RunConfig, execution: Execution, preprocess: Preprocess, schedule: optax.Schedule
+) -> TrainState:
+    optimization = run.optimization
+    axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
+    return create_state(
+        DenseNet(run.network, axis_name, execution.remat),
+        sgd(schedule, optimization.weight_decay, max_gradient_norm=optimization.max_gradient_norm),
+        preprocess,
+        seed=optimization.seed,
+        label_smoothing=optimization.label_smoothing,
+        ema_decay=optimization.ema_decay,
+    )
 
 
 def selection_error(record: Record) -> float:
