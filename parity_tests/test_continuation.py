@@ -132,7 +132,8 @@ def test_begun_in_flax_goes_on_in_pytorch(straight: dict[str, np.ndarray], tmp_p
         state = jax.device_get(train_flax(state, range(STEPS)))
         with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
             checkpoints.save(jax.device_put(state), [])
-        run = RunConfig(network=CONFIG, data=DataConfig(), optimization=OptimizationConfig())
+        how = OptimizationConfig(learning_rate=RATE, weight_decay=DECAY)
+        run = RunConfig(network=CONFIG, data=DataConfig(), optimization=how)
         WorkDir(tmp_path / "run").write_config(run)
     convert(tmp_path / "run", tmp_path / "begun.pth")
     saved: dict[str, Any] = torch.load(tmp_path / "begun.pth", weights_only=True)
@@ -143,7 +144,7 @@ def test_begun_in_flax_goes_on_in_pytorch(straight: dict[str, np.ndarray], tmp_p
     optimizer.load_state_dict(saved["optimizer"])
     (group,) = optimizer.param_groups
     assert (group["momentum"], group["nesterov"]) == (0.9, True)
-    group["lr"], group["weight_decay"] = RATE, DECAY  # a run's are in its config.json
+    assert (group["lr"], group["weight_decay"]) == (RATE, DECAY)  # from config.json
     train_torch(model, optimizer, range(STEPS, 2 * STEPS))
     assert_close(arrays_of(model), straight, TOLERANCES["float64"].training)
 

@@ -172,6 +172,8 @@ def test_new_head_and_other_channels(tmp_path: Path, printed: Printed) -> None:
             "variant (='densenet121') is DenseNet-BC (L=121, k=32), ",
         ),
         (["--layout", "torchvision"], "cannot be an Orbax directory, which holds Flax variables"),
+        (["--depth", "22"], "depth (=22) is not the 16 of"),
+        (["--growth_rate", "12"], "growth_rate (=12) is not the 4 of"),
         (["--weights", "ema"], "has no weights at 'ema'; choose one of ''"),
     ],
 )

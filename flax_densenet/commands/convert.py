@@ -42,6 +42,8 @@ class ConvertArguments:
       weights: Which weights of the source to take, by their place in it, where there are several.
       dtype: Type of the target's parameters. Running statistics have at least float32.
       variant: The network that the source is expected to hold; another one is an error.
+      depth: Depth that the source is expected to have, likewise.
+      growth_rate: Growth rate that the source is expected to have, likewise.
       num_classes: Classes of the target. Another number than the source's needs new_head.
       new_head: Give the target a classifier with initial weights.
       in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
@@ -61,6 +63,8 @@ class ConvertArguments:
     weights: str | None = None
     dtype: StoredType = "float32"
     variant: str | None = None
+    depth: int | None = None
+    growth_rate: int | None = None
     num_classes: int | None = None
     new_head: bool = False
     in_channels: int | None = None
@@ -149,6 +153,13 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
     config, variables = source.config, source.variables
     if arguments.variant is not None:
         _check_variant(source, arguments.variant)
+    got = {"depth": config.num_weight_layers, "growth_rate": config.growth_rate}
+    for name, value in got.items():
+        if (asked := getattr(arguments, name)) not in (None, value):
+            raise InputError(
+                f"{name} (={asked}) is not the {value} of {arguments.source}, {config.title}; "
+                "leave the flag out"
+            )
     if arguments.batch_norm_epsilon is not None:
         config = dataclasses.replace(config, batch_norm_epsilon=arguments.batch_norm_epsilon)
     classes = arguments.num_classes or config.num_classes

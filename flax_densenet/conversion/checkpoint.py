@@ -121,7 +121,7 @@ def load_checkpoint(
         warnings=_check_values(path, chosen, config),
         metadata=contents.metadata,
         statistics=stated.statistics or usual,
-        optimizer=find_optimizer(contents, chosen, config) if optimizer else None,
+        optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
     )
 
 
@@ -177,6 +177,7 @@ class _Stated(NamedTuple):
 
     config: DenseNetConfig | None
     statistics: ChannelStatistics | None
+    sgd: dict[str, float]
 
 
 def _stated(path: Path, contents: Contents) -> _Stated:
@@ -184,16 +185,17 @@ def _stated(path: Path, contents: Contents) -> _Stated:
     if (directory / "config.json").is_file():
         run = WorkDir(directory).read_config()
         mean, std = run.data.mean, run.data.std
-        return _Stated(run.network, ChannelStatistics(mean, std) if mean and std else None)
+        sgd = {"lr": run.optimization.learning_rate, "weight_decay": run.optimization.weight_decay}
+        return _Stated(run.network, ChannelStatistics(mean, std) if mean and std else None, sgd)
     if CONFIG_KEY not in contents.metadata:
-        return _Stated(None, None)
+        return _Stated(None, None, {})
     try:
         config = DenseNetConfig(**json.loads(contents.metadata[CONFIG_KEY]))
         pixels = json.loads(contents.metadata.get(STATISTICS_KEY, "null"))
         statistics = ChannelStatistics(*map(tuple, pixels)) if pixels else None
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its metadata describe no network ({error})") from error
-    return _Stated(config, statistics)
+    return _Stated(config, statistics, {})
 
 
 def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
@@ -212,6 +214,13 @@ def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> Den
             f"{inferred.title}; the file was changed; make it again"
         )
     return stated
+
+
+def _optimizer(
+    contents: Contents, chosen: WeightSet, config: DenseNetConfig, stated: _Stated
+) -> OptimizerState | None:
+    found = find_optimizer(contents, chosen, config)
+    return found and found._replace(settings={**stated.sgd, **found.settings})
 
 
 def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[str, Any]:

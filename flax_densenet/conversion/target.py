@@ -67,10 +67,11 @@ def write_target(
     if optimizer is not None:
         momentum = to_torch_order(optimizer, checkpoint.variables, checkpoint.config, TORCHVISION)
         around = partial(torch_training_checkpoint, momentum=momentum, optimizer=optimizer)
-        if target.suffix in _TORCH_ENDINGS and not optimizer.settings:
+        if target.suffix in _TORCH_ENDINGS and "momentum" not in optimizer.settings:
+            told = optimizer.settings or {"lr": 0.1, "weight_decay": 1e-4, "of": "the paper"}
+            listed = ", ".join(f"{name} {value}" for name, value in told.items())
             print(
-                "note: the source does not hold learning rate and weight decay; the paper's 0.1 "
-                "and 1e-4 are written; set those of the run after loading"
+                f"note: written for PyTorch's SGD: {listed}; lr is that of the start, before drops"
             )
         arrays |= {f"{MOMENTUM}/{path}": a for path, a in flat(optimizer.momentum).items()}
         variables[MOMENTUM] = optimizer.momentum
