@@ -214,6 +214,14 @@ def test_target_is_replaced_on_request(tmp_path: Path) -> None:
         assert convert(tmp_path / "model.pth", tmp_path / "new", *overwrite) == 0
 
 
+def test_source_is_never_its_own_target(tmp_path: Path, printed: Printed) -> None:
+    torch.save(model_of(BC).state_dict(), tmp_path / "model.pth")
+    before = (tmp_path / "model.pth").read_bytes()
+    assert convert(tmp_path / "model.pth", tmp_path / "model.pth", "--overwrite") == 2
+    assert "is the source, too, which is not replaced" in printed()
+    assert (tmp_path / "model.pth").read_bytes() == before
+
+
 def test_too_large_values_for_a_type_are_refused(tmp_path: Path, printed: Printed) -> None:
     state = model_of(BC).state_dict()
     state["classifier.bias"][0] = 1e6

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from flax_densenet.commands.comma_separated import comma_separated_registry
-from flax_densenet.commands.devices import DeviceOptions
+from flax_densenet.commands.devices import DeviceOptions, ProcessOptions
 from flax_densenet.config import ComputeType, DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.training.execution import Execution
@@ -62,6 +62,7 @@ class TrainArguments:
     run: RunOptions = RunOptions()
     execution: Execution = Execution()
     devices: DeviceOptions = DeviceOptions()
+    processes: ProcessOptions = ProcessOptions()
 
     @property
     def run_config(self) -> RunConfig:

@@ -106,8 +106,11 @@ def convert(args: Sequence[str], prog: str) -> None:
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another target, or replace it with --overwrite")
+    source_path = Path(arguments.source).expanduser()
+    if source_path.exists() and target.exists() and target.samefile(source_path):
+        raise InputError(f"{target} is the source, too, which is not replaced; give another target")
     source = load_checkpoint(
-        Path(arguments.source).expanduser(),
+        source_path,
         weights=arguments.weights,
         optimizer=arguments.optimizer,
     )

@@ -13,26 +13,39 @@ _SECONDS_WITHOUT_HEARTBEAT = 30  # after which a silent process counts as dead
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
-    """Which devices and processes take part.
+    """Which devices take part.
 
     Attributes:
       cpu_devices: Simulate this many devices on the CPU.
-      require_accelerator: Stop if there is no GPU or TPU, instead of training on the CPU.
+      require_accelerator: Stop if there is no GPU or TPU, instead of computing on the CPU.
+    """
+
+    cpu_devices: int | None = None
+    require_accelerator: bool = False
+
+    def __post_init__(self) -> None:
+        devices = self.cpu_devices
+        require(devices is None or devices >= 1, "cpu_devices", devices, "an integer of at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessOptions:
+    """Which processes take part.
+
+    Attributes:
       distributed: Join the processes that SLURM, Open MPI, Kubernetes or a TPU pod has started.
       coordinator: HOST:PORT of the first process, to join processes without one of these.
       num_processes: Number of processes, with coordinator.
       process_id: Number of this process from 0, with coordinator.
     """
 
-    cpu_devices: int | None = None
-    require_accelerator: bool = False
     distributed: bool = False
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name, minimum in (("cpu_devices", 1), ("num_processes", 1), ("process_id", 0)):
+        for name, minimum in (("num_processes", 1), ("process_id", 0)):
             value = getattr(self, name)
             require(
                 value is None or value >= minimum, name, value, f"an integer of at least {minimum}"
@@ -54,8 +67,12 @@ class DeviceOptions:
             require(bool(host) and port.isdecimal(), "coordinator", self.coordinator, "HOST:PORT")
 
 
-def choose_devices(options: DeviceOptions) -> None:
-    """Sets JAX up; must come before anything is computed.
+def choose_devices(options: DeviceOptions, processes: ProcessOptions = ProcessOptions()) -> None:
+    """Sets JAX up; must come before anything is computed, and before Orbax opens a checkpoint.
+
+    Args:
+      options: Devices.
+      processes: Processes; this one alone by default.
 
     Raises:
       InputError: A device or process that is asked for cannot be had.
@@ -63,8 +80,8 @@ def choose_devices(options: DeviceOptions) -> None:
     if options.cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", options.cpu_devices)
-    if options.distributed or options.coordinator is not None:
-        _join_processes(options)
+    if processes.distributed or processes.coordinator is not None:
+        _join_processes(processes)
     if options.require_accelerator and jax.default_backend() == "cpu":
         raise InputError(
             "--require_accelerator is given, and JAX sees the CPU only; install "
@@ -73,7 +90,7 @@ def choose_devices(options: DeviceOptions) -> None:
     _use_compilation_cache()
 
 
-def _join_processes(options: DeviceOptions) -> None:
+def _join_processes(options: ProcessOptions) -> None:
     try:
         jax.distributed.initialize(
             options.coordinator,

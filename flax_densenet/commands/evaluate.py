@@ -21,11 +21,12 @@ from flax_densenet.training.confusion import (
     evaluate_by_class,
     plot_confusion,
 )
+from flax_densenet.training.epoch import describe_unreadable
 from flax_densenet.training.loop import channel_statistics, check_dataset
 from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.parallel import check_batch_size, parallel_steps
 from flax_densenet.training.preprocess import Preprocess
-from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.run_config import DataConfig, RunConfig
 from flax_densenet.training.run_data import load_run_data
 from flax_densenet.training.step import TrainState, create_state
 from flax_densenet.training.workdir import WorkDir, writing
@@ -44,6 +45,8 @@ class EvaluateArguments:
       best: Take the work directory's best checkpoint instead of its newest.
       dataset: Evaluate on another data set with the same classes.
       data_dir: Directory that holds its files.
+      image_size: Height and width in pixels to which images in files are brought; the run's if not
+        given, but for another data set.
       split: Images to evaluate on.
       batch_size: Images per step; it does not change the result.
       num_workers: Processes that read and decode images in files; 0 reads in the main process.
@@ -56,6 +59,7 @@ class EvaluateArguments:
     best: bool = False
     dataset: str | None = None
     data_dir: str | None = None
+    image_size: int | None = None
     split: SplitName = "test"
     batch_size: int = 256
     num_workers: int = 0
@@ -86,9 +90,9 @@ def evaluate(args: Sequence[str], prog: str) -> None:
         use_underscores=True,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    choose_devices(arguments.devices)
     workdir, step = _find_checkpoint(arguments)
     run = workdir.read_config()
-    choose_devices(arguments.devices)
     check_batch_size(arguments.batch_size, jax.device_count())
     dataset = _load(arguments, run)
     split = _choose_split(dataset, arguments.split)
@@ -97,6 +101,8 @@ def evaluate(args: Sequence[str], prog: str) -> None:
     result = evaluate_by_class(steps.eval_step, state, split, arguments.batch_size)
     title = f"{run.network.title}, step {step}, on {dataset.name} ({arguments.split})"
     _print_result(result, dataset, title)
+    if broken := dataset.unreadable:
+        print(describe_unreadable(broken))
     output = Path(arguments.output).expanduser() if arguments.output else None
     _write_result(result, dataset, title, output or workdir.path / "evaluation")
 
@@ -117,10 +123,12 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
         steps = checkpoints.all_steps()
         newest = checkpoints.best_step() if arguments.best else checkpoints.latest_step()
     chosen = newest if asked is None else asked
-    if chosen is None or chosen not in steps:
+    if chosen is None:
+        raise InputError(f"{workdir.checkpoints} holds no finished checkpoint; train first")
+    if chosen not in steps:
+        held = ", ".join(map(str, steps)) or "none at all"
         raise InputError(
-            f"{workdir.checkpoints} holds no finished checkpoint {'' if asked is None else asked}; "
-            f"it holds {', '.join(map(str, steps)) or 'none at all; train first'}"
+            f"{workdir.checkpoints} holds no finished checkpoint {chosen}; it holds {held}"
         )
     return workdir, chosen
 
@@ -128,7 +136,17 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
 def _load(arguments: EvaluateArguments, run: RunConfig) -> Dataset:
     data = run.data
     if arguments.dataset is not None:
-        data = dataclasses.replace(data, dataset=arguments.dataset, data_dir=None)
+        # What suits the run's own images need not suit others.
+        data = DataConfig(
+            dataset=arguments.dataset,
+            image_size=arguments.image_size,
+            broken_images=data.broken_images,
+            augment=data.augment if arguments.image_size is not None else "none",
+            mean=data.mean,
+            std=data.std,
+        )
+    elif arguments.image_size is not None:
+        data = dataclasses.replace(data, image_size=arguments.image_size)
     if arguments.data_dir is not None:
         data = dataclasses.replace(data, data_dir=arguments.data_dir)
     run = dataclasses.replace(run, data=data)

@@ -40,7 +40,7 @@ def train(args: Sequence[str], prog: str) -> None:
     run = arguments.run_config
     if arguments.execution.tensorboard:
         check_tensorboard()
-    choose_devices(arguments.devices)
+    choose_devices(arguments.devices, arguments.processes)
     is_first_process = jax.process_index() == 0
     workdir = open_workdir(
         _workdir_path(arguments), resume=arguments.run.resume, is_first_process=is_first_process

@@ -249,7 +249,7 @@ def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list
             f"{path}: {_some(negative, 'running variance')} below 0 in {_named(negative)}; "
             "variances cannot be; the file is damaged"
         )
-    return [f"{_some(odd, 'array')} hold NaN or infinity: {_named(odd)}"] if odd else []
+    return [f"NaN or infinity in {_some(odd, 'array')}: {_named(odd)}"] if odd else []
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, str]:

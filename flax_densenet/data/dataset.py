@@ -150,6 +150,12 @@ class Dataset:
         """Height, width and channels of every image."""
         return self.train.image_shape
 
+    @property
+    def unreadable(self) -> list[str]:
+        """Files of any split found broken so far, where the user chose to skip them."""
+        splits = [split for split in (self.train, self.validation, self.test) if split is not None]
+        return sorted({name for split in splits for name in split.unreadable})
+
     def channel_statistics(self) -> ChannelStatistics:
         """Returns what the images are normalized with.
 

@@ -9,7 +9,7 @@ import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
 from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
-from flax_densenet.commands.devices import DeviceOptions
+from flax_densenet.commands.devices import DeviceOptions, ProcessOptions
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
 from flax_densenet.training.execution import Execution
 
@@ -25,7 +25,7 @@ def test_help_lists_every_field_with_underscores(printed: Printed) -> None:
         parse("--help")
     assert caught.value.code == 0
     words = printed().replace(",", " ").split()
-    kinds = (DataConfig, OptimizationConfig, RunOptions, Execution, DeviceOptions)
+    kinds = (DataConfig, OptimizationConfig, RunOptions, Execution, DeviceOptions, ProcessOptions)
     for kind in (DenseNetConfig, *kinds):
         for field in dataclasses.fields(kind):
             flag = "precision" if field.name == "dtype" else field.name

@@ -2,12 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flax_densenet import DenseNet
 from flax_densenet.commands.main import main
@@ -137,7 +140,7 @@ def test_directory_without_a_checkpoint_is_refused(
     (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
     (tmp_path / "checkpoints").mkdir()
     assert status("evaluate", str(tmp_path)) == 2
-    assert "holds no finished checkpoint ; it holds none at all; train first" in printed()
+    assert "holds no finished checkpoint; train first" in printed()
 
 
 def test_unwritable_output_is_one_message(
@@ -155,3 +158,43 @@ def test_picture_of_few_and_many_classes(num_classes: int, tmp_path: Path) -> No
     confusion[0] = 0  # a class without images
     plot_confusion(confusion, names, "title", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_devices_are_chosen_before_anything_opens_jax(workdir: Path, tmp_path: Path) -> None:
+    flags = ["--cpu_devices", "2", "--batch_size", "64", "--output", str(tmp_path)]
+    run = subprocess.run(
+        [sys.executable, "-m", "flax_densenet", "evaluate", str(workdir), *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    assert np.sum(result["confusion"]) == 355
+
+
+def test_images_in_files_of_another_data_set(
+    workdir: Path, status: Status, printed: Printed, tmp_path: Path
+) -> None:
+    """Fewer than the run has held out, in files, of which one is broken."""
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for digit in range(10):
+            directory = tmp_path / "images" / split / str(digit)
+            directory.mkdir(parents=True)
+            pixels = random.integers(0, 256, (9, 11), np.uint8)
+            Image.fromarray(pixels).save(directory / "x.png")
+    broken = tmp_path / "images" / "test" / "4" / "x.png"
+    broken.write_bytes(b"broken")
+    config = WorkDir(tmp_path / "run")
+    config.path.mkdir()
+    text = (workdir / "config.json").read_text()
+    config.config_file.write_text(text.replace('"stop"', '"skip"'))
+    config.checkpoints.symlink_to(workdir / "checkpoints")
+    dataset = ("--dataset", f"folder:{tmp_path / 'images'}")
+    assert status("evaluate", str(config.path), *dataset, "--image_size", "8") == 0
+    result = json.loads((config.path / "evaluation" / "evaluation.json").read_text())
+    assert np.sum(result["confusion"], axis=1).tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1, 1]
+    assert f"skipped 1 broken image(s) so far, such as {broken}" in printed()
+    assert status("evaluate", str(config.path), *dataset) == 2
+    assert "needs --image_size, to which its images are brought" in printed()

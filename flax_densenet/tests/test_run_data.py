@@ -90,6 +90,18 @@ def test_workers_and_an_interruption_change_nothing(folder: Path, tmp_path: Path
     assert read_records(straight) == read_records(workers)
 
 
+def test_broken_image_of_any_split_is_told(folder: Path) -> None:
+    data = DataConfig(
+        dataset=f"folder:{folder}", image_size=8, validation_images=23, broken_images="skip"
+    )
+    dataset = load_run_data(run_of(data), num_workers=0)
+    assert dataset.validation is not None and len(dataset.validation) == 23
+    assert dataset.unreadable == []
+    list(dataset.validation.read([np.arange(23)]))
+    list(dataset.train.read([np.arange(1)]))
+    assert dataset.unreadable == [str(folder / "train" / "green" / "3.png")]
+
+
 def test_broken_image_stops_with_a_way_out(
     folder: Path, status: Status, printed: Printed, tmp_path: Path
 ) -> None:

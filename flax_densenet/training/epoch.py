@@ -114,8 +114,8 @@ class EpochTrainer:
         record["images_per_second"] = (self._steps - steps_before) * batch_size / working
         for part in ("data", "step", "evaluation", "compile"):
             record[f"seconds_{part}"] = watch.seconds[part]
-        if self._dataset.train.unreadable:
-            self._progress.write(_describe_unreadable(sorted(self._dataset.train.unreadable)))
+        if broken := self._dataset.unreadable:
+            self._progress.write(describe_unreadable(broken))
         if self._is_first_process:
             self._progress.write(_describe(record, self._optimization.epochs))
         return EpochResult(state, metrics, record)
@@ -205,5 +205,10 @@ def _describe(record: Record, epochs: int) -> str:
     )
 
 
-def _describe_unreadable(files: list[str]) -> str:
+def describe_unreadable(files: list[str]) -> str:
+    """Returns a line on images that were skipped.
+
+    Args:
+      files: Their names, at least one.
+    """
     return f"skipped {len(files)} broken image(s) so far, such as {files[0]}"
