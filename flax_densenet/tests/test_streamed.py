@@ -259,6 +259,21 @@ def test_interrupted_program_prints_its_own_traceback_alone(tmp_path: Path) -> N
     assert errors.count("Traceback") == 1 and errors.endswith("\nKeyboardInterrupt\n"), errors
 
 
+@dataclasses.dataclass(frozen=True)
+class Equal(Numbered):
+    """Images that are all the same."""
+
+    def read(self, index: int) -> EncodedExample:
+        """Returns the pattern of image 3, whichever is asked for."""
+        return super().read(3)
+
+
+def test_equal_images_are_cropped_differently_within_an_epoch() -> None:
+    split = StreamedSplit(Equal(pattern=True), ImageFormat(8, random_crop=True))
+    (examples,) = split.read([np.arange(20)], crop_seed=(1, 0))
+    assert len(np.unique(examples.image, axis=0)) == 20
+
+
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(InputError, match=r"num_workers \(=-1\) must be 0 or more"):
         StreamedSplit(Numbered(), FORMAT, num_workers=-1)
