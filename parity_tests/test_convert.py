@@ -299,6 +299,17 @@ def test_work_directory_brings_its_configuration_along(tmp_path: Path, printed: 
     )
 
 
+def test_average_of_a_run_is_told_and_has_no_momentum(tmp_path: Path, printed: Printed) -> None:
+    run = tmp_path / "run"
+    flags = "--depth 7 --growth_rate 2 --epochs 1 --ema_decay 0.9".split()
+    assert main(["train", *flags, "--workdir", str(run)]) == 0
+    assert convert(run, tmp_path / "new.pth") == 0
+    assert "warning: these weights are the moving average of the run's parameters" in printed()
+    assert convert(run, tmp_path / "other.pth", "--optimizer") == 2
+    assert "to which the momentum does not belong; convert the weights alone" in printed()
+    assert not (tmp_path / "other.pth").exists()
+
+
 @pytest.mark.parametrize(
     ("config", "known"), [(IMAGENET, True), (BC, False)], ids=["ImageNet", "CIFAR"]
 )

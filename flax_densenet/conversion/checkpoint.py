@@ -1,6 +1,5 @@
 """A checkpoint that is understood: its network, its weights as Flax variables, and what it was."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,16 +11,14 @@ from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.inference import infer_config, inferred_from
 from flax_densenet.conversion.optimizer import MOMENTUM, OptimizerState, find_optimizer
 from flax_densenet.conversion.recognition import Keys, WeightSet, find_weight_sets
+from flax_densenet.conversion.statement import Stated, read_statement
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.imagenet import STATISTICS
 from flax_densenet.errors import InputError
 from flax_densenet.layouts import LAYOUTS
-from flax_densenet.training.workdir import WorkDir
 from flax_densenet.weight_files.contents import Contents
 from flax_densenet.weight_files.read import read_weights
 from flax_densenet.weights import correspondence, from_arrays
-
-CONFIG_KEY, STATISTICS_KEY = "config", "mean_and_std"  # of the metadata that we write
 
 # What stands beside the weights in a training checkpoint, by the first word of its path.
 _UNNEEDED = (
@@ -105,7 +102,7 @@ def load_checkpoint(
     candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
     chosen = _choose(path, find_weight_sets(candidates), contents, weights)
     unneeded = _check_rest(path, contents, chosen, asked=weights is not None)
-    stated = _stated(path, contents)
+    stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     layout = LAYOUTS[chosen.layout]
     usual = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
@@ -118,7 +115,7 @@ def load_checkpoint(
         format=contents.format,
         source_arrays=chosen.arrays,
         unneeded=unneeded,
-        warnings=_check_values(path, chosen, config),
+        warnings=_warnings(path, contents, chosen, config),
         metadata=contents.metadata,
         statistics=stated.statistics or usual,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
@@ -172,32 +169,6 @@ def _first(keys: Keys) -> str:
     return keys[0].partition("/")[0]
 
 
-class _Stated(NamedTuple):
-    """What a file or a work directory says of its network and images, if it does."""
-
-    config: DenseNetConfig | None
-    statistics: ChannelStatistics | None
-    sgd: dict[str, float]
-
-
-def _stated(path: Path, contents: Contents) -> _Stated:
-    directory = path.parent.parent if path.parent.name == "checkpoints" else path
-    if (directory / "config.json").is_file():
-        run = WorkDir(directory).read_config()
-        mean, std = run.data.mean, run.data.std
-        sgd = {"lr": run.optimization.learning_rate, "weight_decay": run.optimization.weight_decay}
-        return _Stated(run.network, ChannelStatistics(mean, std) if mean and std else None, sgd)
-    if CONFIG_KEY not in contents.metadata:
-        return _Stated(None, None, {})
-    try:
-        config = DenseNetConfig(**json.loads(contents.metadata[CONFIG_KEY]))
-        pixels = json.loads(contents.metadata.get(STATISTICS_KEY, "null"))
-        statistics = ChannelStatistics(*map(tuple, pixels)) if pixels else None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: its metadata describe no network ({error})") from error
-    return _Stated(config, statistics, {})
-
-
 def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
     shapes = {key: array.shape for key, array in chosen.arrays.items()}
     try:
@@ -217,10 +188,20 @@ def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> Den
 
 
 def _optimizer(
-    contents: Contents, chosen: WeightSet, config: DenseNetConfig, stated: _Stated
+    contents: Contents, chosen: WeightSet, config: DenseNetConfig, stated: Stated
 ) -> OptimizerState | None:
+    if _is_average(contents):
+        raise InputError(
+            "the weights of this run are the moving average of its parameters (--ema_decay), to "
+            "which the momentum does not belong; convert the weights alone, without --optimizer"
+        )
     found = find_optimizer(contents, chosen, config)
     return found and found._replace(settings={**stated.sgd, **found.settings})
+
+
+def _is_average(contents: Contents) -> bool:
+    """Tells whether a run's weights are an average, beside which it keeps the parameters."""
+    return any(keys[:2] == ("training", "params") for keys in contents.arrays)
 
 
 def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[str, Any]:
@@ -234,6 +215,18 @@ def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[st
             f"{path}: {error}\n{config.title} was inferred from {keys}; if one of these is wrong, "
             "those that do not fit it are named above"
         ) from error
+
+
+def _warnings(
+    path: Path, contents: Contents, chosen: WeightSet, config: DenseNetConfig
+) -> list[str]:
+    warnings = _check_values(path, chosen, config)
+    if _is_average(contents):
+        warnings.append(
+            "these weights are the moving average of the run's parameters (--ema_decay), with "
+            "which it was evaluated; the parameters themselves are not taken"
+        )
+    return warnings
 
 
 def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:

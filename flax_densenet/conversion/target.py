@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flax_densenet.conversion.checkpoint import CONFIG_KEY, STATISTICS_KEY, Checkpoint, flat
+from flax_densenet.conversion.checkpoint import Checkpoint, flat
 from flax_densenet.conversion.optimizer import (
     MOMENTUM,
     STEP,
     to_torch_order,
     torch_training_checkpoint,
 )
+from flax_densenet.conversion.statement import CONFIG_KEY, STATISTICS_KEY
 from flax_densenet.errors import InputError
 from flax_densenet.layouts import FLAX, LAYOUTS, TORCHVISION
 from flax_densenet.weight_files.write import write_orbax, write_safetensors, write_torch
