@@ -75,8 +75,10 @@ def train(args: Sequence[str], prog: str) -> None:
         print(f"\n{str(error) or 'interrupted'}; go on with: {_resume_command(prog, workdir)}")
         raise
     except SavingFailed as error:
+        # Saving takes all processes, so that one that has ended can look like a full disk.
+        others = ", or see whether another process has ended" if jax.process_count() > 1 else ""
         raise SavingFailed(
-            f"{error}; the finished checkpoints are kept; make room, then go on with: "
+            f"{error}; the finished checkpoints are kept; make room{others}, then go on with: "
             f"{_resume_command(prog, workdir)}"
         ) from error
     if is_first_process:

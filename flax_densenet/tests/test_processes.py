@@ -104,9 +104,13 @@ def test_killed_process_ends_the_other_with_a_message(killed: int, tmp_path: Pat
     output, _ = other.communicate(timeout=90)
     processes[killed].communicate()
     assert other.returncode not in (0, None)
-    assert "cannot go on with the other 1" in output or "another task died" in output
-    if "cannot go on" in output:
-        assert "start all of them again with --resume" in output
+    # By a failed step, by JAX itself when no heartbeat comes, or by a save that takes both.
+    messages = (
+        "cannot go on with the other 1, of which one has probably ended",
+        "another task died",
+        "see whether another process has ended",
+    )
+    assert any(message in output for message in messages), output
 
 
 @pytest.mark.parametrize(

@@ -136,12 +136,24 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _saving(what: str) -> Iterator[None]:
-    """Turns whatever Orbax and its storage raise for a full disk and the like into one error."""
+    """Turns whatever Orbax and its storage raise for a full disk and the like into one error.
+
+    Saving takes all processes of a run. That one of them is lost is no matter of the disk, and is
+    left to `processes.ending_with_the_others`.
+    """
     try:
         yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() > 1:
+            raise
+        raise _saving_failed(what, error) from error
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SavingFailed(f"{what} cannot be written ({reason})") from error
+        raise _saving_failed(what, error) from error
+
+
+def _saving_failed(what: str, error: Exception) -> SavingFailed:
+    reason = str(error).strip().splitlines()[0]
+    return SavingFailed(f"{what} cannot be written ({reason})")
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:
