@@ -1,14 +1,12 @@
-"""Precision of the tests, and observations shared between the rungs."""
+"""Precision of the tests."""
 
-import functools
 from collections.abc import Iterator
 
 import jax
 import pytest
 
 from flax_densenet.config import ComputeType
-from parity_tests.networks import CASES, Case, random_batch, random_variables, with_precision
-from parity_tests.observation import Observation, observe_flax, observe_torch
+from parity_tests.networks import CASES, Case, with_precision
 
 
 @pytest.fixture(params=["float64", "float32"])
@@ -22,24 +20,3 @@ def precision(request: pytest.FixtureRequest) -> Iterator[ComputeType]:
 def case(request: pytest.FixtureRequest, precision: ComputeType) -> Case:
     """Each tiny network, in the test's precision."""
     return with_precision(CASES[request.param], precision)
-
-
-@pytest.fixture(params=[False, True], ids=["evaluation", "training"])
-def train(request: pytest.FixtureRequest) -> bool:
-    """Both modes of the network."""
-    return request.param
-
-
-@pytest.fixture
-def observed(case: Case, train: bool) -> tuple[Observation, Observation]:
-    """The same pass in Flax and in PyTorch."""
-    return _observe(case, train)
-
-
-@functools.cache
-def _observe(case: Case, train: bool) -> tuple[Observation, Observation]:
-    variables, (image, label) = random_variables(case.config), random_batch(case)
-    return (
-        observe_flax(variables, case.config, image, label, train=train),
-        observe_torch(variables, case.config, image, label, train=train),
-    )

@@ -1,19 +1,10 @@
-"""Tiny networks of every variant, with random weights, statistics and images.
-
-Fresh initial statistics hide faults: with mean 0, variance 1 and bias 0 a missing ReLU behind a
-non-negative input, for one, changes nothing.
-"""
+"""Tiny networks of every variant."""
 
 import dataclasses
-from typing import Any, NamedTuple
-
-import numpy as np
-from flax import traverse_util
+from typing import NamedTuple
 
 from flax_densenet import DenseNetConfig
 from flax_densenet.config import ComputeType
-from flax_densenet.initialization import conv_scale, linear_scale
-from flax_densenet.weights import correspondence
 
 
 class Case(NamedTuple):
@@ -76,31 +67,3 @@ CASES = {
 def with_precision(case: Case, precision: ComputeType) -> Case:
     """Returns the case computing in "float64" or "float32"."""
     return case._replace(config=dataclasses.replace(case.config, dtype=precision))
-
-
-def random_variables(config: DenseNetConfig, seed: int = 0) -> dict[str, Any]:
-    """Returns variables of the configuration's dtype in which nothing is at its initial value."""
-    random = np.random.default_rng(seed)
-    arrays = {}
-    for row in correspondence(config):
-        shape, name = row.flax_shape, row.leaf.flax_name
-        noise = random.normal(size=shape)
-        if name == "kernel":
-            scale = conv_scale(shape) if row.layer.kind == "conv" else linear_scale(shape)
-            array = scale * noise
-        elif name == "scale":
-            array = 1 + 0.2 * noise
-        elif name == "var":
-            array = np.exp(0.3 * noise)
-        else:
-            array = 0.3 * noise
-        arrays[row.flax_path] = array.astype(config.dtype)
-    return traverse_util.unflatten_dict(arrays)
-
-
-def random_batch(case: Case, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images [B, C, H, W] of the configuration's dtype, and labels [B]."""
-    random = np.random.default_rng(seed)
-    image = random.normal(size=case.image_shape).astype(case.config.dtype)
-    label = random.integers(case.config.num_classes, size=case.image_shape[0])
-    return image, label.astype(np.int32)

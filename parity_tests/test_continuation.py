@@ -13,6 +13,9 @@ import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig, InputError
 from flax_densenet.commands.main import main
 from flax_densenet.conversion import load_checkpoint
+from flax_densenet.parity.differences import assert_close
+from flax_densenet.parity.random_inputs import random_variables
+from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.training import (
     DataConfig,
     OptimizationConfig,
@@ -27,8 +30,6 @@ from flax_densenet.training import (
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.continuation import continue_from
 from flax_densenet.weights import from_torch, to_torch_arrays
-from parity_tests.compare import TOLERANCES, assert_close
-from parity_tests.networks import random_variables
 
 CONFIG = DenseNetConfig(depth=10, growth_rate=4, bottleneck=True, dtype="float64")
 STEPS = 4  # in each framework

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig
-from parity_tests.networks import random_variables
+from flax_densenet.parity.random_inputs import random_variables
 
 _RATE = 0.2
 _CONFIGS = {

@@ -13,18 +13,14 @@ import torch
 import torch.nn.functional as F
 
 from flax_densenet import VARIANTS, DenseNet, DenseNetConfig, from_torch, to_torch_arrays
+from flax_densenet.parity.differences import assert_close
+from flax_densenet.parity.flax_half import FlaxHalf
+from flax_densenet.parity.half import Batch, Half
+from flax_densenet.parity.tolerances import LAST_BIT_AMPLIFIED, TOLERANCES
 from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.step import cross_entropy
 from parity_tests import golden
-from parity_tests.compare import LAST_BIT_AMPLIFIED, TOLERANCES, assert_close
-from parity_tests.observation import (
-    Observation,
-    forward_flax,
-    forward_torch,
-    observe_flax,
-    observe_torch,
-    torch_model,
-)
+from torch_reference.half import reference_half
 
 _TOLERANCE = TOLERANCES["float64"]
 _EVALUATIONS = golden.golden()["eval"]
@@ -39,30 +35,29 @@ def float64() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("forward", [forward_torch, forward_flax])
+@pytest.mark.parametrize("make_half", [reference_half, FlaxHalf])
 @pytest.mark.parametrize(
     "stored", _EVALUATIONS, ids=lambda stored: "{model} {image_shape}".format(**stored)
 )
 @pytest.mark.slow
-def test_evaluation_gives_torchvisions_numbers(stored: dict[str, Any], forward: Any) -> None:
+def test_evaluation_gives_torchvisions_numbers(stored: dict[str, Any], make_half: Any) -> None:
     config, variables = _network(stored["model"])
-    activations = forward(variables, config, golden.image(stored["image_shape"]))
-    if (
-        forward is forward_flax
-    ):  # pooling is no module there; a block's output starts with its input
-        first_block = activations["features.denseblock1"]
-        activations["features.pool0"] = first_block[:, : config.stem_channels]
+    half: Half = make_half(config, variables)
+    activations = half.forward(golden.image(stored["image_shape"]))
+    # Pooling is no module in Flax; a block's output starts with its input.
+    first_block = activations["features.denseblock1"]
+    activations["features.pool0"] = first_block[:, : config.stem_channels]
     stored_arrays = {**stored["activations"], "logits": stored["logits"]}
     assert_close(*golden.summaries(activations, stored_arrays), _TOLERANCE.forward)
     assert activations["logits"].argmax(-1).tolist() == stored["logits"]["argmax"]
 
 
-@pytest.mark.parametrize("observe", [observe_torch, observe_flax])
+@pytest.mark.parametrize("make_half", [reference_half, FlaxHalf])
 @pytest.mark.slow
-def test_training_gives_torchvisions_numbers(observe: Any) -> None:
-    config, variables = _network(_TRAINING["model"])
+def test_training_gives_torchvisions_numbers(make_half: Any) -> None:
+    half: Half = make_half(*_network(_TRAINING["model"]))
     image, label = golden.image(_TRAINING["image_shape"]), golden.label(4)
-    seen: Observation = observe(variables, config, image, label, train=True)
+    seen = half.observe(Batch(image, label), train=True)
     assert seen.loss["loss"] == pytest.approx(_TRAINING["loss"], rel=_TOLERANCE.forward)
     for arrays, stored in (
         (seen.activations, {"logits": _TRAINING["logits"]}),
@@ -75,7 +70,7 @@ def test_training_gives_torchvisions_numbers(observe: Any) -> None:
 @pytest.mark.slow
 def test_torch_sgd_gives_torchvisions_numbers() -> None:
     config, variables = _network(_TRAINING["model"])
-    model = torch_model(variables, config).train()
+    model = reference_half(config, variables).model.train()
     optimizer = torch.optim.SGD(
         model.parameters(), _LEARNING_RATE, momentum=0.9, weight_decay=_WEIGHT_DECAY, nesterov=True
     )

@@ -16,9 +16,13 @@ import flax_densenet.batch_norm
 import flax_densenet.model
 from flax_densenet import DenseNetConfig, layouts
 from flax_densenet.layers import Kind
-from parity_tests.compare import TOLERANCES, assert_close
-from parity_tests.networks import Case, random_batch, random_variables
-from parity_tests.observation import comparable, observe_flax, observe_torch
+from flax_densenet.parity.differences import assert_close
+from flax_densenet.parity.flax_half import FlaxHalf
+from flax_densenet.parity.half import Observation
+from flax_densenet.parity.random_inputs import random_batch, random_variables
+from flax_densenet.parity.tolerances import TOLERANCES
+from parity_tests.networks import Case
+from torch_reference.half import reference_half
 
 _TOLERANCE = TOLERANCES["float64"]
 # Even sizes on every level, where "SAME" differs from padding on both sides; 12 classes for 12
@@ -97,19 +101,26 @@ def _stem_pool_agrees(model: types.ModuleType) -> None:
 def _pass_agrees(model: types.ModuleType, case: Case, *, train: bool) -> None:
     # Dropout must be inactive in evaluation and cannot be compared in training.
     config = dataclasses.replace(case.config, dropout_rate=0.0 if train else 0.5)
-    variables, (image, label) = random_variables(config), random_batch(case)
-    ours = observe_flax(variables, config, image, label, train=train, model_class=model.DenseNet)
-    theirs = observe_torch(variables, config, image, label, train=train)
-    assert_close(ours.activations, comparable(theirs.activations), _TOLERANCE.forward)
+    ours, theirs = _observe(model, case._replace(config=config), train=train)
+    assert_close(ours.activations, theirs.activations, _TOLERANCE.forward)
 
 
 def _statistics_agree(model: types.ModuleType) -> None:
-    variables, (image, label) = random_variables(_EVEN.config), random_batch(_EVEN)
-    ours = observe_flax(
-        variables, _EVEN.config, image, label, train=True, model_class=model.DenseNet
-    )
-    theirs = observe_torch(variables, _EVEN.config, image, label, train=True)
+    ours, theirs = _observe(model, _EVEN, train=True)
     assert_close(ours.statistics, theirs.statistics, _TOLERANCE.forward)
+
+
+def _observe(
+    model: types.ModuleType, case: Case, *, train: bool
+) -> tuple[Observation, Observation]:
+    config, variables = case.config, random_variables(case.config)
+    batch = random_batch(config, case.image_shape)
+    halves = (
+        FlaxHalf(config, variables, model_class=model.DenseNet),
+        reference_half(config, variables),
+    )
+    ours, theirs = (half.observe(batch, train=train) for half in halves)
+    return ours, theirs
 
 
 RUNGS: dict[str, Callable[[types.ModuleType], None]] = {

@@ -9,10 +9,11 @@ import torch
 
 import torch_reference
 from flax_densenet import VARIANTS, from_torch
-from parity_tests.compare import TOLERANCES, assert_close
-from parity_tests.networks import Case, random_variables
-from parity_tests.observation import comparable, forward_flax, forward_torch
-from parity_tests.training import compare_training
+from flax_densenet.parity.differences import assert_close
+from flax_densenet.parity.flax_half import FlaxHalf
+from flax_densenet.parity.random_inputs import random_pixels, random_variables
+from flax_densenet.parity.tolerances import TOLERANCES
+from torch_reference.half import reference_half
 
 
 @pytest.mark.slow
@@ -21,8 +22,8 @@ def test_densenet121_agrees_at_224_pixels() -> None:
     torch.manual_seed(0)
     variables = from_torch(torch_reference.DenseNet(config).state_dict(), config)
     image = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
-    theirs = forward_torch(variables, config, image)
-    assert_close(forward_flax(variables, config, image), comparable(theirs), tolerance)
+    ours = FlaxHalf(config, variables).forward(image)
+    assert_close(ours, reference_half(config, variables).forward(image), tolerance)
 
 
 @pytest.mark.slow
@@ -31,5 +32,10 @@ def test_one_training_step_of_densenet_bc_100_12_agrees() -> None:
     # ten million activations next to 0 change their sign; so the step is compared in float64.
     with jax.enable_x64(True):
         config = dataclasses.replace(VARIANTS["densenet-bc-100-12"], dtype="float64")
-        case = Case(config, (16, 3, 32, 32))
-        compare_training(case, random_variables(config), "float64", num_steps=1)
+        variables, tolerance = random_variables(config), TOLERANCES["float64"]
+        batches = random_pixels(config, (16, 3, 32, 32), num_steps=1)
+        ours = FlaxHalf(config, variables).train(batches)
+        theirs = reference_half(config, variables).train(batches)
+        assert_close(ours.losses, theirs.losses, tolerance.training)
+        assert_close(ours.weights, theirs.weights, tolerance.training)
+        assert_close(ours.momentum, theirs.momentum, tolerance.gradient)

@@ -11,16 +11,17 @@ from flax import traverse_util
 
 import torch_reference
 from flax_densenet import VARIANTS, InputError, count_parameters, from_torch, to_torch
+from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.weights import correspondence
-from parity_tests.networks import CASES, Case, random_variables
-from parity_tests.observation import torch_model
+from parity_tests.networks import CASES, Case
+from torch_reference.half import reference_half
 
 _TORCHVISION_KEYS = Path(__file__).parent / "data" / "torchvision_keys.json.gz"
 
 
 def test_flax_to_torch_and_back_changes_no_bit(case: Case) -> None:
     variables = random_variables(case.config)
-    state_dict = torch_model(variables, case.config).state_dict()
+    state_dict = reference_half(case.config, variables).model.state_dict()
     back = traverse_util.flatten_dict(from_torch(state_dict, case.config))
     for path, array in traverse_util.flatten_dict(variables).items():
         assert back[path].dtype == array.dtype

@@ -1,0 +1,104 @@
+"""The comparison of two sets of arrays, name by name, which names a culprit."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+# How many times further apart than PyTorch from itself, when the last bits of its input change, two
+# frameworks may be: they round every operation differently, and not their input alone.
+ROUNDING_FACTOR = 10
+
+
+class Difference(NamedTuple):
+    """How far one pair of arrays is apart.
+
+    Attributes:
+      name: Name of both.
+      shape: Shape of both, in PyTorch's layout.
+      absolute: Largest absolute difference.
+      relative: The same over the array's scale.
+      rounding: Relative difference that the last bits of the input alone make, if it was measured.
+      tolerance: Largest relative difference allowed between equal networks.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    absolute: float
+    relative: float
+    rounding: float | None
+    tolerance: float
+
+    @property
+    def allowed(self) -> float:
+        """The tolerance, or where rounding exceeds it, what rounding explains."""
+        return max(self.tolerance, ROUNDING_FACTOR * (self.rounding or 0))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the arrays are equal within `allowed`; NaN never is."""
+        return self.relative <= self.allowed
+
+
+def differences(
+    ours: Arrays,
+    theirs: Arrays,
+    tolerance: float,
+    floor: float = 0,
+    nudged: Arrays | None = None,
+) -> list[Difference]:
+    """Compares arrays of the same names, in the order of `theirs`.
+
+    Args:
+      ours: Arrays of the Flax network.
+      theirs: Arrays of the PyTorch network, or right values from elsewhere.
+      tolerance: Largest relative difference allowed.
+      floor: Share of the largest value of all arrays that counts as an array's scale at least.
+      nudged: Like `theirs`, but computed from weights and images whose last bits are changed.
+
+    Returns:
+      One row per array. The array's scale is its largest absolute value.
+
+    Raises:
+      AssertionError: A name is on one side only, or shapes differ.
+    """
+    assert set(ours) == set(theirs), f"names on one side only: {sorted(set(ours) ^ set(theirs))}"
+    rows = []
+    smallest_scale = floor * max(_largest(array) for array in theirs.values())
+    for name, right in theirs.items():
+        got, right = np.asarray(ours[name], np.float64), np.asarray(right, np.float64)
+        assert got.shape == right.shape, f"{name}: got shape {got.shape}, wanted {right.shape}"
+        scale = max(_largest(right), smallest_scale) or 1.0
+        absolute = _largest(got - right)
+        rounding = None if nudged is None else _largest(nudged[name] - right) / scale
+        rows.append(Difference(name, right.shape, absolute, absolute / scale, rounding, tolerance))
+    return rows
+
+
+def assert_close(ours: Arrays, theirs: Arrays, tolerance: float, floor: float = 0) -> None:
+    """Asserts that every array agrees, naming the first that does not.
+
+    Args:
+      ours: Arrays of the Flax network.
+      theirs: Arrays of the PyTorch network, in forward order.
+      tolerance: Largest relative difference allowed.
+      floor: As for `differences`.
+
+    Raises:
+      AssertionError: With the first diverging name and the number of those after it.
+    """
+    rows = differences(ours, theirs, tolerance, floor)
+    diverging = [row for row in rows if not row.agrees]
+    if diverging:
+        first = diverging[0]
+        raise AssertionError(
+            f"{first.name} {first.shape} is the first of {len(diverging)} (of {len(rows)}) that "
+            f"differ by more than {tolerance:g}: relative {first.relative:.3g}, "
+            f"absolute {first.absolute:.3g}"
+        )
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.max(np.abs(array), initial=0))

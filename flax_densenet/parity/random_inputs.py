@@ -1,0 +1,87 @@
+"""Weights, images and labels in which nothing is at its initial value, and their last bits.
+
+Fresh initial statistics hide faults: with mean 0, variance 1 and bias 0 a missing ReLU behind a
+non-negative input, for one, changes nothing.
+
+Axes: B batch, C channels, H height, W width.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.initialization import conv_scale, linear_scale
+from flax_densenet.parity.half import Batch
+from flax_densenet.weights import correspondence
+
+ImageShape = tuple[int, int, int, int]
+
+
+def random_variables(config: DenseNetConfig, seed: int = 0) -> dict[str, Any]:
+    """Returns variables of the configuration's dtype in which nothing is at its initial value."""
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for row in correspondence(config):
+        shape, name = row.flax_shape, row.leaf.flax_name
+        noise = random.normal(size=shape)
+        if name == "kernel":
+            scale = conv_scale(shape) if row.layer.kind == "conv" else linear_scale(shape)
+            array = scale * noise
+        elif name == "scale":
+            array = 1 + 0.2 * noise
+        elif name == "var":
+            array = np.exp(0.3 * noise)
+        else:
+            array = 0.3 * noise
+        arrays[row.flax_path] = array.astype(config.dtype)
+    return traverse_util.unflatten_dict(arrays)
+
+
+def random_batch(config: DenseNetConfig, image_shape: ImageShape, seed: int = 1) -> Batch:
+    """Returns normalized images of the configuration's dtype, and labels.
+
+    Args:
+      config: The network.
+      image_shape: (B, C, H, W).
+      seed: Seed of the draw.
+    """
+    random = np.random.default_rng(seed)
+    image = random.normal(size=image_shape).astype(config.dtype)
+    return Batch(image, _labels(config, image_shape, random))
+
+
+def random_pixels(config: DenseNetConfig, image_shape: ImageShape, num_steps: int) -> list[Batch]:
+    """Returns a batch of uint8 images for each step of training.
+
+    Args:
+      config: The network.
+      image_shape: (B, C, H, W).
+      num_steps: Number of batches.
+    """
+    batches = []
+    for seed in range(num_steps):
+        random = np.random.default_rng(seed)
+        pixels = random.integers(256, size=image_shape).astype(np.uint8)
+        batches.append(Batch(pixels, _labels(config, image_shape, random)))
+    return batches
+
+
+def nudge(tree: Any, seed: int = 0) -> Any:
+    """Returns a pytree of arrays in which the last bit of every number is changed, up or down."""
+    random = np.random.default_rng(seed)
+
+    def nudge_array(array: np.ndarray) -> np.ndarray:
+        array = np.asarray(array)
+        towards = np.where(random.random(array.shape) < 0.5, -np.inf, np.inf)
+        return np.nextafter(array, towards.astype(array.dtype))
+
+    return jax.tree.map(nudge_array, tree)
+
+
+def _labels(
+    config: DenseNetConfig, image_shape: ImageShape, random: np.random.Generator
+) -> np.ndarray:
+    return random.integers(config.num_classes, size=image_shape[0]).astype(np.int32)

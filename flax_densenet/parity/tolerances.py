@@ -1,0 +1,36 @@
+"""What "equal" means: every tolerance, with its reason."""
+
+from typing import NamedTuple
+
+
+class Tolerance(NamedTuple):
+    """Largest difference allowed, as a share of the largest value of the array compared.
+
+    Attributes:
+      forward: For outputs, losses and statistics.
+      gradient: For gradients.
+      gradient_floor: Share of the largest gradient of the network that counts as an array's scale
+        at least.
+      training: For what ten steps of training change.
+    """
+
+    forward: float
+    gradient: float
+    gradient_floor: float
+    training: float
+
+
+TOLERANCES = {
+    # Rounding alone stays below 1e-12 here; the smallest classic mistake shows above 1e-7
+    # (test_mutations.py). 1e-10 tells one from the other with two digits to spare on either side.
+    "float64": Tolerance(forward=1e-10, gradient=1e-10, gradient_floor=0, training=1e-10),
+    # float32 has 6e-8 per operation; the frameworks sum in other orders. Gradients pass the network
+    # twice. Some are small sums of large terms, such as that of a BatchNorm's scale in front of
+    # another BatchNorm, and keep the terms' rounding: hence the floor.
+    "float32": Tolerance(forward=1e-5, gradient=5e-5, gradient_floor=0.01, training=1e-5),
+}
+
+# Training DenseNet-121 on 4 images of 64x64 in float64: changing the last bit of every parameter
+# moves PyTorch's own losses by 1e-11 of themselves at the third step and by 3e-9 at the fifth. No
+# two machines can agree better than that, so from the fourth step on this is the bound.
+LAST_BIT_AMPLIFIED = 1e-8
