@@ -22,6 +22,7 @@ class Difference(NamedTuple):
       relative: The same over the array's scale.
       rounding: Relative difference that the last bits of the input alone make, if it was measured.
       tolerance: Largest relative difference allowed between equal networks.
+      values: Flax's and PyTorch's value, if they are single numbers.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Difference(NamedTuple):
     relative: float
     rounding: float | None
     tolerance: float
+    values: tuple[float, float] | None
 
     @property
     def allowed(self) -> float:
@@ -73,7 +75,10 @@ def differences(
         scale = max(_largest(right), smallest_scale) or 1.0
         absolute = _largest(got - right)
         rounding = None if nudged is None else _largest(nudged[name] - right) / scale
-        rows.append(Difference(name, right.shape, absolute, absolute / scale, rounding, tolerance))
+        values = (float(got), float(right)) if right.ndim == 0 else None
+        rows.append(
+            Difference(name, right.shape, absolute, absolute / scale, rounding, tolerance, values)
+        )
     return rows
 
 

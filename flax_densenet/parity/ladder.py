@@ -60,10 +60,14 @@ class Check(NamedTuple):
     rows: list[Difference]
 
     @property
-    def diverging(self) -> list[Difference]:
-        """The arrays that do not agree, in the order in which they are computed."""
-        rows = reversed(self.rows) if self.rung.is_backward else self.rows
-        return [row for row in rows if not row.agrees]
+    def in_order(self) -> list[Difference]:
+        """The rows in the order in which their arrays are computed."""
+        return self.rows[::-1] if self.rung.is_backward else self.rows
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all arrays agree."""
+        return all(row.agrees for row in self.rows)
 
 
 def climb(

@@ -1,0 +1,194 @@
+"""All that a comparison has found, as one record: what the terminal, JSON and the page show."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.layers import WeightLayer, weight_layers
+from flax_densenet.parity.differences import Arrays, Difference
+from flax_densenet.parity.divergence import find_divergence
+from flax_densenet.parity.ladder import Check
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+class Layer(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+      name: Name of the module, as in PyTorch.
+      operation: What it does.
+      shape: Shape of its output, [B, C, H, W] or [B, K].
+      torch_parameters: Its trainable parameters in PyTorch.
+      flax_parameters: Its trainable parameters in Flax.
+    """
+
+    name: str
+    operation: str
+    shape: tuple[int, ...]
+    torch_parameters: int
+    flax_parameters: int
+
+
+class Section(NamedTuple):
+    """The ladder in one precision.
+
+    Attributes:
+      precision: "float64", "float32" or "default".
+      setting: What that means on this machine, for people.
+      checks: One for each rung.
+    """
+
+    precision: str
+    setting: str
+    checks: list[Check]
+
+
+class Report(NamedTuple):
+    """What was compared, where, and what was found.
+
+    Attributes:
+      title: The network.
+      config: Its configuration.
+      against: What the Flax network is compared with.
+      weights: Where the weights come from.
+      image_shape: Shape of the images, (B, C, H, W).
+      num_steps: Steps of training.
+      layers: The network's layers, in forward order.
+      sections: One for each precision.
+      notes: What a reader should know, in sentences.
+      environment: Versions and hardware, by heading.
+    """
+
+    title: str
+    config: DenseNetConfig
+    against: str
+    weights: str
+    image_shape: tuple[int, ...]
+    num_steps: int
+    layers: list[Layer]
+    sections: list[Section]
+    notes: list[str]
+    environment: dict[str, str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the parameter counts and all checks agree."""
+        counted = all(one.torch_parameters == one.flax_parameters for one in self.layers)
+        return counted and all(c.agrees for section in self.sections for c in section.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the report as numbers, texts, lists and dicts (docs/parity.md)."""
+        return {
+            **self._asdict(),
+            "config": vars(self.config),
+            "agrees": self.agrees,
+            "layers": [layer._asdict() for layer in self.layers],
+            "sections": [
+                section._asdict() | {"checks": [_check_as_json(c) for c in section.checks]}
+                for section in self.sections
+            ],
+        }
+
+
+def find_layers(
+    config: DenseNetConfig, outputs: list[Difference], flax: Arrays, torch: Arrays
+) -> list[Layer]:
+    """Returns the rows of the table.
+
+    Args:
+      config: The network.
+      outputs: The comparison of every module's output, in forward order.
+      flax: The Flax network's parameters, under PyTorch's names.
+      torch: The PyTorch network's parameters, under the same names.
+    """
+    operations = {".".join(layer.path): _operation(layer) for layer in weight_layers(config)}
+    return [
+        Layer(
+            row.name,
+            operations.get(row.name.removeprefix("features."), _container(row.name)),
+            row.shape,
+            _count(torch, row.name),
+            _count(flax, row.name),
+        )
+        for row in outputs
+    ]
+
+
+def by_layer(check: Check) -> dict[str, Difference]:
+    """Returns each layer's largest relative difference, by the layer's name.
+
+    Args:
+      check: A check of modules, or of the arrays in them; "image" stands for itself.
+    """
+    if check.rung.quantity == "activations":
+        return {row.name: row for row in check.rows}
+    found: dict[str, Difference] = {}
+    for row in check.rows:
+        name = row.name.rpartition(".")[0] or row.name
+        if name not in found or row.relative > found[name].relative:
+            found[name] = row
+    return found
+
+
+def describe_environment(torch_device: str) -> dict[str, str]:
+    """Returns versions and hardware.
+
+    Args:
+      torch_device: Where PyTorch computes.
+    """
+    device = jax.devices()[0]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "versions": f"python {platform.python_version()}, {versions}",
+        "JAX device": f"{device.platform}: {device.device_kind}",
+        "torch device": torch_device,
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def _check_as_json(check: Check) -> dict[str, Any]:
+    divergence = find_divergence(check)
+    return {
+        "phase": check.rung.phase,
+        "quantity": check.rung.quantity,
+        "title": check.rung.title,
+        "agrees": check.agrees,
+        "divergence": None if divergence is None else str(divergence),
+        "rows": [row._asdict() | {"agrees": row.agrees} for row in check.rows],
+    }
+
+
+def _operation(layer: WeightLayer) -> str:
+    if layer.kind == "conv":
+        return f"conv {layer.axes['H']}x{layer.axes['W']}"
+    return layer.kind
+
+
+def _container(name: str) -> str:
+    return {
+        "denselayer": "dense layer",
+        "denseblock": "dense block",
+        "transition": "transition",
+    }.get(name.rpartition(".")[2].rstrip("0123456789"), "network")
+
+
+def _count(parameters: Arrays, name: str) -> int:
+    inside = "" if name == "logits" else f"{name}."
+    return sum(array.size for key, array in parameters.items() if key.startswith(inside))
+
+
+def _processor() -> str:
+    if _CPU_INFO.exists():
+        for line in _CPU_INFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

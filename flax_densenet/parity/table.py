@@ -1,0 +1,101 @@
+"""A comparison in the terminal: one row for each layer, one line for each check."""
+
+from flax_densenet.parity.differences import Difference
+from flax_densenet.parity.divergence import find_divergence
+from flax_densenet.parity.ladder import Check
+from flax_densenet.parity.report import Layer, Report, Section, by_layer
+
+# Losses belong to no layer; the average follows from the weights of every step.
+_COLUMNS = {
+    ("evaluation", "activations"): "out eval",
+    ("evaluation", "gradients"): "grad eval",
+    ("training", "activations"): "out train",
+    ("training", "gradients"): "grad train",
+    ("training", "statistics"): "statistics",
+    ("steps", "weights"): "weights",
+    ("steps", "momentum"): "momentum",
+}
+_CELL = 12
+
+
+def render(report: Report) -> str:
+    """Returns the whole report as text."""
+    lines = [f"{'network':<14}{report.title}, weights: {report.weights}"]
+    lines += [f"{'against':<14}{report.against}"]
+    shape = "x".join(map(str, report.image_shape))
+    lines += [f"{'images':<14}{shape}, {report.num_steps} training steps"]
+    lines += [f"{heading:<14}{text}" for heading, text in report.environment.items()]
+    lines += [f"{'note':<14}{note}" for note in report.notes]
+    for section in report.sections:
+        lines += ["", *_layer_table(report, section), "", *_check_lines(section)]
+    return "\n".join([*lines, "", _verdict(report)])
+
+
+def _layer_table(report: Report, section: Section) -> list[str]:
+    checks = {
+        title: check
+        for check in section.checks
+        if (title := _COLUMNS.get((check.rung.phase, check.rung.quantity)))
+    }
+    columns = {title: by_layer(check) for title, check in checks.items()}
+    first = {
+        title: divergence.first.name
+        for title, check in checks.items()
+        if (divergence := find_divergence(check))
+    }
+    image = Layer("image", "input", report.image_shape, 0, 0)
+    layers = [image, *report.layers]
+    width = max(len(layer.name.removeprefix("features.")) for layer in layers)
+    heading = [
+        f"{section.precision} ({section.setting}): largest difference, absolute/relative",
+        f"{'layer':<{width}}  {'operation':<11}  {'output':<15} {'torch':>11} {'Flax':>11}"
+        + "".join(f" {title:>{_CELL}}" for title in columns),
+    ]
+    rows = []
+    for layer in layers:
+        found = {title: column.get(layer.name) for title, column in columns.items()}
+        marks = [title for title, row in found.items() if row and row.name == first.get(title)]
+        if layer.torch_parameters != layer.flax_parameters:
+            marks = ["parameters", *marks]
+        rows.append(
+            f"{layer.name.removeprefix('features.'):<{width}}  {layer.operation:<11}  "
+            f"{'x'.join(map(str, layer.shape)):<15} {layer.torch_parameters:>11,} "
+            f"{layer.flax_parameters:>11,}{''.join(map(_cell, found.values()))}"
+            + (f"  <- first to differ: {', '.join(marks)}" if marks else "")
+        )
+    return [*heading, *rows]
+
+
+def _cell(row: Difference | None) -> str:
+    if row is None:
+        return " " * (_CELL + 1)
+    text = f"{row.absolute:.0e}/{row.relative:.0e}"
+    return f" {text if row.agrees else '!' + text:>{_CELL}}"
+
+
+def _check_lines(section: Section) -> list[str]:
+    lines = [
+        f"{'check':<26} {'arrays':>6}  {'absolute':>8}  {'relative':>8}  {'allowed':>8}  result"
+    ]
+    return lines + [_check_line(check) for check in section.checks]
+
+
+def _check_line(check: Check) -> str:
+    largest = max(check.rows, key=lambda row: row.relative)
+    absolute = max(row.absolute for row in check.rows)
+    beyond = sum(row.relative > row.tolerance for row in check.rows)
+    result = "equal"
+    if divergence := find_divergence(check):
+        result = f"DIFFERENT: {divergence}"
+    elif beyond:
+        result = f"equal within what rounding does to PyTorch alone ({beyond} arrays)"
+    return (
+        f"{check.rung.title:<26} {len(check.rows):>6}  {absolute:>8.1e}  {largest.relative:>8.1e}  "
+        f"{largest.allowed:>8.0e}  {result}"
+    )
+
+
+def _verdict(report: Report) -> str:
+    if report.agrees:
+        return f"equal: {report.title} computes the same in Flax and in {report.against}"
+    return f"NOT EQUAL: {report.title} differs between Flax and {report.against}"
