@@ -20,6 +20,10 @@ class SavingFailed(RuntimeError):
     """Something could not be written; the message says what, why and what is kept."""
 
 
+class NetworksDiffer(RuntimeError):
+    """Two frameworks do not compute the same; the message says where they part."""
+
+
 class TrainingInterrupted(Exception):
     """A signal ended the training between two steps, and everything up to there is saved.
 

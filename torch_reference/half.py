@@ -71,6 +71,7 @@ class TorchHalf:
         state = {key: torch.from_numpy(array) for key, array in arrays.items() if key in counted}
         self.model.load_state_dict(state, strict=True)
         self.names = _names(self.model, config, layout)
+        self.notes: list[str] = []
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Returns its trainable parameters, under the reference's names."""

@@ -8,12 +8,20 @@ from collections.abc import Callable, Sequence
 
 from flax_densenet.commands.convert import convert
 from flax_densenet.commands.evaluate import evaluate
+from flax_densenet.commands.parity import parity
 from flax_densenet.commands.train import train
-from flax_densenet.errors import InputError, SavingFailed, TrainingDiverged, TrainingInterrupted
+from flax_densenet.errors import (
+    InputError,
+    NetworksDiffer,
+    SavingFailed,
+    TrainingDiverged,
+    TrainingInterrupted,
+)
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
     "convert": (convert, "convert a checkpoint between PyTorch, Keras and Flax"),
     "evaluate": (evaluate, "report the error of a trained network, class by class"),
+    "parity": (parity, "show, layer by layer, that Flax and PyTorch compute the same"),
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }
 _EXIT_FAILED = 1
@@ -28,7 +36,8 @@ def main(args: Sequence[str] | None = None) -> int:
       args: Words after the program's name; None takes them from the command line.
 
     Returns:
-      Exit status: 0 done, 1 training diverged or could not be saved, 2 wrong input, 130 or 143
+      Exit status: 0 done, 1 training diverged, could not be saved or the frameworks differ, 2 wrong
+      input, 130 or 143
       interrupted by SIGINT or SIGTERM.
     """
     words = list(sys.argv[1:] if args is None else args)
@@ -59,7 +68,7 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _EXIT_INPUT
-    except (TrainingDiverged, SavingFailed) as error:
+    except (NetworksDiffer, TrainingDiverged, SavingFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return _EXIT_FAILED
     except TrainingInterrupted as error:

@@ -16,6 +16,11 @@ from flax_densenet.parity.divergence import find_divergence
 from flax_densenet.parity.ladder import Check
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+_CONTAINERS = {
+    "denselayer": "dense layer",
+    "denseblock": "dense block",
+    "transition": "transition",
+}
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -65,6 +70,7 @@ class Report(NamedTuple):
       sections: One for each precision.
       notes: What a reader should know, in sentences.
       environment: Versions and hardware, by heading.
+      command: The command line that makes this report.
     """
 
     title: str
@@ -77,12 +83,35 @@ class Report(NamedTuple):
     sections: list[Section]
     notes: list[str]
     environment: dict[str, str]
+    command: str
 
     @property
     def agrees(self) -> bool:
         """Whether the parameter counts and all checks agree."""
         counted = all(one.torch_parameters == one.flax_parameters for one in self.layers)
         return counted and all(c.agrees for section in self.sections for c in section.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+        if self.agrees:
+            return f"equal: {self.title} computes the same in Flax and in {self.against}"
+        counted = [one for one in self.layers if one.torch_parameters != one.flax_parameters]
+        if counted:
+            first = counted[0]
+            found = (
+                f"{first.name} has {first.torch_parameters:,} parameters there and "
+                f"{first.flax_parameters:,} in Flax"
+            )
+        else:
+            section, check = next(
+                (section, check)
+                for section in self.sections
+                for check in section.checks
+                if not check.agrees
+            )
+            found = f"{section.precision}, {check.rung.title}: {find_divergence(check)}"
+        return f"NOT EQUAL: {self.title} differs between Flax and {self.against}: {found}"
 
     def as_json(self) -> dict[str, Any]:
         """Returns the report as numbers, texts, lists and dicts (docs/parity.md)."""

@@ -1,0 +1,198 @@
+"""What is called equal, where two networks part, and how a report tells it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from flax_densenet import DenseNetConfig
+from flax_densenet.parity.differences import Difference, differences
+from flax_densenet.parity.divergence import find_divergence
+from flax_densenet.parity.ladder import RUNGS, Check
+from flax_densenet.parity.random_inputs import nudge, random_batch, random_pixels
+from flax_densenet.parity.report import Layer, Report, Section, by_layer
+from flax_densenet.parity.table import render
+
+OUTPUTS = next(rung for rung in RUNGS if rung.quantity == "activations")
+GRADIENTS = next(rung for rung in RUNGS if rung.quantity == "gradients")
+
+
+def difference(name: str, relative: float, rounding: float = 0.0) -> Difference:
+    return Difference(name, (2, 3), 2 * relative, relative, rounding, 1e-5, None)
+
+
+def test_relative_is_the_largest_difference_over_the_largest_value() -> None:
+    theirs = {"a": np.array([[1.0, -8.0]]), "b": np.array(0.0)}
+    ours = {"a": np.array([[1.5, -8.0]]), "b": np.array(0.25)}
+    a, b = differences(ours, theirs, tolerance=0.1)
+    assert (a.name, a.shape, a.absolute, a.relative, a.values) == ("a", (1, 2), 0.5, 1 / 16, None)
+    # An array of zeros has no scale of its own.
+    assert (b.absolute, b.relative, b.values) == (0.25, 0.25, (0.25, 0.0))
+    assert a.agrees and not b.agrees
+
+
+def test_small_array_is_measured_by_the_floor() -> None:
+    theirs = {"large": np.array([100.0]), "small": np.array([0.001])}
+    ours = {"large": np.array([100.0]), "small": np.array([0.002])}
+    assert differences(ours, theirs, 0.1)[1].relative == 1
+    assert differences(ours, theirs, 0.1, floor=0.01)[1].relative == pytest.approx(0.001)
+
+
+def test_rounding_is_what_the_last_bits_do_to_pytorch_and_ten_times_that_is_allowed() -> None:
+    theirs, nudged = {"a": np.array([4.0])}, {"a": np.array([4.04])}
+    (row,) = differences({"a": np.array([4.3])}, theirs, 1e-5, nudged=nudged)
+    assert row.rounding == pytest.approx(0.01)
+    assert row.allowed == pytest.approx(0.1)
+    assert row.agrees
+    (row,) = differences({"a": np.array([4.5])}, theirs, 1e-5, nudged=nudged)
+    assert not row.agrees
+    (row,) = differences({"a": np.array([4.3])}, theirs, 1e-5)
+    assert row.allowed == 1e-5
+    assert not row.agrees
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_never_agrees(value: float) -> None:
+    for pair in ((value, 1.0), (1.0, value), (value, value)):
+        ours, theirs = ({"a": np.array([number])} for number in pair)
+        with np.errstate(invalid="ignore"):
+            (row,) = differences(ours, theirs, 1e-5, nudged=theirs)
+        assert not row.agrees
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nudge_changes_the_last_bit_of_every_number(dtype: str) -> None:
+    array = np.random.default_rng(0).normal(size=1000).astype(dtype)
+    nudged = nudge({"a": array})["a"]
+    assert nudged.dtype == dtype
+    bits = np.dtype(dtype).itemsize * 8
+    steps = nudged.view(f"int{bits}") - array.view(f"int{bits}")
+    assert set(np.abs(steps)) == {1}
+    assert 400 < np.sum(nudged > array) < 600
+
+
+def test_jump_is_told_from_drift() -> None:
+    jump = [difference("a", 1e-7), difference("b", 3e-7), difference("c", 1e-2), difference("d", 1)]
+    drift = [difference(str(n), 1e-7 * 2**n) for n in range(10)]
+    found = find_divergence(Check(OUTPUTS, jump))
+    assert found is not None
+    assert (found.first.name, found.diverging, found.compared) == ("c", 2, 4)
+    assert found.is_jump
+    assert "a jump: before it no difference is above 3e-07" in str(found)
+    found = find_divergence(Check(OUTPUTS, drift))
+    assert found is not None
+    assert (found.first.name, found.diverging) == ("7", 3)  # 1.28e-5
+    assert not found.is_jump
+    assert "drift: differences had grown to 6e-06 before it" in str(found)
+
+
+def test_gradients_are_computed_from_the_last_layer_to_the_first() -> None:
+    rows = [difference("first", 1.0), difference("middle", 1.0), difference("last", 0.0)]
+    found = find_divergence(Check(GRADIENTS, rows))
+    assert found is not None
+    assert found.first.name == "middle"
+    found = find_divergence(Check(OUTPUTS, rows))
+    assert found is not None
+    assert found.first.name == "first"
+    assert "it is the first to be computed" in str(found)
+
+
+def test_equal_networks_do_not_part() -> None:
+    assert find_divergence(Check(OUTPUTS, [difference("a", 1e-5)])) is None
+
+
+def test_layer_shows_the_largest_of_its_arrays() -> None:
+    rows = [
+        difference("image", 0.1),
+        difference("features.conv0.weight", 0.2),
+        difference("features.norm0.weight", 0.3),
+        difference("features.norm0.bias", 0.4),
+    ]
+    found = by_layer(Check(GRADIENTS, rows))
+    shown = {name: row.relative for name, row in found.items()}
+    assert shown == {"image": 0.1, "features.conv0": 0.2, "features.norm0": 0.4}
+
+
+def report(relative: float = 0.0, flax_parameters: int = 12) -> Report:
+    config = DenseNetConfig()
+    names = ("features.conv0", "features.denseblock1", "logits")
+    rows = [difference(name, value) for name, value in zip(names, (0, relative, 0), strict=True)]
+    return Report(
+        title=config.title,
+        config=config,
+        against="another network",
+        weights="random",
+        image_shape=(2, 3, 4, 5),
+        num_steps=0,
+        layers=[
+            Layer(names[0], "conv 3x3", (2, 3), 12, flax_parameters),
+            Layer(names[1], "dense block", (2, 3), 34, 34),
+            Layer(names[2], "network", (2, 3), 46, 46),
+        ],
+        sections=[Section("float32", "all digits", [Check(OUTPUTS, rows)])],
+        notes=["something to know"],
+        environment={"versions": "many"},
+        command="flax-densenet parity",
+    )
+
+
+def test_equal_report() -> None:
+    text = render(report())
+    assert text.endswith(
+        "equal: DenseNet (L=40, k=12) computes the same in Flax and in another network"
+    )
+    assert "note          something to know" in text
+    assert "first to differ" not in text
+    assert report().agrees
+
+
+def test_difference_is_marked_in_its_row_and_told_in_the_verdict() -> None:
+    text = render(report(relative=0.5))
+    (row,) = [line for line in text.splitlines() if line.startswith("denseblock1 ")]
+    assert "!1e+00/5e-01" in row
+    assert row.endswith("<- first to differ: out eval")
+    verdict = text.splitlines()[-1]
+    assert verdict == report(relative=0.5).verdict
+    assert verdict.startswith("NOT EQUAL: DenseNet (L=40, k=12) differs between Flax and another")
+    assert "float32, output, evaluation: features.denseblock1 (2, 3) is the first of 1" in verdict
+    assert not report(relative=0.5).agrees
+
+
+def test_different_parameter_counts_are_a_difference() -> None:
+    different = report(flax_parameters=13)
+    assert not different.agrees
+    assert "features.conv0 has 12 parameters there and 13 in Flax" in different.verdict
+    (row,) = [line for line in render(different).splitlines() if line.startswith("conv0 ")]
+    assert row.endswith("<- first to differ: parameters")
+
+
+def test_difference_within_rounding_is_told() -> None:
+    rows = [difference("features.conv0", 1e-3, rounding=1e-2)]
+    sections = [Section("float32", "all digits", [Check(OUTPUTS, rows)])]
+    text = render(report()._replace(sections=sections))
+    assert "equal within what rounding does to PyTorch alone (1 arrays)" in text
+
+
+def test_json_holds_every_number() -> None:
+    found = json.loads(json.dumps(report(relative=0.5).as_json()))
+    assert found["agrees"] is False
+    assert found["config"]["growth_rate"] == 12
+    assert found["layers"][1]["torch_parameters"] == 34
+    (check,) = found["sections"][0]["checks"]
+    assert check["title"] == "output, evaluation"
+    assert check["divergence"].startswith("features.denseblock1")
+    assert [row["relative"] for row in check["rows"]] == [0, 0.5, 0]
+    assert [row["agrees"] for row in check["rows"]] == [True, False, True]
+
+
+def test_inputs_depend_on_the_seed_alone() -> None:
+    config, shape = DenseNetConfig(num_classes=7), (3, 3, 8, 9)
+    batch, again = random_batch(config, shape, 1), random_batch(config, shape, 1)
+    np.testing.assert_array_equal(batch.image, again.image)
+    assert not np.array_equal(batch.image, random_batch(config, shape, 2).image)
+    first, second = random_pixels(config, shape, 2)
+    assert first.image.dtype == np.uint8
+    assert first.image.shape == shape
+    assert not np.array_equal(first.image, second.image)
+    assert set(np.concatenate([first.label, second.label])) <= set(range(7))
