@@ -2,16 +2,14 @@
 
 import argparse
 import dataclasses
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
 
 import tyro
 
 from flax_densenet.commands.comma_separated import comma_separated_registry
 from flax_densenet.commands.devices import DeviceOptions, ProcessOptions
-from flax_densenet.config import ComputeType, DenseNetConfig
+from flax_densenet.commands.network import NetworkArguments, check_name, network_arguments
 from flax_densenet.errors import InputError
 from flax_densenet.training.execution import Execution
 from flax_densenet.training.optimization_config import OptimizationConfig
@@ -42,14 +40,6 @@ class RunOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkArguments(DenseNetConfig):
-    """The network."""
-
-    # "dtype" is the word of Python code, "precision" that of command lines.
-    dtype: Annotated[ComputeType, tyro.conf.arg(name="precision")] = "float32"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainArguments:
     """Train a DenseNet.
 
@@ -67,8 +57,9 @@ class TrainArguments:
     @property
     def run_config(self) -> RunConfig:
         """The part that decides the outcome."""
-        network = DenseNetConfig(**_fields(self.network))
-        return RunConfig(network=network, data=self.data, optimization=self.optimization)
+        return RunConfig(
+            network=self.network.config, data=self.data, optimization=self.optimization
+        )
 
 
 def parse_train_arguments(args: Sequence[str], prog: str) -> TrainArguments:
@@ -91,7 +82,7 @@ def parse_train_arguments(args: Sequence[str], prog: str) -> TrainArguments:
         TrainArguments,
         args=args,
         default=TrainArguments(
-            network=NetworkArguments(**_fields(run.network)),
+            network=network_arguments(run.network),
             data=run.data,
             optimization=run.optimization,
         ),
@@ -124,8 +115,8 @@ def _read_first(args: Sequence[str]) -> argparse.Namespace:
 def _default_run(first: argparse.Namespace) -> RunConfig:
     if first.resume and first.workdir is None:
         raise InputError("--resume needs --workdir, the directory of the run to go on with")
-    _check_name("variant", first.variant, VARIANTS)
-    _check_name("preset", first.preset, PRESETS)
+    check_name("variant", first.variant, VARIANTS)
+    check_name("preset", first.preset, PRESETS)
     if first.resume:
         return WorkDir(Path(first.workdir).expanduser().absolute()).read_config()
     variant, dataset, augment = first.variant, first.dataset, first.augment
@@ -138,15 +129,3 @@ def _default_run(first: argparse.Namespace) -> RunConfig:
     if first.blocks is not None:  # they take the place of the depth
         run = dataclasses.replace(run, network=dataclasses.replace(run.network, depth=None))
     return run
-
-
-def _check_name(flag: str, name: str | None, table: Mapping[str, object]) -> None:
-    if name is None or name in table:
-        return
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f"perhaps you meant {near[0]}; " if near else ""
-    raise InputError(f"{flag} (={name!r}) must be one of the following; {hint}{', '.join(table)}")
-
-
-def _fields(config: DenseNetConfig) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
