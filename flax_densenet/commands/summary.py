@@ -114,7 +114,7 @@ def _published(result: Summary, quantity: Quantity) -> str:
 
 def _print_training(result: Summary) -> None:
     print(f"\none step of training, batch of {result.batch_size}, {result.config.dtype}, estimated")
-    print(f"{'':<14} {'':>15}  {'with remat':>15}")
+    print(f"{'':<14} {'without remat':>15}  {'with remat':>15}")
     with_remat = result.training_with_remat.with_total()
     for name, size in result.training.with_total().items():
         heading = name.replace("_", " ")
