@@ -26,6 +26,18 @@ class WeightLayer(NamedTuple):
     kind: Kind
     axes: dict[str, int]
 
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters: running statistics are not trained."""
+        axes = self.axes
+        match self.kind:
+            case "conv":
+                return axes["O"] * axes["I"] * axes["H"] * axes["W"]
+            case "norm":
+                return 2 * axes["C"]
+            case "linear":
+                return axes["O"] * axes["I"] + axes["O"]
+
 
 def weight_layers(config: DenseNetConfig) -> list[WeightLayer]:
     """Returns every layer that holds weights, in forward order."""
@@ -34,7 +46,7 @@ def weight_layers(config: DenseNetConfig) -> list[WeightLayer]:
 
 def count_parameters(config: DenseNetConfig) -> int:
     """Returns the number of trainable parameters (running statistics are not trained)."""
-    return sum(_count(layer) for layer in weight_layers(config))
+    return sum(layer.num_parameters for layer in weight_layers(config))
 
 
 def _walk(config: DenseNetConfig) -> Iterator[WeightLayer]:
@@ -75,14 +87,3 @@ def _conv(path: tuple[str, ...], inputs: int, outputs: int, kernel: int) -> Weig
 
 def _norm(path: tuple[str, ...], channels: int) -> WeightLayer:
     return WeightLayer(path, "norm", {"C": channels})
-
-
-def _count(layer: WeightLayer) -> int:
-    axes = layer.axes
-    match layer.kind:
-        case "conv":
-            return axes["O"] * axes["I"] * axes["H"] * axes["W"]
-        case "norm":
-            return 2 * axes["C"]
-        case "linear":
-            return axes["O"] * axes["I"] + axes["O"]

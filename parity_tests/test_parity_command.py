@@ -122,7 +122,7 @@ def test_notes_and_default_precision(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["densenet122"], "network (='densenet122') must be one of the following; perhaps"),
+        (["densenet122"], "NAME (='densenet122') must be one of the following; perhaps"),
         (["--image_size", "2"], "image is 2x2 pixels, but DenseNet (L=40, k=12)"),
         (["--weights", "missing.pth"], "missing.pth"),
     ],
@@ -143,7 +143,7 @@ def test_wrong_input_is_one_line(
         (["--steps", "-1"], "steps (=-1) must be an integer of at least 0"),
         (["--batch_size", "0"], "batch_size (=0) must be an integer of at least 1"),
         (["--seed", "-1"], "seed (=-1) must be an integer of at least 0"),
-        (["--image_size", "0"], "image_size (=0) must be an integer of at least 1"),
+        (["--image_size", "0"], "image_size (=(0,)) must be one number of at least 1"),
         (["--precision", "float64,half"], "'half' is none of float64, float32, default"),
     ],
 )

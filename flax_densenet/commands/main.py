@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from flax_densenet.commands.convert import convert
 from flax_densenet.commands.evaluate import evaluate
 from flax_densenet.commands.parity import parity
+from flax_densenet.commands.summary import summary
 from flax_densenet.commands.train import train
 from flax_densenet.errors import (
     InputError,
@@ -22,6 +23,7 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
     "convert": (convert, "convert a checkpoint between PyTorch, Keras and Flax"),
     "evaluate": (evaluate, "report the error of a trained network, class by class"),
     "parity": (parity, "show, layer by layer, that Flax and PyTorch compute the same"),
+    "summary": (summary, "show every operation of a network, and what the network costs"),
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }
 _EXIT_FAILED = 1
@@ -36,9 +38,8 @@ def main(args: Sequence[str] | None = None) -> int:
       args: Words after the program's name; None takes them from the command line.
 
     Returns:
-      Exit status: 0 done, 1 training diverged, could not be saved or the frameworks differ, 2 wrong
-      input, 130 or 143
-      interrupted by SIGINT or SIGTERM.
+      Exit status: 0 done, 1 training diverged or could not be saved, or the frameworks differ, 2
+      wrong input, 130 or 143 interrupted by SIGINT or SIGTERM.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -94,7 +95,7 @@ def _report_unless_save_failed(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {summary}" for name, (_, summary) in _COMMANDS.items()]
+    lines = [f"  {name:<10} {description}" for name, (_, description) in _COMMANDS.items()]
     return "\n".join(
         [
             "usage: flax-densenet COMMAND [OPTIONS]",

@@ -53,28 +53,14 @@ def network_arguments(config: DenseNetConfig) -> NetworkArguments:
     return NetworkArguments(**_fields(config))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NamedNetwork:
-    """A named network, and flags that change it further.
-
-    Attributes:
-      name: A network of the paper to start from, such as densenet121; before all flags. If not
-        given, DenseNet (L=40, k=12).
-      flags: The network.
-    """
-
-    name: Annotated[str | None, tyro.conf.Positional] = None
-    flags: NetworkArguments
-
-    @property
-    def config(self) -> DenseNetConfig:
-        """The network that both describe."""
-        return self.flags.config
+NetworkName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")]
 
 
 class _HasNetwork(Protocol):
     @property
-    def network(self) -> NamedNetwork: ...
+    def name(self) -> str | None: ...
+    @property
+    def network(self) -> NetworkArguments: ...
 
 
 Arguments = TypeVar("Arguments", bound=_HasNetwork)
@@ -93,10 +79,11 @@ def parse_with_network(
     The name decides the defaults of the other flags, so that it is read first.
 
     Args:
-      kind: Dataclass of the arguments, of which all but `network` have defaults.
+      kind: Dataclass with `name: NetworkName = None`, `network: NetworkArguments` and other fields,
+        which have defaults.
       args: Words after the command.
       prog: Name of the command, for messages.
-      flags: The network's flags that the command has.
+      flags: The class of the network's flags.
       otherwise: The network if neither a name nor flags are given.
 
     Raises:
@@ -104,11 +91,11 @@ def parse_with_network(
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
     name = args[0] if args and not args[0].startswith("-") else None
-    check_name("network", name, VARIANTS)
+    check_name("NAME", name, VARIANTS)
     config = VARIANTS[name] if name else otherwise
     if any(word.partition("=")[0] == "--blocks" for word in args):
         config = dataclasses.replace(config, depth=None)  # they take the place of the depth
-    default = kind(network=NamedNetwork(name=name, flags=flags(**_fields(config))))
+    default = kind(name=name, network=flags(**_fields(config)))
     arguments = tyro.cli(
         type(default),
         args=args,
@@ -118,7 +105,7 @@ def parse_with_network(
         config=(tyro.conf.OmitArgPrefixes,),
         registry=comma_separated_registry(),
     )
-    if (late := arguments.network.name) != name:
+    if (late := arguments.name) != name:
         raise InputError(f"{late!r} must come before all flags: {prog} {late} --FLAG ...")
     return arguments
 

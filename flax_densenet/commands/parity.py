@@ -14,7 +14,7 @@ import tyro
 
 from flax_densenet.commands.devices import DeviceOptions, choose_devices
 from flax_densenet.commands.network import (
-    NamedNetwork,
+    NetworkName,
     UntypedNetworkArguments,
     check_same_network,
     parse_with_network,
@@ -32,7 +32,7 @@ from flax_densenet.training.workdir import writing
 if TYPE_CHECKING:
     from torch_reference.counterpart import Counterpart
 
-_IMAGE_SIZES = {"cifar": 32, "imagenet": 64}
+_USUAL_SIZE = {"cifar": (32, 32), "imagenet": (64, 64)}
 _FEW_VALUES = 32
 
 
@@ -41,6 +41,7 @@ class ParityArguments:
     """Show, layer by layer, that Flax and PyTorch compute the same network.
 
     Attributes:
+      name: A network of the paper, such as densenet121; flags behind it change it further.
       network: The network.
       weights: A checkpoint of any layout that convert reads; the weights are random if not given.
       against: What to compare with: torchvision or timm, if they are installed, or
@@ -48,8 +49,8 @@ class ParityArguments:
       precision: What to compare in, with commas: float64 separates faults from rounding; float32 is
         with all its digits (no TF32); default is float32 as the frameworks compute it here.
       steps: Steps of training to compare; 0 leaves training out.
-      image_size: Height and width in pixels; 32 with the cifar stem and 64 with the imagenet stem
-        if not given.
+      image_size: Height and width in pixels, one number if they are equal. If not given, 32 for the
+        cifar stem and 64 for the imagenet stem.
       batch_size: Images. Few values for each channel in the last block amplify rounding.
       seed: Of the random weights and images.
       json: Print everything as JSON instead of the table.
@@ -57,12 +58,13 @@ class ParityArguments:
       devices: Which devices JAX uses.
     """
 
-    network: NamedNetwork
+    name: NetworkName = None
+    network: UntypedNetworkArguments
     weights: str | None = None
     against: str | None = None
     precision: tuple[Precision, ...] = ("float64", "float32")
     steps: int = 5
-    image_size: int | None = None
+    image_size: tuple[int, ...] | None = None
     batch_size: int = 8
     seed: int = 0
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -70,10 +72,12 @@ class ParityArguments:
     devices: DeviceOptions = DeviceOptions()
 
     def __post_init__(self) -> None:
-        for name, minimum in (("steps", 0), ("image_size", 1), ("batch_size", 1), ("seed", 0)):
+        for name, minimum in (("steps", 0), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            valid = value is None or value >= minimum
-            require(valid, name, value, f"an integer of at least {minimum}")
+            require(value >= minimum, name, value, f"an integer of at least {minimum}")
+        size = self.image_size
+        is_size = size is None or (len(size) in (1, 2) and min(size) >= 1)
+        require(is_size, "image_size", size, "one number of at least 1, or two: HEIGHT,WIDTH")
 
 
 def parity(args: Sequence[str], prog: str) -> None:
@@ -156,15 +160,16 @@ def _compare(
 
     from torch_reference.comparison import Comparison
 
-    size = arguments.image_size or _IMAGE_SIZES[config.stem]
-    config.check_image(height=size, width=size, channels=config.in_channels)
+    size = arguments.image_size or _USUAL_SIZE[config.stem]
+    height, width = size[0], size[-1]
+    config.check_image(height=height, width=width, channels=config.in_channels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     comparison = Comparison(
         config=config,
         variables=checkpoint and checkpoint.variables,
         model=counterpart and counterpart.model,
         layout=counterpart.layout if counterpart else TORCHVISION,
-        image_shape=(arguments.batch_size, config.in_channels, size, size),
+        image_shape=(arguments.batch_size, config.in_channels, height, width),
         num_steps=arguments.steps,
         seed=arguments.seed,
         device=device,
