@@ -14,7 +14,7 @@ import torch
 
 from flax_densenet.data import Dataset, Split
 from flax_densenet.data.batches import eval_batches, steps_per_epoch, train_batches
-from flax_densenet.errors import TrainingDiverged
+from flax_densenet.errors import TrainingDiverged, require
 from flax_densenet.training.epoch import describe_epoch
 from flax_densenet.training.loop import channel_statistics, check_dataset, run_schedule
 from flax_densenet.training.run_config import RunConfig
@@ -22,6 +22,8 @@ from flax_densenet.training.stopwatch import Stopwatch
 from flax_densenet.training.workdir import Record
 from torch_reference.preprocess import Preprocess
 from torch_reference.step import TrainState, create_state, eval_step, train_step
+
+_SUPPORTED = {"dtype": ("float32", "float64"), "augment": ("none", "shift", "crop")}
 
 
 class Trained(NamedTuple):
@@ -52,6 +54,7 @@ def fit(run: RunConfig, dataset: Dataset, *, variables: Mapping[str, Any] | None
       InputError: Network and data set do not fit, or the reference cannot train in this way.
       TrainingDiverged: A loss was not finite.
     """
+    check_supported(run)
     check_dataset(run, dataset)
     optimization = run.optimization
     with torch.random.fork_rng(devices=[]):
@@ -73,6 +76,17 @@ def fit(run: RunConfig, dataset: Dataset, *, variables: Mapping[str, Any] | None
             records.append(_run_epoch(state, run, dataset, epoch))
             print(describe_epoch(records[-1], optimization.epochs), flush=True)
     return Trained(records, state)
+
+
+def check_supported(run: RunConfig) -> None:
+    """Checks that the reference can train in this way.
+
+    Raises:
+      InputError: It computes in other types, or has not this augmentation.
+    """
+    for name, value in (("dtype", run.network.dtype), ("augment", run.data.augment)):
+        wanted = f"one of {_SUPPORTED[name]}, which are all that the PyTorch reference trains with"
+        require(value in _SUPPORTED[name], name, value, wanted)
 
 
 def _learning_rates(run: RunConfig, steps_per_epoch: int) -> list[float]:

@@ -1,6 +1,8 @@
 """What happens to an image before the network, in PyTorch.
 
-To be read beside flax_densenet/training/preprocess.py. Axes: B batch, H height, W width, C channels.
+To be read beside flax_densenet/training/preprocess.py.
+
+Axes: B batch, H height, W width, C channels.
 """
 
 import dataclasses

@@ -14,15 +14,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
-from flax_densenet.errors import require
 from flax_densenet.training.loss import TOP
 from flax_densenet.weights import to_torch
 from torch_reference.densenet import DenseNet
 from torch_reference.preprocess import Preprocess
 
 Metrics = dict[str, Tensor]
-_SUPPORTED_AUGMENT = ("none", "shift", "crop")
-_SUPPORTED_TYPES = ("float32", "float64")
 
 
 @dataclasses.dataclass
@@ -81,13 +78,7 @@ def create_state(
       max_gradient_norm: Scale the gradient down to this norm (over all parameters) if it is longer.
       ema_decay: Weight of the old average of the parameters at each step; None keeps no average.
       variables: Initial weights as Flax variables, to start where another training starts.
-
-    Raises:
-      InputError: The reference cannot compute in this type or augment in this way.
     """
-    require(config.dtype in _SUPPORTED_TYPES, "dtype", config.dtype, _wanted(_SUPPORTED_TYPES))
-    augment = preprocess.augment
-    require(augment in _SUPPORTED_AUGMENT, "augment", augment, _wanted(_SUPPORTED_AUGMENT))
     model = DenseNet(config).to(getattr(torch, config.dtype))
     if variables is not None:
         model.load_state_dict(to_torch(variables, config))
@@ -161,7 +152,3 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
         "in_top": torch.sum(valid & (torch.sum(logits > of_label, dim=1) < TOP)),
         "count": torch.sum(valid),
     }
-
-
-def _wanted(supported: tuple[str, ...]) -> str:
-    return f"one of {supported}, which are all that the PyTorch reference trains with"

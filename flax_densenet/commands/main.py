@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 
 from flax_densenet.commands.convert import convert
 from flax_densenet.commands.evaluate import evaluate
+from flax_densenet.commands.learning_curves import learning_curves
 from flax_densenet.commands.train import train
 from flax_densenet.errors import InputError, SavingFailed, TrainingDiverged, TrainingInterrupted
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
     "convert": (convert, "convert a checkpoint between PyTorch, Keras and Flax"),
     "evaluate": (evaluate, "report the error of a trained network, class by class"),
+    "learning-curves": (learning_curves, "train in Flax and in PyTorch, and compare the curves"),
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }
 _EXIT_FAILED = 1
@@ -85,7 +87,7 @@ def _report_unless_save_failed(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {summary}" for name, (_, summary) in _COMMANDS.items()]
+    lines = [f"  {name:<16} {summary}" for name, (_, summary) in _COMMANDS.items()]
     return "\n".join(
         [
             "usage: flax-densenet COMMAND [OPTIONS]",

@@ -1,0 +1,1 @@
+"""What "equal to PyTorch" means, and how it is shown."""
