@@ -108,7 +108,8 @@ def test_another_configuration_is_refused(
 ) -> None:
     flags = ("learning-curves", *_FLAGS, "--seeds", "2", "--output", str(tmp_path))
     assert status(*flags) == 0
-    printed(), asked.clear()
+    printed()
+    asked.clear()
     assert status(*flags, "--growth_rate", "4", "--learning_rate", "0.2") == 2
     text = printed()
     assert f"error: the study in {tmp_path} has another configuration: growth_rate was 2" in text
