@@ -1,6 +1,6 @@
 """The comparison of two sets of arrays, name by name, which names a culprit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +80,11 @@ def differences(
             Difference(name, right.shape, absolute, absolute / scale, rounding, tolerance, values)
         )
     return rows
+
+
+def largest(rows: Sequence[Difference]) -> Difference:
+    """Returns the row with the largest relative difference; NaN is larger than every number."""
+    return rows[int(np.argmax([row.relative for row in rows]))]
 
 
 def assert_close(ours: Arrays, theirs: Arrays, tolerance: float, floor: float = 0) -> None:
