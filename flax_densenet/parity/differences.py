@@ -82,9 +82,10 @@ def differences(
     return rows
 
 
-def largest(rows: Sequence[Difference]) -> Difference:
-    """Returns the row with the largest relative difference; NaN is larger than every number."""
-    return rows[int(np.argmax([row.relative for row in rows]))]
+def worst(rows: Sequence[Difference]) -> Difference:
+    """Returns the row that is furthest apart, of those that do not agree if there are any."""
+    shown = [row for row in rows if not row.agrees] or rows
+    return shown[int(np.argmax([row.relative for row in shown]))]  # NaN is the largest
 
 
 def assert_close(ours: Arrays, theirs: Arrays, tolerance: float, floor: float = 0) -> None:

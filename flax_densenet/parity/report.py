@@ -11,7 +11,7 @@ import jax
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.layers import WeightLayer, weight_layers
-from flax_densenet.parity.differences import Arrays, Difference, largest
+from flax_densenet.parity.differences import Arrays, Difference, worst
 from flax_densenet.parity.divergence import find_divergence
 from flax_densenet.parity.half import PARAMETERS, STATISTICS
 from flax_densenet.parity.ladder import Check
@@ -159,19 +159,15 @@ def layer_of(name: str) -> str:
 
 
 def by_layer(check: Check) -> dict[str, Difference]:
-    """Returns each layer's largest relative difference, by the layer's name.
+    """Returns the worst of each layer's arrays, by the layer's name.
 
     Args:
-      check: A check of modules, or of the arrays in them; "image" stands for itself. An array that
-        differs goes before one that is further apart, but is allowed to be.
+      check: A check of modules, or of the arrays in them; "image" stands for itself.
     """
     found: dict[str, list[Difference]] = {}
     for row in check.rows:
         found.setdefault(layer_of(row.name), []).append(row)
-    return {
-        name: largest([row for row in rows if not row.agrees] or rows)
-        for name, rows in found.items()
-    }
+    return {name: worst(rows) for name, rows in found.items()}
 
 
 def first_to_differ(check: Check) -> str | None:

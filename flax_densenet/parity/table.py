@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flax_densenet.parity.differences import Difference, largest
+from flax_densenet.parity.differences import Difference, worst
 from flax_densenet.parity.divergence import describe_result
 from flax_densenet.parity.ladder import Check
 from flax_densenet.parity.report import Layer, Report, Section, by_layer, first_to_differ
@@ -79,9 +79,9 @@ def _check_lines(section: Section) -> list[str]:
 
 
 def _check_line(check: Check) -> str:
-    worst = largest(check.rows)
+    furthest = worst(check.rows)
     absolute = np.max([row.absolute for row in check.rows])
     return (
-        f"{check.rung.title:<26}{len(check.rows):>8} {absolute:>8.1e} {worst.relative:>8.1e} "
-        f"{worst.allowed:>8.0e}  {describe_result(check)}"
+        f"{check.rung.title:<26}{len(check.rows):>8} {absolute:>8.1e} {furthest.relative:>8.1e} "
+        f"{furthest.allowed:>8.0e}  {describe_result(check)}"
     )
