@@ -1,6 +1,6 @@
 """The comparison of two sets of arrays, name by name, which names a culprit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +80,12 @@ def differences(
             Difference(name, right.shape, absolute, absolute / scale, rounding, tolerance, values)
         )
     return rows
+
+
+def worst(rows: Sequence[Difference]) -> Difference:
+    """Returns the row that is furthest apart, of those that do not agree if there are any."""
+    shown = [row for row in rows if not row.agrees] or rows
+    return shown[int(np.argmax([row.relative for row in shown]))]  # NaN is the largest
 
 
 def assert_close(ours: Arrays, theirs: Arrays, tolerance: float, floor: float = 0) -> None:

@@ -54,3 +54,12 @@ def find_divergence(check: Check) -> Divergence | None:
             before = max((other.relative for other in rows[:number]), default=None)
             return Divergence(row, diverging, len(rows), before)
     return None
+
+
+def describe_result(check: Check) -> str:
+    """Returns whether a check's networks agree, and how far, for people."""
+    if divergence := find_divergence(check):
+        return f"DIFFERENT: {divergence}"
+    if beyond := sum(row.relative > row.tolerance for row in check.rows):
+        return f"equal within what rounding does to PyTorch alone ({beyond} arrays)"
+    return "equal"

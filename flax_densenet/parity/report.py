@@ -11,8 +11,9 @@ import jax
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.layers import WeightLayer, weight_layers
-from flax_densenet.parity.differences import Arrays, Difference
+from flax_densenet.parity.differences import Arrays, Difference, worst
 from flax_densenet.parity.divergence import find_divergence
+from flax_densenet.parity.half import PARAMETERS, STATISTICS
 from flax_densenet.parity.ladder import Check
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
@@ -151,20 +152,33 @@ def find_layers(
     ]
 
 
+def layer_of(name: str) -> str:
+    """Returns the layer of an array: "features.conv0" of "features.conv0.weight" and of itself."""
+    layer, _, leaf = name.rpartition(".")
+    return layer if leaf in PARAMETERS + STATISTICS else name
+
+
 def by_layer(check: Check) -> dict[str, Difference]:
-    """Returns each layer's largest relative difference, by the layer's name.
+    """Returns the worst of each layer's arrays, by the layer's name.
 
     Args:
       check: A check of modules, or of the arrays in them; "image" stands for itself.
     """
-    if check.rung.quantity == "activations":
-        return {row.name: row for row in check.rows}
-    found: dict[str, Difference] = {}
+    found: dict[str, list[Difference]] = {}
     for row in check.rows:
-        name = row.name.rpartition(".")[0] or row.name
-        if name not in found or row.relative > found[name].relative:
-            found[name] = row
-    return found
+        found.setdefault(layer_of(row.name), []).append(row)
+    return {name: worst(rows) for name, rows in found.items()}
+
+
+def first_to_differ(check: Check) -> str | None:
+    """Returns the layer in which a check's networks part.
+
+    Returns:
+      Its name; None if they agree, and after steps of training, the first of which makes every
+      weight differ: where that began, the passes tell.
+    """
+    divergence = None if check.rung.phase == "steps" else find_divergence(check)
+    return divergence and layer_of(divergence.first.name)
 
 
 def describe_environment(torch_device: str) -> dict[str, str]:

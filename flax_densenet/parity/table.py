@@ -1,9 +1,11 @@
 """A comparison in the terminal: one row for each layer, one line for each check."""
 
-from flax_densenet.parity.differences import Difference
-from flax_densenet.parity.divergence import find_divergence
+import numpy as np
+
+from flax_densenet.parity.differences import Difference, worst
+from flax_densenet.parity.divergence import describe_result
 from flax_densenet.parity.ladder import Check
-from flax_densenet.parity.report import Layer, Report, Section, by_layer
+from flax_densenet.parity.report import Layer, Report, Section, by_layer, first_to_differ
 
 # Losses belong to no layer; the average follows from the weights of every step.
 _COLUMNS = {
@@ -38,12 +40,7 @@ def _layer_table(report: Report, section: Section) -> list[str]:
         if (title := _COLUMNS.get((check.rung.phase, check.rung.quantity)))
     }
     columns = {title: by_layer(check) for title, check in checks.items()}
-    # After a step of training every weight differs; where that began, the passes tell.
-    first = {
-        title: divergence.first.name
-        for title, check in checks.items()
-        if check.rung.phase != "steps" and (divergence := find_divergence(check))
-    }
+    first = {title: first_to_differ(check) for title, check in checks.items()}
     image = Layer("image", "input", report.image_shape, 0, 0)
     layers = [image, *report.layers]
     width = max(len(layer.name.removeprefix("features.")) for layer in layers)
@@ -55,7 +52,7 @@ def _layer_table(report: Report, section: Section) -> list[str]:
     rows = []
     for layer in layers:
         found = {title: column.get(layer.name) for title, column in columns.items()}
-        marks = [title for title, row in found.items() if row and row.name == first.get(title)]
+        marks = [title for title, name in first.items() if name == layer.name]
         if layer.torch_parameters != layer.flax_parameters:
             marks = ["parameters", *marks]
         row = (
@@ -82,15 +79,9 @@ def _check_lines(section: Section) -> list[str]:
 
 
 def _check_line(check: Check) -> str:
-    largest = max(check.rows, key=lambda row: row.relative)
-    absolute = max(row.absolute for row in check.rows)
-    beyond = sum(row.relative > row.tolerance for row in check.rows)
-    result = "equal"
-    if divergence := find_divergence(check):
-        result = f"DIFFERENT: {divergence}"
-    elif beyond:
-        result = f"equal within what rounding does to PyTorch alone ({beyond} arrays)"
+    furthest = worst(check.rows)
+    absolute = np.max([row.absolute for row in check.rows])
     return (
-        f"{check.rung.title:<26}{len(check.rows):>8} {absolute:>8.1e} {largest.relative:>8.1e} "
-        f"{largest.allowed:>8.0e}  {result}"
+        f"{check.rung.title:<26}{len(check.rows):>8} {absolute:>8.1e} {furthest.relative:>8.1e} "
+        f"{furthest.allowed:>8.0e}  {describe_result(check)}"
     )

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNetConfig
-from flax_densenet.parity.differences import Difference, differences
+from flax_densenet.parity.differences import Difference, differences, worst
 from flax_densenet.parity.divergence import find_divergence
 from flax_densenet.parity.ladder import RUNGS, Check
 from flax_densenet.parity.random_inputs import nudge, random_batch, random_pixels
-from flax_densenet.parity.report import Layer, Report, Section, by_layer
+from flax_densenet.parity.report import Layer, Report, Section, by_layer, first_to_differ
 from flax_densenet.parity.table import render
 
 OUTPUTS = next(rung for rung in RUNGS if rung.quantity == "activations")
@@ -114,6 +114,18 @@ def test_layer_shows_the_largest_of_its_arrays() -> None:
     assert shown == {"image": 0.1, "features.conv0": 0.2, "features.norm0": 0.4}
 
 
+def test_layer_with_an_array_that_differs_does_not_hide_it_behind_a_larger_one() -> None:
+    allowed = difference("features.norm0.weight", 0.4, rounding=0.1)
+    differs = difference("features.norm0.bias", 0.3)
+    broken = difference("features.norm0.bias", math.nan)
+    for other in (differs, broken):
+        check = Check(GRADIENTS, [allowed, other])
+        assert by_layer(check) == {"features.norm0": other}
+        assert first_to_differ(check) == "features.norm0"
+    assert worst([allowed, differs]) is differs
+    assert worst([differs, broken, differs]) is broken
+
+
 def report(relative: float = 0.0, flax_parameters: int = 12) -> Report:
     config = DenseNetConfig()
     names = ("features.conv0", "features.denseblock1", "logits")
@@ -157,6 +169,14 @@ def test_difference_is_marked_in_its_row_and_told_in_the_verdict() -> None:
     assert verdict.startswith("NOT EQUAL: DenseNet (L=40, k=12) differs between Flax and another")
     assert "float32, output, evaluation: features.denseblock1 (2, 3) is the first of 1" in verdict
     assert not report(relative=0.5).agrees
+
+
+def test_layer_is_marked_whichever_of_its_arrays_differs_first() -> None:
+    rows = [difference("features.conv0.weight", 0.5), difference("features.conv0.bias", 0.1)]
+    sections = [Section("float32", "all digits", [Check(GRADIENTS, rows)])]
+    text = render(report()._replace(sections=sections))
+    (row,) = [line for line in text.splitlines() if line.startswith("conv0 ")]
+    assert row.endswith("<- first to differ: grad eval")
 
 
 def test_different_parameter_counts_are_a_difference() -> None:
