@@ -1,0 +1,5 @@
+"""The page of a comparison: one HTML file that needs no other one, no network and no script."""
+
+from flax_densenet.parity.page.write import write_page
+
+__all__ = ["write_page"]
