@@ -1,7 +1,10 @@
 """What can go wrong without a fault in the program."""
 
 import signal
+from collections.abc import Sequence
 from typing import Any
+
+_MAX_LISTED = 5
 
 
 class InputError(ValueError):
@@ -53,3 +56,9 @@ def require(condition: bool, name: str, got: Any, wanted: str) -> None:
     """
     if not condition:
         raise InputError(f"{name} (={got!r}) must be {wanted}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first of some names for a message, and how many more there are."""
+    more = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -16,6 +16,13 @@ def precision(request: pytest.FixtureRequest) -> Iterator[ComputeType]:
         yield request.param
 
 
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Runs a test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest, precision: ComputeType) -> Case:
     """Each tiny network, in the test's precision."""

@@ -1,5 +1,8 @@
 """Dropout cannot match bit for bit, but both halves drop in the same places at the same rate."""
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +12,15 @@ from flax import linen as nn
 
 import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig
+from flax_densenet.data.batches import TrainBatch
 from flax_densenet.parity.random_inputs import random_variables
+from parity_tests.dropout_masks import (
+    Masks,
+    assert_independent,
+    assert_rate_and_scale,
+    flax_masks,
+    torch_masks,
+)
 
 _RATE = 0.2
 _CONFIGS = {
@@ -58,11 +69,79 @@ def test_both_halves_drop_the_same_arrays(name: str, monkeypatch: pytest.MonkeyP
     assert {rate for _, rate in ours} == {_RATE}
 
 
-def test_kept_share_and_scale_are_those_of_torch() -> None:
-    x = np.ones((50, 40, 40), np.float32)
-    ours = np.asarray(nn.Dropout(_RATE).apply({}, x, False, rngs={"dropout": jax.random.key(0)}))
-    theirs = F.dropout(torch.from_numpy(x), _RATE, True).numpy()
-    # 80,000 independent decisions: the standard deviation of the share is 0.0014.
-    for y in (ours, theirs):
-        assert set(np.unique(y).tolist()) == {0.0, np.float32(1 / (1 - _RATE)).item()}
-        assert np.mean(y != 0) == pytest.approx(1 - _RATE, abs=5 * 0.0014)
+_NETWORK = DenseNetConfig(
+    blocks=(1, 1), growth_rate=8, bottleneck=True, compression=0.5, dropout_rate=_RATE
+)
+_MASKS: dict[str, Callable[[DenseNetConfig, TrainBatch], Masks]] = {
+    "flax": flax_masks,
+    "torch": torch_masks,
+}
+
+
+def _batch() -> TrainBatch:
+    random = np.random.default_rng(0)
+    image = random.integers(256, size=(8, 16, 16, 3)).astype(np.uint8)
+    return {"image": image, "label": random.integers(10, size=8).astype(np.int32)}
+
+
+@pytest.fixture(scope="module", params=_MASKS)
+def masks(request: pytest.FixtureRequest) -> Masks:
+    """The masks of two real training steps of either half."""
+    return _MASKS[request.param](_NETWORK, _batch())
+
+
+def test_every_layer_keeps_and_scales_as_it_should(masks: Masks) -> None:
+    assert len(masks.arrays) == 2 + 1 + 2
+    assert_rate_and_scale(masks, _RATE)
+
+
+def test_layers_steps_examples_channels_and_pixels_are_independent(masks: Masks) -> None:
+    assert_independent(masks)
+
+
+def test_a_key_shared_by_the_layers_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key_of_the_step(module: nn.Dropout, name: str) -> jax.Array:
+        return module.scope.rngs[name].rng  # type: ignore[union-attr]
+
+    monkeypatch.setattr(nn.Dropout, "make_rng", key_of_the_step)
+    shared = flax_masks(_NETWORK, _batch())
+    assert_rate_and_scale(shared, _RATE)
+    with pytest.raises(AssertionError, match=r"layers 0, 1 are correlated: 1\.000"):
+        assert_independent(shared)
+
+
+_DROPOUT = F.dropout
+
+
+def _reseeded(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+    torch.manual_seed(0)
+    return _DROPOUT(x, p, training)
+
+
+def _of_first_example(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+    return x * _DROPOUT(torch.ones_like(x[:1]), p, training)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "correlated"),
+    [
+        (_reseeded, "steps of layer 0"),
+        (_of_first_example, "examples of layer 0"),
+        (F.dropout2d, "pixels of layer 0"),
+    ],
+)
+def test_dependence_is_caught(
+    mistake: Callable[..., torch.Tensor], correlated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(F, "dropout", mistake)
+    with pytest.raises(AssertionError, match=f"{correlated} are correlated"):
+        assert_independent(torch_masks(_NETWORK, _batch()))
+
+
+def test_another_rate_is_caught() -> None:
+    wrong = torch_masks(dataclasses.replace(_NETWORK, dropout_rate=0.25), _batch())
+    with pytest.raises(AssertionError, match="values of layer 0"):
+        assert_rate_and_scale(wrong, _RATE)
+    as_if_scaled = [np.where(mask != 0, np.float32(1.25), mask) for mask in wrong.arrays]
+    with pytest.raises(AssertionError, match="kept share of layer 0"):
+        assert_rate_and_scale(wrong._replace(arrays=as_if_scaled), _RATE)

@@ -4,7 +4,7 @@ Axes: B batch, C channels, H height, W width.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from torch import nn
 from tqdm import tqdm
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.layouts import TORCHVISION, Layout
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Batch
 from flax_densenet.parity.ladder import RUNGS, Check, climb
@@ -55,7 +54,7 @@ class Comparison:
       config: The network; its dtype does not matter.
       variables: {"params", "batch_stats"}; None draws them at random.
       model: The PyTorch network, whose weights do not matter; None is the reference.
-      layout: How it names its layers.
+      keys: The reference's key of each of its arrays, by its own; None if they are the same.
       image_shape: (B, C, H, W).
       num_steps: Steps of training; 0 leaves training out.
       seed: Of random weights and images.
@@ -65,7 +64,7 @@ class Comparison:
     config: DenseNetConfig
     variables: dict[str, Any] | None = None
     model: nn.Module | None = None
-    layout: Layout = TORCHVISION
+    keys: Mapping[str, str] | None = None
     image_shape: ImageShape
     num_steps: int = 5
     seed: int = 0
@@ -114,4 +113,4 @@ class Comparison:
 
     def _half(self, config: DenseNetConfig, variables: dict[str, Any]) -> TorchHalf:
         model = DenseNet(config) if self.model is None else self.model
-        return TorchHalf(model, config, variables, self.layout, self.device)
+        return TorchHalf(model, config, variables, self.keys, self.device)

@@ -1,12 +1,12 @@
 """A PyTorch network as one of the two halves that are compared (`flax_densenet.parity`).
 
-Axes: B batch, C channels, H height, W width.
+Axes: B batch, C channels, H height, W width, K classes.
 """
 
+import contextlib
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import swa_utils
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.layouts import TORCHVISION, Layout
+from flax_densenet.errors import InputError, listed
 from flax_densenet.parity.half import (
     EMA_DECAY,
     LEARNING_RATE,
@@ -27,8 +27,11 @@ from flax_densenet.parity.half import (
     Observation,
     Trained,
 )
-from flax_densenet.weights import Variables, correspondence, to_arrays
+from flax_densenet.weights import Variables, correspondence, to_torch_arrays
 from torch_reference.densenet import DenseBlock, DenseLayer, DenseNet, Transition
+from torch_reference.dropout import WatchedDropout
+from torch_reference.failures import reported_as
+from torch_reference.hooks import record_outputs, to_array
 
 _COUNTER = "num_batches_tracked"
 
@@ -36,10 +39,12 @@ _COUNTER = "num_batches_tracked"
 class TorchHalf:
     """A PyTorch DenseNet (see `flax_densenet.parity.half.Half`), observed on copies of itself.
 
+    Its random numbers are the same in every pass.
+
     Attributes:
       model: The network.
-      names: The reference's name of every module that is observed and of every parameter and
-        buffer, by the network's own name.
+      keys: The reference's key of each of its parameters and running statistics, by its own.
+      notes: What must be known to read the comparison, in sentences, after a pass.
     """
 
     def __init__(
@@ -47,7 +52,7 @@ class TorchHalf:
         model: nn.Module,
         config: DenseNetConfig,
         variables: Variables,
-        layout: Layout = TORCHVISION,
+        keys: Mapping[str, str] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         """Gives the network its weights.
@@ -56,7 +61,7 @@ class TorchHalf:
           model: The network; its weights are replaced.
           config: What it is.
           variables: {"params", "batch_stats"}, in the type of the configuration.
-          layout: How it names its layers.
+          keys: The reference's key of each array, by the network's own; None if they are the same.
           device: Where it is computed.
 
         Raises:
@@ -66,50 +71,61 @@ class TorchHalf:
         self.device = torch.device(device)
         self.dtype = getattr(torch, config.dtype)
         self.model = copy.deepcopy(model).to(self.device, self.dtype)
-        arrays = to_arrays(variables, config, layout)
-        counted = self.model.state_dict()
-        state = {key: torch.from_numpy(array) for key, array in arrays.items() if key in counted}
-        self.model.load_state_dict(state, strict=True)
-        self.names = _names(self.model, config, layout)
         self.notes: list[str] = []
+        self.keys = keys or {row.key: row.key for row in correspondence(config)}
+        arrays = to_torch_arrays(variables, config)
+        state = {key: torch.from_numpy(arrays[name]) for key, name in self.keys.items()}
+        counters = {k: v for k, v in self.model.state_dict().items() if k.endswith(_COUNTER)}
+        self.model.load_state_dict(counters | state, strict=True)
+        self._layers = {
+            key.rpartition(".")[0]: name.rpartition(".")[0] for key, name in self.keys.items()
+        }
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Returns its trainable parameters, under the reference's names."""
-        return {self.names[key]: _array(value) for key, value in self.model.named_parameters()}
+        return {self.keys[key]: to_array(value) for key, value in self.model.named_parameters()}
 
     def forward(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the activations of images [B, C, H, W] in evaluation."""
         model = copy.deepcopy(self.model).eval()
         activations = self._record_activations(model)
-        with torch.no_grad():
-            model(self._tensor(image))
-        return activations
+        with torch.no_grad(), self._pass(image, train=False):
+            logits = self._logits(model, self._tensor(image))
+        return self._with_logits(activations, logits)
 
     def observe(self, batch: Batch, *, train: bool) -> Observation:
-        """Returns all that one pass shows."""
+        """Returns all that one pass shows.
+
+        Raises:
+          InputError: The network fails, or does something that cannot be compared.
+        """
         model = copy.deepcopy(self.model).train(train)
         activations = self._record_activations(model)
         image = self._tensor(batch.image).requires_grad_()
-        logits = model(image)
-        loss = F.cross_entropy(logits, torch.from_numpy(batch.label).long().to(self.device))
-        loss.backward()
-        differentiated = {"image": image} | {
-            self.names[key]: parameter for key, parameter in model.named_parameters()
-        }
+        with self._pass(batch.image, train=train):
+            logits = self._logits(model, image)
+            loss = self._loss(logits, batch.label)
+            loss.backward()
+        differentiated = {"image": image} | dict(model.named_parameters())
+        gradients = _gradients(differentiated)
         statistics = {
-            self.names[key]: _array(value)
+            self.keys[key]: to_array(value)
             for key, value in model.state_dict().items()
             if key.endswith(STATISTICS)
         }
         return Observation(
-            activations,
-            {"loss": _array(loss)},
-            {name: _gradient(tensor) for name, tensor in differentiated.items()},
+            self._with_logits(activations, logits),
+            {"loss": to_array(loss)},
+            {self.keys.get(key, key): gradient for key, gradient in gradients.items()},
             statistics,
         )
 
     def train(self, batches: Sequence[Batch]) -> Trained:
-        """Trains by one step on each batch."""
+        """Trains by one step on each batch.
+
+        Raises:
+          InputError: The network fails, or does something that cannot be compared.
+        """
         model = copy.deepcopy(self.model).train()
         optimizer = torch.optim.SGD(
             model.parameters(),
@@ -124,45 +140,100 @@ class TorchHalf:
         averaged = swa_utils.AveragedModel(model, multi_avg_fn=average_step)
         losses = {}
         for number, (pixels, label) in enumerate(batches, start=1):
-            logits = model(self._tensor((pixels - PIXEL_MEAN) / PIXEL_STD))
-            loss = F.cross_entropy(logits, torch.from_numpy(label).long().to(self.device))
-            optimizer.zero_grad()
-            loss.backward()
+            with self._pass(pixels, train=True):
+                image = self._tensor((pixels - PIXEL_MEAN) / PIXEL_STD)
+                loss = self._loss(self._logits(model, image), label)
+                optimizer.zero_grad()
+                loss.backward()
+            _gradients(dict(model.named_parameters()))
             optimizer.step()
             scheduler.step()
             averaged.update_parameters(model)
-            losses[f"loss of step {number}"] = _array(loss)
+            losses[f"loss of step {number}"] = to_array(loss)
         momentum = {
-            self.names[key]: _array(optimizer.state[parameter]["momentum_buffer"])
+            self.keys[key]: to_array(optimizer.state[parameter]["momentum_buffer"])
             for key, parameter in model.named_parameters()
         }
         return Trained(losses, self._weights(model), momentum, self._weights(averaged.module))
+
+    @contextlib.contextmanager
+    def _pass(self, image: np.ndarray, *, train: bool) -> Iterator[None]:
+        """Runs one pass, forward and backward, so that it can be compared."""
+        shape = "x".join(map(str, image.shape))
+        mode = "training" if train else "evaluation"
+        failed = f"the PyTorch network failed in {mode}, on images [B, C, H, W] of {shape}"
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda), WatchedDropout(off=train) as dropout, reported_as(failed):
+            torch.manual_seed(0)
+            yield
+        if dropout.rates:
+            rates = ", ".join(f"{rate:g}" for rate in dropout.rates)
+            self._note(
+                f"dropout (rate {rates}) is switched off in training, on both sides, since random "
+                "bits of two frameworks cannot match"
+                if train
+                else f"the PyTorch network drops activations (rate {rates}) in evaluation, too"
+            )
+
+    def _logits(self, model: nn.Module, image: Tensor) -> Tensor:
+        logits = model(image)
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"the PyTorch network returns a {type(logits).__name__}; wanted one tensor, the "
+                "logits [B, K]; write a function whose network returns them alone"
+            )
+        wanted = (len(image), self.config.num_classes)
+        if logits.shape != wanted:
+            raise InputError(
+                f"the PyTorch network returns shape {tuple(logits.shape)} for {len(image)} images; "
+                f"wanted the logits [B, K], {wanted}"
+            )
+        return logits
+
+    def _loss(self, logits: Tensor, label: np.ndarray) -> Tensor:
+        return F.cross_entropy(logits, torch.from_numpy(label).long().to(self.device))
+
+    def _record_activations(self, model: nn.Module) -> dict[str, np.ndarray]:
+        """Returns a dict that every later pass of the model fills, in forward order."""
+        layers = dict(self._layers)
+        # Other networks' blocks return something else, such as a concatenation.
+        if isinstance(model, DenseNet):
+            ours = (DenseLayer, DenseBlock, Transition)
+            blocks = (path for path, module in model.named_modules() if isinstance(module, ours))
+            layers |= {path: path for path in blocks}
+        return record_outputs(model, layers)
+
+    def _with_logits(
+        self, activations: dict[str, np.ndarray], logits: Tensor
+    ) -> dict[str, np.ndarray]:
+        unseen = [path for path, name in self._layers.items() if name not in activations]
+        if unseen:
+            raise InputError(
+                f"the PyTorch network does not call {listed(unseen)} in its forward pass, so "
+                "that what it puts out cannot be seen; call the module instead of using its weights"
+            )
+        classified = torch.from_numpy(activations["classifier"]).to(logits.device)
+        if torch.allclose(F.log_softmax(classified, dim=1), logits.detach()):
+            self._note(
+                "the PyTorch network returns the log-softmax of its classifier's output; the "
+                "cross-entropy of both is the same, and the classifier is compared"
+            )
+            return activations
+        return activations | {"logits": to_array(logits)}
 
     def _tensor(self, image: np.ndarray) -> Tensor:
         return torch.from_numpy(image).to(self.device, self.dtype)
 
     def _weights(self, model: nn.Module) -> dict[str, np.ndarray]:
         return {
-            self.names[key]: _array(value)
+            self.keys[key]: to_array(value)
             for key, value in model.state_dict().items()
-            if not key.endswith(_COUNTER)
+            if key in self.keys
         }
 
-    def _record_activations(self, model: nn.Module) -> dict[str, np.ndarray]:
-        """Returns a dict that every later forward pass of the model fills, in forward order."""
-        activations: dict[str, np.ndarray] = {}
-
-        def hook_for(name: str) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                # A copy, since an activation may work in place.
-                activations[name] = _array(output.clone())
-
-            return hook
-
-        for name, module in model.named_modules():
-            if name in self.names:
-                module.register_forward_hook(hook_for(self.names[name]))
-        return activations
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def reference_half(
@@ -178,24 +249,12 @@ def reference_half(
     return TorchHalf(DenseNet(config), config, variables, device=device)
 
 
-def _names(model: nn.Module, config: DenseNetConfig, layout: Layout) -> dict[str, str]:
-    keys = {
-        row.key: reference.key
-        for row, reference in zip(
-            correspondence(config, layout), correspondence(config), strict=True
+def _gradients(differentiated: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    gradients = {key: tensor.grad for key, tensor in differentiated.items()}
+    none = [key for key, gradient in gradients.items() if gradient is None]
+    if none:
+        raise InputError(
+            f"the loss does not depend on {listed(none)} of the PyTorch network: it is not used "
+            "in the forward pass, or detached or frozen (requires_grad=False)"
         )
-    }
-    layers = {key.rpartition(".")[0]: name.rpartition(".")[0] for key, name in keys.items()}
-    # Other networks' blocks may return something else under the same name.
-    ours = (DenseLayer, DenseBlock, Transition)
-    blocks = {name: name for name, module in model.named_modules() if isinstance(module, ours)}
-    return keys | layers | blocks | {"": "logits"}
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
-
-
-def _gradient(tensor: Tensor) -> np.ndarray:
-    assert tensor.grad is not None, "the loss does not depend on it"
-    return _array(tensor.grad)
+    return {key: to_array(gradient) for key, gradient in gradients.items() if gradient is not None}

@@ -1,9 +1,10 @@
-"""The flags of `train`: one per field of the run's configuration, plus where and how it runs."""
+"""The flags of commands that train: one per field of the run's configuration, and `train`'s own."""
 
 import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import tyro
 
@@ -40,19 +41,12 @@ class RunOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainArguments:
-    """Train a DenseNet.
-
-    Without any flag it is DenseNet (L=40, k=12) on the handwritten digits of scikit-learn.
-    """
+class RunArguments:
+    """What is trained and how."""
 
     network: NetworkArguments
     data: DataConfig
     optimization: OptimizationConfig
-    run: RunOptions = RunOptions()
-    execution: Execution = Execution()
-    devices: DeviceOptions = DeviceOptions()
-    processes: ProcessOptions = ProcessOptions()
 
     @property
     def run_config(self) -> RunConfig:
@@ -62,26 +56,72 @@ class TrainArguments:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainArguments(RunArguments):
+    """Train a DenseNet.
+
+    Without any flag it is DenseNet (L=40, k=12) on the handwritten digits of scikit-learn.
+    """
+
+    run: RunOptions = RunOptions()
+    execution: Execution = Execution()
+    devices: DeviceOptions = DeviceOptions()
+    processes: ProcessOptions = ProcessOptions()
+
+
+Arguments = TypeVar("Arguments", bound=RunArguments)
+
+
 def parse_train_arguments(args: Sequence[str], prog: str) -> TrainArguments:
     """Parses the command line of `train`.
-
-    Some flags decide the defaults of the others: the data set its recipe, classes and channels;
-    a variant or preset the network; a resumed run everything. They are read first.
 
     Args:
       args: Words after the command.
       prog: Name of the command, for messages.
 
     Raises:
-      InputError: A default cannot be determined, such as that of an unknown data set, or flags
-        exclude each other.
+      InputError: As `parse_run_arguments`, or flags exclude each other.
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    run = _default_run(_read_first(args))
-    arguments = tyro.cli(
-        TrainArguments,
+    first = _read_first(args)
+    resumed = _resumed_run(first) if first.resume else None
+    arguments = parse_run_arguments(TrainArguments, args, prog, default=resumed)
+    if not arguments.optimization.synchronized_batch_norm:
+        if arguments.execution.parallel != "pmap":
+            raise InputError(
+                "--no_synchronized_batch_norm needs --parallel pmap; with jit the statistics are "
+                "always those of the whole batch"
+            )
+    return arguments
+
+
+def parse_run_arguments(
+    arguments_class: type[Arguments],
+    args: Sequence[str],
+    prog: str,
+    *,
+    default: RunConfig | None = None,
+) -> Arguments:
+    """Parses the command line of a command that trains.
+
+    Some flags decide the defaults of the others: the data set its recipe, classes and channels;
+    a variant or preset the network. They are read first.
+
+    Args:
+      arguments_class: The command's flags.
+      args: Words after the command.
+      prog: Name of the command, for messages.
+      default: Defaults of all flags, instead of those that the flags decide.
+
+    Raises:
+      InputError: A default cannot be determined, such as that of an unknown data set.
+      SystemExit: After `--help`, or with a message for a wrong flag.
+    """
+    run = default or _default_run(_read_first(args))
+    return tyro.cli(
+        arguments_class,
         args=args,
-        default=TrainArguments(
+        default=arguments_class(
             network=network_arguments(run.network),
             data=run.data,
             optimization=run.optimization,
@@ -91,13 +131,6 @@ def parse_train_arguments(args: Sequence[str], prog: str) -> TrainArguments:
         config=(tyro.conf.OmitArgPrefixes,),
         registry=comma_separated_registry(),
     )
-    if not arguments.optimization.synchronized_batch_norm:
-        if arguments.execution.parallel != "pmap":
-            raise InputError(
-                "--no_synchronized_batch_norm needs --parallel pmap; with jit the statistics are "
-                "always those of the whole batch"
-            )
-    return arguments
 
 
 def _read_first(args: Sequence[str]) -> argparse.Namespace:
@@ -112,13 +145,15 @@ def _read_first(args: Sequence[str]) -> argparse.Namespace:
         return parser.parse_args([])
 
 
-def _default_run(first: argparse.Namespace) -> RunConfig:
-    if first.resume and first.workdir is None:
+def _resumed_run(first: argparse.Namespace) -> RunConfig:
+    if first.workdir is None:
         raise InputError("--resume needs --workdir, the directory of the run to go on with")
-    check_name("variant", first.variant, VARIANTS)
-    check_name("preset", first.preset, PRESETS)
-    if first.resume:
-        return WorkDir(Path(first.workdir).expanduser().absolute()).read_config()
+    _check_names(first)
+    return WorkDir(Path(first.workdir).expanduser().absolute()).read_config()
+
+
+def _default_run(first: argparse.Namespace) -> RunConfig:
+    _check_names(first)
     variant, dataset, augment = first.variant, first.dataset, first.augment
     if first.preset is not None:
         preset = PRESETS[first.preset]
@@ -129,3 +164,8 @@ def _default_run(first: argparse.Namespace) -> RunConfig:
     if first.blocks is not None:  # they take the place of the depth
         run = dataclasses.replace(run, network=dataclasses.replace(run.network, depth=None))
     return run
+
+
+def _check_names(first: argparse.Namespace) -> None:
+    check_name("variant", first.variant, VARIANTS)
+    check_name("preset", first.preset, PRESETS)

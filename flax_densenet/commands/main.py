@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from flax_densenet.commands.convert import convert
 from flax_densenet.commands.evaluate import evaluate
+from flax_densenet.commands.learning_curves import learning_curves
 from flax_densenet.commands.parity import parity
 from flax_densenet.commands.summary import summary
 from flax_densenet.commands.train import train
@@ -24,6 +25,7 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
     "evaluate": (evaluate, "report the error of a trained network, class by class"),
     "parity": (parity, "show, layer by layer, that Flax and PyTorch compute the same"),
     "summary": (summary, "show every operation of a network, and what the network costs"),
+    "learning-curves": (learning_curves, "train in Flax and in PyTorch, and compare the curves"),
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }
 _EXIT_FAILED = 1
@@ -95,7 +97,7 @@ def _report_unless_save_failed(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {description}" for name, (_, description) in _COMMANDS.items()]
+    lines = [f"  {name:<16} {description}" for name, (_, description) in _COMMANDS.items()]
     return "\n".join(
         [
             "usage: flax-densenet COMMAND [OPTIONS]",

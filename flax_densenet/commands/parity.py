@@ -22,12 +22,12 @@ from flax_densenet.commands.network import (
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.errors import InputError, NetworksDiffer, require
-from flax_densenet.layouts import TORCHVISION
 from flax_densenet.parity.page import write_page
 from flax_densenet.parity.report import Layer, Report, describe_environment
 from flax_densenet.parity.settings import Precision
 from flax_densenet.parity.table import render
 from flax_densenet.training.workdir import writing
+from flax_densenet.variants import VARIANTS
 
 if TYPE_CHECKING:
     from torch_reference.counterpart import Counterpart
@@ -95,8 +95,9 @@ def parity(args: Sequence[str], prog: str) -> None:
     find_counterpart = _import_reference().find_counterpart
     weights, against = _read_first(args)
     checkpoint = load_checkpoint(weights) if weights else None
-    is_package = against in (None, "torchvision", "timm")
-    counterpart = None if is_package else find_counterpart(str(against), None)
+    is_package = against in ("torchvision", "timm")
+    usual = VARIANTS["densenet121"] if is_package else DenseNetConfig()
+    counterpart = None if is_package or against is None else find_counterpart(against)
     found = {
         f"{weights}": checkpoint and checkpoint.config,
         f"{against}": counterpart and counterpart.config,
@@ -106,7 +107,7 @@ def parity(args: Sequence[str], prog: str) -> None:
         args,
         prog,
         flags=UntypedNetworkArguments,
-        otherwise=next((one for one in found.values() if one), DenseNetConfig()),
+        otherwise=next((one for one in found.values() if one), usual),
     )
     choose_devices(arguments.devices)
     config = arguments.network.config
@@ -168,7 +169,7 @@ def _compare(
         config=config,
         variables=checkpoint and checkpoint.variables,
         model=counterpart and counterpart.model,
-        layout=counterpart.layout if counterpart else TORCHVISION,
+        keys=counterpart and counterpart.keys,
         image_shape=(arguments.batch_size, config.in_channels, height, width),
         num_steps=arguments.steps,
         seed=arguments.seed,
@@ -178,13 +179,17 @@ def _compare(
     return Report(
         title=config.title,
         config=config,
-        against=counterpart.description if counterpart else "our PyTorch reference",
+        against=counterpart.title if counterpart else "our PyTorch reference",
         weights=arguments.weights or f"random, seed {arguments.seed}",
         image_shape=comparison.image_shape,
         num_steps=arguments.steps,
         layers=outcome.layers,
         sections=outcome.sections,
-        notes=[*_notes(config, outcome.layers), *outcome.notes],
+        notes=[
+            *_notes(config, outcome.layers),
+            *(counterpart.notes if counterpart else []),
+            *outcome.notes,
+        ],
         environment=describe_environment(_describe_device(device)),
         command=command,
     )

@@ -14,7 +14,7 @@ from flax_densenet.conversion.recognition import Keys, WeightSet, find_weight_se
 from flax_densenet.conversion.statement import Stated, read_statement
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.imagenet import STATISTICS
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, listed
 from flax_densenet.layouts import LAYOUTS
 from flax_densenet.weight_files.contents import Contents
 from flax_densenet.weight_files.read import read_weights
@@ -40,7 +40,6 @@ _UNNEEDED = (
     "loops",
     "callbacks",
 )
-_MAX_NAMED = 5
 
 
 class Checkpoint(NamedTuple):
@@ -160,7 +159,7 @@ def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: boo
             hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
         raise InputError(
             f"{path} looks like {LAYOUTS[chosen.layout].title}, but {_some(unknown, 'array')} in "
-            f"it belong to no layer of a DenseNet: {_named(unknown)}{hint}; nothing was converted"
+            f"it belong to no layer of a DenseNet: {listed(unknown)}{hint}; nothing was converted"
         )
     return unneeded
 
@@ -239,10 +238,10 @@ def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list
             negative.append(row.key)
     if negative:
         raise InputError(
-            f"{path}: {_some(negative, 'running variance')} below 0 in {_named(negative)}; "
+            f"{path}: {_some(negative, 'running variance')} below 0 in {listed(negative)}; "
             "variances cannot be; the file is damaged"
         )
-    return [f"NaN or infinity in {_some(odd, 'array')}: {_named(odd)}"] if odd else []
+    return [f"NaN or infinity in {_some(odd, 'array')}: {listed(odd)}"] if odd else []
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, str]:
@@ -260,7 +259,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "dtype": ", ".join(dtypes),
     }
     if checkpoint.unneeded:
-        rows["not taken"] = _named(checkpoint.unneeded)
+        rows["not taken"] = listed(checkpoint.unneeded)
     return rows
 
 
@@ -280,8 +279,3 @@ def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def _some(names: Sequence[str], what: str) -> str:
     return f"{len(names):,} {what}{'s' if len(names) != 1 else ''}"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -91,8 +91,8 @@ def _find(kernels: _Kernels, layout: Layout, role: str, block: int, layer: int) 
     if (role, block, layer) in kernels:
         return kernels[role, block, layer]
     raise InputError(
-        f"{_name(layout, role, block, layer)} is missing; wanted all layers of a DenseNet; get the "
-        "whole file"
+        f"{_name(layout, role, block, layer)} is missing; wanted all layers of a DenseNet; this "
+        "is only part of one"
     )
 
 

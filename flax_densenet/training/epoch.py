@@ -117,7 +117,7 @@ class EpochTrainer:
         if broken := self._dataset.unreadable:
             self._progress.write(describe_unreadable(broken))
         if self._is_first_process:
-            self._progress.write(_describe(record, self._optimization.epochs))
+            self._progress.write(describe_epoch(record, self._optimization.epochs))
         return EpochResult(state, metrics, record)
 
     def _train(
@@ -192,7 +192,13 @@ def _diverged(what: str, value: float, step: int, epochs_done: int) -> TrainingD
     )
 
 
-def _describe(record: Record, epochs: int) -> str:
+def describe_epoch(record: Record, epochs: int) -> str:
+    """Returns a line on an epoch.
+
+    Args:
+      record: What metrics.jsonl says of it.
+      epochs: Epochs of the whole run.
+    """
     validation = ""
     if "validation_error" in record:
         validation = f"validation error {record['validation_error']:7.2%}  "

@@ -61,7 +61,7 @@ def fit(
     optimization = run.optimization
     steps = steps_per_epoch(len(dataset.train), optimization.batch_size)
     total_steps = steps * optimization.epochs
-    schedule = _schedule(optimization, steps)
+    schedule = run_schedule(optimization, steps)
     mean, std = channel_statistics(run, dataset)
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, mean=mean, std=std))
     on_devices = parallel_steps(execution.parallel)
@@ -122,7 +122,8 @@ def fit(
     return records
 
 
-def _schedule(optimization: OptimizationConfig, steps_per_epoch: int) -> optax.Schedule:
+def run_schedule(optimization: OptimizationConfig, steps_per_epoch: int) -> optax.Schedule:
+    """Returns the learning rate of a run, a function from the step (from 0)."""
     return learning_rate_schedule(
         optimization.learning_rate,
         steps_per_epoch * optimization.epochs,

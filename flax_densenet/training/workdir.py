@@ -73,7 +73,7 @@ class WorkDir:
 
     def write_config(self, run: RunConfig) -> None:
         """Writes config.json, whole or not at all."""
-        _replace(self.config_file, run.to_json())
+        write_whole(self.config_file, run.to_json())
 
     def read_records(self) -> list[Record]:
         """Returns the metrics of the epochs done."""
@@ -85,7 +85,7 @@ class WorkDir:
 
     def write_records(self, records: list[Record]) -> None:
         """Writes metrics.jsonl, whole or not at all."""
-        _replace(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+        write_whole(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = True) -> WorkDir:
@@ -123,7 +123,12 @@ def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = Tru
     return WorkDir(directory)
 
 
-def _replace(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Writes a text file, or leaves the one that is there.
+
+    Raises:
+      SavingFailed: Writing failed.
+    """
     unfinished = file.with_suffix(file.suffix + _UNFINISHED)
     with writing(file):
         unfinished.write_text(text)

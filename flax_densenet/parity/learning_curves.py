@@ -1,0 +1,141 @@
+"""Learning curves of both frameworks over several seeds: the picture and the table."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from flax_densenet.parity.significance import compare_samples, verdict
+from flax_densenet.parity.study import FRAMEWORKS
+from flax_densenet.training.workdir import Record
+
+Run = list[Record]
+Runs = dict[str, list[Run]]  # by framework, one run for each seed
+
+
+class Quantity(NamedTuple):
+    """A number that a run is judged by.
+
+    Attributes:
+      name: What it is.
+      unit: Its unit.
+      of: A run's value.
+    """
+
+    name: str
+    unit: str
+    of: Callable[[Run], float]
+
+
+QUANTITIES = (
+    Quantity("final test error", "percentage points", lambda run: 100 * run[-1]["test_error"]),
+    Quantity("final training loss", "nats", lambda run: run[-1]["train_loss"]),
+    # The area under the curve, divided by its width.
+    Quantity(
+        "training loss, mean of all epochs",
+        "nats",
+        lambda run: float(np.mean([record["train_loss"] for record in run])),
+    ),
+)
+
+
+class _Style(NamedTuple):
+    color: str
+    line: str
+    hatch: str | None
+
+
+# Told apart in gray, too: a filled band around a line, a hatched one around dashes.
+_STYLES = {"flax": _Style("C0", "o-", None), "torch": _Style("C1", "x--", "////")}
+
+
+def group_runs(records: Sequence[Record], seeds: Sequence[int]) -> Runs:
+    """Returns the runs of each framework, in the order of the seeds.
+
+    Args:
+      records: Contents of results.jsonl.
+      seeds: Seeds whose runs are wanted.
+    """
+    return {
+        framework: [
+            [r for r in records if (r["framework"], r["seed"]) == (framework, seed)]
+            for seed in seeds
+        ]
+        for framework in FRAMEWORKS
+    }
+
+
+def comparison_table(runs: Runs) -> str:
+    """Returns the comparison of all quantities in Markdown, and in words."""
+    rows = [
+        f"| | {' | '.join(FRAMEWORKS.values())} | difference (95 % interval) | p (permutation) "
+        "| p (Welch) | smallest detectable |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    words = []
+    for quantity in QUANTITIES:
+        first, second = (np.array([quantity.of(run) for run in runs[f]]) for f in FRAMEWORKS)
+        result = compare_samples(first, second, num_tests=len(QUANTITIES))
+        sides = [
+            f"{mean:.3g} ± {deviation:.2g}"
+            for mean, deviation in zip(result.means, result.deviations, strict=True)
+        ]
+        low, high = result.interval
+        rows.append(
+            f"| {quantity.name} ({quantity.unit}) | {' | '.join(sides)} | {result.difference:+.2g} "
+            f"({low:+.2g} to {high:+.2g}) | {result.permutation_p:.2g} | {result.welch_p:.2g} "
+            f"| {result.detectable:.2g} |"
+        )
+        words.append(f"- {quantity.name}: {verdict(result, quantity.unit)}.")
+    return "\n".join([*rows, "", *words])
+
+
+def plot_learning_curves(runs: Runs, title: str, file: Path) -> None:
+    """Draws mean and range of each framework's runs.
+
+    Args:
+      runs: Runs of both frameworks, of the same number of epochs.
+      title: Heading of the picture.
+      file: PNG file to write.
+    """
+    from matplotlib.figure import Figure  # half a second to import
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(1, 2)
+    for axes, quantity, percent, label in (
+        (panels[0], "train_loss", 1, "training loss (nats)"),
+        (panels[1], "test_error", 100, "test error (%)"),
+    ):
+        for framework, style in _STYLES.items():
+            values = percent * np.array([[r[quantity] for r in run] for run in runs[framework]])
+            epochs = [record["epoch"] for record in runs[framework][0]]
+            axes.fill_between(
+                epochs,
+                values.min(axis=0),
+                values.max(axis=0),
+                facecolor="none" if style.hatch else (style.color, 0.25),
+                edgecolor=style.color,
+                hatch=style.hatch,
+                linewidth=0.5,
+            )
+            axes.plot(
+                epochs,
+                values.mean(axis=0),
+                style.line,
+                color=style.color,
+                markersize=4,
+                label=f"{FRAMEWORKS[framework]}: mean and range, n = {len(values)}",
+            )
+        axes.set(xlabel="epoch", ylabel=label)
+        if quantity == "train_loss":
+            axes.set_yscale("log")
+        else:  # logarithmic above 1 %, since a run may have no error at all
+            axes.set_yscale("symlog", linthresh=1)
+            axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(file, dpi=150)
