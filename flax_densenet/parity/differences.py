@@ -1,5 +1,6 @@
 """The comparison of two sets of arrays, name by name, which names a culprit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ class Difference(NamedTuple):
       shape: Shape of both, in PyTorch's layout.
       absolute: Largest absolute difference.
       relative: The same over the array's scale.
-      rounding: Relative difference that the last bits of the input alone make, if it was measured.
+      rounding: Relative difference that the last bits of the input alone make in PyTorch, here or
+        in an array computed before, if it was measured.
       tolerance: Largest relative difference allowed between equal networks.
       values: Flax's and PyTorch's value, if they are single numbers.
     """
@@ -40,8 +42,8 @@ class Difference(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether the arrays are equal within `allowed`; NaN never is."""
-        return self.relative <= self.allowed
+        """Whether the arrays are equal within `allowed`; what is not finite never is."""
+        return math.isfinite(self.relative) and self.relative <= self.allowed
 
 
 def differences(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from flax_densenet import DenseNetConfig
 from flax_densenet.parity.differences import Difference, differences, worst
 from flax_densenet.parity.divergence import find_divergence
-from flax_densenet.parity.ladder import RUNGS, Check
+from flax_densenet.parity.half import Batch, Observation, Trained
+from flax_densenet.parity.ladder import RUNGS, Check, climb
 from flax_densenet.parity.random_inputs import nudge, random_batch, random_pixels
 from flax_densenet.parity.report import Layer, Report, Section, by_layer, first_to_differ
 from flax_densenet.parity.table import render
+from flax_densenet.parity.tolerances import TOLERANCES
 
 OUTPUTS = next(rung for rung in RUNGS if rung.quantity == "activations")
 GRADIENTS = next(rung for rung in RUNGS if rung.quantity == "gradients")
@@ -57,8 +60,9 @@ def test_what_is_not_finite_never_agrees(value: float) -> None:
     for pair in ((value, 1.0), (1.0, value), (value, value)):
         ours, theirs = ({"a": np.array([number])} for number in pair)
         with np.errstate(invalid="ignore"):
-            (row,) = differences(ours, theirs, 1e-5, nudged=theirs)
-        assert not row.agrees
+            (row,) = differences(ours, theirs, 1e-5, nudged=ours)
+            assert not row.agrees
+            assert not row._replace(relative=math.inf, rounding=math.inf).agrees
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -216,3 +220,34 @@ def test_inputs_depend_on_the_seed_alone() -> None:
     assert first.image.shape == shape
     assert not np.array_equal(first.image, second.image)
     assert set(np.concatenate([first.label, second.label])) <= set(range(7))
+
+
+class _Shown:
+    """A half that shows what it is given."""
+
+    def __init__(self, **values: float) -> None:
+        self.arrays = {name: np.array([1.0, value]) for name, value in values.items()}
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        return self.arrays
+
+    def forward(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        return self.arrays
+
+    def observe(self, batch: Batch, *, train: bool) -> Observation:
+        return Observation(self.arrays, {"loss": np.array(0.0)}, self.arrays, self.arrays)
+
+    def train(self, batches: Sequence[Batch]) -> Trained:
+        raise AssertionError("no steps were asked for")
+
+
+def test_array_inherits_the_rounding_of_those_computed_before() -> None:
+    theirs, nudged = _Shown(a=0.5, b=0.5, c=0.5), _Shown(a=0.5, b=0.51, c=0.502)
+    batch = Batch(np.zeros(1), np.zeros(1))
+    checks = climb(theirs, theirs, TOLERANCES["float32"], batch, nudged=(nudged, batch))
+    found = {check.rung.title: [row.rounding for row in check.rows] for check in checks}
+    assert len(found) == 7  # without steps
+    assert found["output, evaluation"] == pytest.approx([0, 0.01, 0.01])
+    assert found["gradient, evaluation"] == pytest.approx([0.01, 0.01, 0.002])
+    assert found["running statistics"] == pytest.approx([0, 0.01, 0.01])
+    assert found["loss, training"] == [0]
