@@ -103,8 +103,31 @@ def test_weights_of_a_file(layout: str, tmp_path: Path, capsys: pytest.CaptureFi
     # A name or flags say what the file must hold.
     assert parity("--weights", file, "--growth_rate", 4) == 2
     error = capsys.readouterr().err
-    assert "weights.pth has another network, DenseNet (L=5, k=3)" in error
-    assert "growth_rate is 3, asked for is 4" in error
+    assert "weights.pth is DenseNet (L=5, k=3), where DenseNet (L=5, k=4) was asked for" in error
+    assert "growth_rate is 3, not 4; leave the network's name and flags out" in error
+
+
+def test_what_an_own_module_prints_is_not_in_the_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch_reference\n"
+        "from flax_densenet import DenseNetConfig\n"
+        "print('imported')\n"
+        "class Net(torch_reference.DenseNet):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(DenseNetConfig(blocks=(1, 1), growth_rate=3))\n"
+        "    def forward(self, image):\n"
+        "        print('called')\n"
+        "        return super().forward(image)\n"
+    )
+    options = ["--precision", "float64", "--steps", 0, "--json", "--image_size", 8]
+    assert parity("--against", f"{tmp_path}/mine.py:Net", *options) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["against"] == f"{tmp_path}/mine.py:Net, with the names of torchvision or timm"
+    assert report["title"] == CONFIG.title
+    assert "imported" in captured.err and "called" in captured.err
 
 
 def test_notes_and_default_precision(capsys: pytest.CaptureFixture[str]) -> None:

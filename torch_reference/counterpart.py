@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.agreement import OWN_NETWORK_HINT, check_agreement
 from flax_densenet.errors import InputError
-from flax_densenet.weights import correspondence
 from torch_reference.own_file import build_own
 from torch_reference.recognition import recognize
 
@@ -45,19 +45,6 @@ _PACKAGES = {
         },
     ),
 }
-# What a configuration says in the end, and the field that changes it.
-_SHAPING_FIELDS = {
-    "stem": "stem",
-    "block_sizes": "blocks",
-    "growth_rate": "growth_rate",
-    "bottleneck": "bottleneck",
-    "bottleneck_factor": "bottleneck_factor",
-    "compression": "compression",
-    "stem_channels": "stem_width",
-    "num_classes": "num_classes",
-    "in_channels": "in_channels",
-}
-_OTHER_FIELDS = {field: field for field in ("batch_norm_epsilon", "batch_norm_momentum")}
 
 
 class Counterpart(NamedTuple):
@@ -105,7 +92,12 @@ def find_counterpart(against: str, asked: DenseNetConfig | None = None) -> Count
             "function without arguments that returns a torch.nn.Module"
         )
     if asked is not None:
-        _check_agreement(against, found.config, asked)
+        hint = (
+            f"{against} has no other; compare without --against"
+            if against in _PACKAGES
+            else OWN_NETWORK_HINT
+        )
+        check_agreement(found.config, asked, against, hint)
     config = dataclasses.replace(asked or found.config, dropout_rate=0.0)
     return Counterpart(model, config, found.keys, title, _notes(config))
 
@@ -124,32 +116,11 @@ def _build(name: str, asked: DenseNetConfig) -> tuple[nn.Module, str]:
     return module.DenseNet(**arguments), version
 
 
-def _check_agreement(against: str, found: DenseNetConfig, asked: DenseNetConfig) -> None:
-    shapes, wanted_shapes = ([row.shape for row in correspondence(c)] for c in (found, asked))
-    # With equal shapes, compression may be written in two ways, such as 0.5 and 3 of 6.
-    fields = _OTHER_FIELDS if shapes == wanted_shapes else _SHAPING_FIELDS | _OTHER_FIELDS
-    differing = [
-        f"{field} is {getattr(found, name)}, not {getattr(asked, name)}"
-        for name, field in fields.items()
-        if getattr(found, name) != getattr(asked, name)
-    ]
-    if differing:
-        hint = (
-            f"{against} has no other; compare without --against"
-            if against in _PACKAGES
-            else "leave the network's name and flags out, or give those of this one"
-        )
-        raise InputError(
-            f"{against} is {found.title}, where {asked.title} was asked for: "
-            f"{', '.join(differing)}; {hint}"
-        )
-
-
 def _notes(config: DenseNetConfig) -> list[str]:
     usual = DenseNetConfig()
     return [
         f"{field} is {getattr(config, field):g}, taken over from the PyTorch network; PyTorch's "
         f"default is {getattr(usual, field):g}"
-        for field in _OTHER_FIELDS
+        for field in ("batch_norm_epsilon", "batch_norm_momentum")
         if getattr(config, field) != getattr(usual, field)
     ]

@@ -31,6 +31,7 @@ from flax_densenet.weights import Variables, correspondence, to_torch_arrays
 from torch_reference.densenet import DenseBlock, DenseLayer, DenseNet, Transition
 from torch_reference.dropout import WatchedDropout
 from torch_reference.failures import reported_as
+from torch_reference.findings import find_gradients, find_logits
 from torch_reference.hooks import record_outputs, to_array
 
 _COUNTER = "num_batches_tracked"
@@ -90,7 +91,7 @@ class TorchHalf:
         model = copy.deepcopy(self.model).eval()
         activations = self._record_activations(model)
         with torch.no_grad(), self._pass(image, train=False):
-            logits = self._logits(model, self._tensor(image))
+            logits = find_logits(model, self._tensor(image), self.config.num_classes)
         return self._with_logits(activations, logits)
 
     def observe(self, batch: Batch, *, train: bool) -> Observation:
@@ -103,11 +104,11 @@ class TorchHalf:
         activations = self._record_activations(model)
         image = self._tensor(batch.image).requires_grad_()
         with self._pass(batch.image, train=train):
-            logits = self._logits(model, image)
+            logits = find_logits(model, image, self.config.num_classes)
             loss = self._loss(logits, batch.label)
             loss.backward()
         differentiated = {"image": image} | dict(model.named_parameters())
-        gradients = _gradients(differentiated)
+        gradients = find_gradients(differentiated)
         statistics = {
             self.keys[key]: to_array(value)
             for key, value in model.state_dict().items()
@@ -142,10 +143,10 @@ class TorchHalf:
         for number, (pixels, label) in enumerate(batches, start=1):
             with self._pass(pixels, train=True):
                 image = self._tensor((pixels - PIXEL_MEAN) / PIXEL_STD)
-                loss = self._loss(self._logits(model, image), label)
+                loss = self._loss(find_logits(model, image, self.config.num_classes), label)
                 optimizer.zero_grad()
                 loss.backward()
-            _gradients(dict(model.named_parameters()))
+            find_gradients(dict(model.named_parameters()))
             optimizer.step()
             scheduler.step()
             averaged.update_parameters(model)
@@ -174,21 +175,6 @@ class TorchHalf:
                 if train
                 else f"the PyTorch network drops activations (rate {rates}) in evaluation, too"
             )
-
-    def _logits(self, model: nn.Module, image: Tensor) -> Tensor:
-        logits = model(image)
-        if not isinstance(logits, Tensor):
-            raise InputError(
-                f"the PyTorch network returns a {type(logits).__name__}; wanted one tensor, the "
-                "logits [B, K]; write a function whose network returns them alone"
-            )
-        wanted = (len(image), self.config.num_classes)
-        if logits.shape != wanted:
-            raise InputError(
-                f"the PyTorch network returns shape {tuple(logits.shape)} for {len(image)} images; "
-                f"wanted the logits [B, K], {wanted}"
-            )
-        return logits
 
     def _loss(self, logits: Tensor, label: np.ndarray) -> Tensor:
         return F.cross_entropy(logits, torch.from_numpy(label).long().to(self.device))
@@ -247,14 +233,3 @@ def reference_half(
       device: Where it is computed.
     """
     return TorchHalf(DenseNet(config), config, variables, device=device)
-
-
-def _gradients(differentiated: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    gradients = {key: tensor.grad for key, tensor in differentiated.items()}
-    none = [key for key, gradient in gradients.items() if gradient is None]
-    if none:
-        raise InputError(
-            f"the loss does not depend on {listed(none)} of the PyTorch network: it is not used "
-            "in the forward pass, or detached or frozen (requires_grad=False)"
-        )
-    return {key: to_array(gradient) for key, gradient in gradients.items() if gradient is not None}

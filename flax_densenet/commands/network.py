@@ -13,19 +13,6 @@ from flax_densenet.errors import InputError
 from flax_densenet.variants import VARIANTS
 
 _DEFAULT = DenseNetConfig()
-_COMPARED = (
-    "block_sizes",
-    "growth_rate",
-    "bottleneck",
-    "bottleneck_channels",
-    "compression",
-    "stem",
-    "stem_channels",
-    "num_classes",
-    "in_channels",
-    "batch_norm_momentum",
-    "batch_norm_epsilon",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,29 +95,6 @@ def parse_with_network(
     if (late := arguments.name) != name:
         raise InputError(f"{late!r} must come before all flags: {prog} {late} --FLAG ...")
     return arguments
-
-
-def check_same_network(asked: DenseNetConfig, found: DenseNetConfig, where: str) -> None:
-    """Checks that a name and flags describe the network that something holds.
-
-    Args:
-      asked: What the name and the flags say.
-      found: What is there.
-      where: Where it is.
-
-    Raises:
-      InputError: They differ in more than dropout and type; the fields are named.
-    """
-    wrong = [
-        f"{name} is {getattr(found, name)}, asked for is {getattr(asked, name)}"
-        for name in _COMPARED
-        if getattr(asked, name) != getattr(found, name)
-    ]
-    if wrong:
-        raise InputError(
-            f"{where} has another network, {found.title}: {'; '.join(wrong)}; leave the name and "
-            "the network's flags out"
-        )
 
 
 def check_name(flag: str, name: str | None, table: Mapping[str, object]) -> None:

@@ -1,10 +1,12 @@
 """`flax-densenet parity`: whether two frameworks compute the same network, layer by layer."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import json
 import shlex
+import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +18,10 @@ from flax_densenet.commands.devices import DeviceOptions, choose_devices
 from flax_densenet.commands.network import (
     NetworkName,
     UntypedNetworkArguments,
-    check_same_network,
     parse_with_network,
 )
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.agreement import OWN_NETWORK_HINT, check_agreement
 from flax_densenet.conversion.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.errors import InputError, NetworksDiffer, require
 from flax_densenet.parity.page import write_page
@@ -97,7 +99,11 @@ def parity(args: Sequence[str], prog: str) -> None:
     checkpoint = load_checkpoint(weights) if weights else None
     is_package = against in ("torchvision", "timm")
     usual = VARIANTS["densenet121"] if is_package else DenseNetConfig()
-    counterpart = None if is_package or against is None else find_counterpart(against)
+    counterpart = None
+    if against is not None and not is_package:
+        # What the user's own module prints does not belong to the JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            counterpart = find_counterpart(against)
     found = {
         f"{weights}": checkpoint and checkpoint.config,
         f"{against}": counterpart and counterpart.config,
@@ -113,11 +119,12 @@ def parity(args: Sequence[str], prog: str) -> None:
     config = arguments.network.config
     for where, other in found.items():
         if other is not None:
-            check_same_network(config, other, where)
+            check_agreement(other, config, where, OWN_NETWORK_HINT)
     if against is not None and counterpart is None:
         counterpart = find_counterpart(against, config)
     command = shlex.join([*prog.split(), *args])
-    report = _compare(arguments, config, checkpoint, counterpart, command)
+    with contextlib.redirect_stdout(sys.stderr):
+        report = _compare(arguments, config, checkpoint, counterpart, command)
     print(json.dumps(report.as_json(), indent=1) if arguments.json else render(report))
     if arguments.html is not None:
         page = Path(arguments.html).expanduser()
