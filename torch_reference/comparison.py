@@ -31,6 +31,8 @@ from torch_reference.densenet import DenseNet
 from torch_reference.half import TorchHalf
 from torch_reference.precision import exact_float32
 
+_NUM_NUDGED = 2
+
 
 class Outcome(NamedTuple):
     """What a comparison has found.
@@ -94,14 +96,19 @@ class Comparison:
         self, ours: FlaxHalf, theirs: TorchHalf, variables: dict[str, Any], precision: Precision
     ) -> list[Check]:
         batch = random_batch(ours.config, self.image_shape, self.seed + 1)
-        nudged = self._half(ours.config, nudge(variables))
         checks = climb(
             ours,
             theirs,
             TOLERANCES[ours.config.dtype],
             batch,
             random_pixels(ours.config, self.image_shape, self.num_steps),
-            nudged=(nudged, Batch(nudge(batch.image), batch.label)),
+            nudged=[
+                (
+                    self._half(ours.config, nudge(variables, seed)),
+                    Batch(nudge(batch.image, seed), batch.label),
+                )
+                for seed in range(_NUM_NUDGED)
+            ],
         )
         number = sum(rung.phase != "steps" or self.num_steps > 0 for rung in RUNGS)
         # The bar is seen in a terminal only.

@@ -77,7 +77,7 @@ def climb(
     tolerance: Tolerance,
     batch: Batch,
     steps: Sequence[Batch] = (),
-    nudged: tuple[Half, Batch] | None = None,
+    nudged: Sequence[tuple[Half, Batch]] = (),
 ) -> Iterator[Check]:
     """Compares two halves, each rung when it is asked for.
 
@@ -88,23 +88,22 @@ def climb(
       tolerance: Differences allowed, of the type that both compute in.
       batch: Normalized images [B, C, H, W] and labels [B].
       steps: One batch of uint8 images for each step of training; none leaves training out.
-      nudged: The PyTorch network and the batch with the last bits of all numbers changed, which
-        measures what rounding can do; None trusts the tolerance alone.
+      nudged: The PyTorch network and the batch with the last bits of all numbers changed, some
+        times, which measures what rounding can do; none trusts the tolerance alone. Of these only
+        the first is trained.
 
     Returns:
       One check for each of `RUNGS`, in their order.
     """
-    halves = [ours, theirs] if nudged is None else [ours, theirs, nudged[0]]
-    batches = [batch, batch] if nudged is None else [batch, batch, nudged[1]]
+    pairs = [(ours, batch), (theirs, batch), *nudged]
     for phase in get_args(Phase):
         if phase == "steps" and not steps:
             return
         seen: list[Observation] | list[Trained]
         if phase == "steps":
-            seen = [half.train(steps) for half in halves]
+            seen = [half.train(steps) for half, _ in pairs[:3]]
         else:
             train = phase == "training"
-            pairs = zip(halves, batches, strict=True)
             seen = [half.observe(images, train=train) for half, images in pairs]
         for rung in RUNGS:
             if rung.phase == phase:
@@ -120,20 +119,22 @@ def _compare(rung: Rung, arrays: list[Arrays], tolerance: Tolerance) -> Check:
         theirs,
         getattr(tolerance, rung.tolerance),
         tolerance.gradient_floor if rung.tolerance == "gradient" else 0,
-        nudged[0] if nudged else None,
+        nudged,
     )
-    return Check(rung, _with_rounding_so_far(rung, rows) if nudged else rows)
+    return Check(rung, _with_common_rounding(rung, rows) if nudged else rows)
 
 
-def _with_rounding_so_far(rung: Rung, rows: list[Difference]) -> list[Difference]:
-    """Gives each array the largest rounding of all that are computed up to it.
+def _with_common_rounding(rung: Rung, rows: list[Difference]) -> list[Difference]:
+    """Gives each array the largest rounding of all that may have handed theirs on.
 
-    They hand their rounding on, but in float32 much of it comes from a few activations next to 0
-    that change their sign, and which arrays these few show in differs from run to run.
+    For outputs these are the ones before it. In gradients rounding also comes from single
+    activations next to 0 that change their sign: where these few are, and so which gradients they
+    move, differs from run to run, and the largest of all is the measure.
     """
-    order = -1 if rung.is_backward else 1
-    so_far = itertools.accumulate((row.rounding or 0 for row in rows[::order]), max)
-    ordered = [
-        row._replace(rounding=rounding) for row, rounding in zip(rows[::order], so_far, strict=True)
-    ]
-    return ordered[::order]
+    roundings = [row.rounding or 0 for row in rows]
+    common = (
+        itertools.accumulate(roundings, max)
+        if rung.tolerance == "forward"
+        else itertools.repeat(max(roundings), len(rows))
+    )
+    return [row._replace(rounding=largest) for row, largest in zip(rows, common, strict=True)]

@@ -168,7 +168,7 @@ def test_page_says_what_was_compared_and_that_it_is_equal(tmp_path: Path) -> Non
         "jax 1.2.3",
         "a fast one",
         "flax-densenet parity --html page.html",
-        "10 times the rounding",
+        "3 times the rounding",
         "by 1% of the network's largest one",
     ):
         assert text in page.text
