@@ -23,9 +23,9 @@ from flax_densenet.errors import (
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
     "convert": (convert, "convert a checkpoint between PyTorch, Keras and Flax"),
     "evaluate": (evaluate, "report the error of a trained network, class by class"),
+    "learning-curves": (learning_curves, "train in Flax and in PyTorch, and compare the curves"),
     "parity": (parity, "show, layer by layer, that Flax and PyTorch compute the same"),
     "summary": (summary, "show every operation of a network, and what the network costs"),
-    "learning-curves": (learning_curves, "train in Flax and in PyTorch, and compare the curves"),
     "train": (train, "train a DenseNet and write everything to a work directory"),
 }
 _EXIT_FAILED = 1

@@ -57,7 +57,6 @@ class ParityArguments:
       seed: Of the random weights and images.
       json: Print everything as JSON instead of the table.
       html: Write a page with the table and plots to this file.
-      devices: Which devices JAX uses.
     """
 
     name: NetworkName = None
@@ -71,7 +70,6 @@ class ParityArguments:
     seed: int = 0
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     html: str | None = None
-    devices: DeviceOptions = DeviceOptions()
 
     def __post_init__(self) -> None:
         for name, minimum in (("steps", 0), ("batch_size", 1), ("seed", 0)):
@@ -95,6 +93,7 @@ def parity(args: Sequence[str], prog: str) -> None:
       SavingFailed: The page cannot be written.
     """
     find_counterpart = _import_reference().find_counterpart
+    choose_devices(DeviceOptions())
     weights, against = _read_first(args)
     checkpoint = load_checkpoint(weights) if weights else None
     is_package = against in ("torchvision", "timm")
@@ -115,7 +114,6 @@ def parity(args: Sequence[str], prog: str) -> None:
         flags=UntypedNetworkArguments,
         otherwise=next((one for one in found.values() if one), usual),
     )
-    choose_devices(arguments.devices)
     config = arguments.network.config
     for where, other in found.items():
         if other is not None:
@@ -130,6 +128,7 @@ def parity(args: Sequence[str], prog: str) -> None:
         page = Path(arguments.html).expanduser()
         with writing(page):
             write_page(report, page)
+        print(f"the page is {page}", file=sys.stderr)
     if not report.agrees:
         raise NetworksDiffer(report.verdict)
 
