@@ -1,0 +1,1 @@
+"""How fast DenseNet is, here and in PyTorch (docs/benchmarks.md)."""

@@ -1,0 +1,123 @@
+"""What the figures of a measurement say: medians, ratios, the best mode of PyTorch."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.contestants import OURS
+from benchmarks.measurement import Measurement
+
+MIB = 2**20
+
+
+class Quantity(NamedTuple):
+    """A number by which contestants are compared; less is better.
+
+    Attributes:
+      name: What it is.
+      unit: Its unit.
+      verdict: How `ours` compares with the `best` mode of PyTorch, which takes `factor` times as
+        much of it, in words.
+      of: All values of a contestant.
+    """
+
+    name: str
+    unit: str
+    verdict: str
+    of: Callable[[Measurement], list[float]]
+
+
+def peak_mib(measurement: Measurement) -> list[float]:
+    """Returns the peak memory in MiB: the GPU's, if that is where it was computed."""
+    peak = measurement.framework_memory.get("device_peak_bytes", measurement.peak_bytes)
+    return [] if peak is None else [peak / MIB]
+
+
+_FASTER = "{ours} is {factor:.2f} times as fast as the best mode of PyTorch, {best}"
+_SMALLER = "{best}, the smallest mode of PyTorch, needs {factor:.2f} times the memory of {ours}"
+QUANTITIES = {
+    "train": Quantity("training step", "s", _FASTER, lambda one: one.train_seconds),
+    "eval": Quantity("evaluation step", "s", _FASTER, lambda one: one.eval_seconds),
+    "memory": Quantity("peak memory", "MiB", _SMALLER, peak_mib),
+}
+
+
+class Spread(NamedTuple):
+    """Smallest, middle and largest of some values, and how many there are."""
+
+    min: float
+    median: float
+    max: float
+    n: int
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Returns the spread of some values, None without any."""
+    if not values:
+        return None
+    return Spread(min(values), statistics.median(values), max(values), len(values))
+
+
+def ratio(
+    quantity: Quantity, one: Measurement, measurements: Sequence[Measurement]
+) -> float | None:
+    """Returns a contestant's median as a multiple of ours of the same type.
+
+    Args:
+      quantity: What is compared.
+      one: The contestant.
+      measurements: All of them.
+
+    Returns:
+      Above 1 if ours is better; None if one of the two has not been measured.
+    """
+    ours = [other for other in measurements if other.contestant == OURS[one.dtype]]
+    medians = [spread(quantity.of(other)) for other in (one, *ours)]
+    if len(medians) < 2 or medians[0] is None or medians[1] is None:
+        return None
+    return medians[0].median / medians[1].median
+
+
+def best_torch(
+    quantity: Quantity, dtype: str, measurements: Sequence[Measurement]
+) -> Measurement | None:
+    """Returns the mode of PyTorch with the smallest median, if any was measured.
+
+    Args:
+      quantity: What is compared.
+      dtype: Type of the computation.
+      measurements: All contestants.
+    """
+    medians = {
+        one.contestant: values.median
+        for one in measurements
+        if one.contestant.startswith("torch") and one.dtype == dtype
+        if (values := spread(quantity.of(one)))
+    }
+    return min(
+        (one for one in measurements if one.contestant in medians),
+        key=lambda one: medians[one.contestant],
+        default=None,
+    )
+
+
+def summarize(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Returns spreads, ratios and the best modes of PyTorch, to be written to a file."""
+    return {
+        name: {
+            "unit": quantity.unit,
+            "contestants": {
+                one.contestant: {
+                    **(values._asdict() if (values := spread(quantity.of(one))) else {}),
+                    "ratio_to_ours": ratio(quantity, one, measurements),
+                }
+                for one in measurements
+            },
+            "best_torch": {
+                dtype: best.contestant
+                for dtype in OURS
+                if (best := best_torch(quantity, dtype, measurements))
+            },
+        }
+        for name, quantity in QUANTITIES.items()
+    }

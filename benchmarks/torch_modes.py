@@ -1,0 +1,112 @@
+"""The reference in PyTorch, in the modes that its users choose between."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.recipe import LEARNING_RATE, SEED, WEIGHT_DECAY, channel_statistics
+from benchmarks.torch_efficient import make_efficient
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.data.batches import EvalBatch, TrainBatch
+from torch_reference.preprocess import Preprocess
+from torch_reference.step import create_state, eval_step, train_step
+
+
+class TorchMode:
+    """The reference's steps (see `benchmarks.contestants.Program`), on a GPU if there is one."""
+
+    def __init__(
+        self,
+        config: DenseNetConfig,
+        variables: Mapping[str, Any],
+        *,
+        channels_last: bool,
+        compiled: bool,
+        efficient: bool,
+    ) -> None:
+        self._is_gpu = torch.cuda.is_available()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        if self._is_gpu:
+            torch.set_default_device("cuda")
+            # As JAX does by itself: TF32 everywhere, and the fastest of the algorithms, tried out.
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
+        self._state = create_state(
+            dataclasses.replace(config, dtype="float32"),
+            lambda step: LEARNING_RATE,
+            Preprocess(*channel_statistics(config), "none"),
+            seed=SEED,
+            weight_decay=WEIGHT_DECAY,
+            variables=variables,
+        )
+        model = self._state.model
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.device = torch.cuda.get_device_name() if self._is_gpu else "cpu"
+        if efficient:
+            make_efficient(model)
+        if channels_last:
+            # Every call takes the memory format first as an overload that needs no other argument.
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.register_forward_pre_hook(_to_channels_last)
+        if config.dtype == "bfloat16":
+            autocast = torch.autocast("cuda" if self._is_gpu else "cpu", torch.bfloat16)
+            model.forward = autocast(model.forward)  # type: ignore[method-assign]
+            model.register_forward_hook(_to_float32)
+        if compiled:
+            model.compile()
+
+    def train(self, batch: TrainBatch) -> float:
+        """Does one training step."""
+        loss = train_step(self._state, batch)["loss"]
+        self._synchronize()
+        return loss.item()
+
+    def evaluate(self, batch: EvalBatch) -> float:
+        """Does one evaluation step."""
+        loss = eval_step(self._state, batch)["loss"]
+        self._synchronize()
+        return loss.item()
+
+    def memory(self) -> dict[str, int]:
+        """Returns the peak of the GPU; on the CPU PyTorch keeps no account."""
+        if not self._is_gpu:
+            return {}
+        return {"device_peak_bytes": torch.cuda.max_memory_allocated()}
+
+    def _synchronize(self) -> None:
+        if self._is_gpu:
+            torch.cuda.synchronize()
+
+
+def build(
+    config: DenseNetConfig,
+    variables: Mapping[str, Any],
+    *,
+    channels_last: bool = False,
+    compiled: bool = False,
+    efficient: bool = False,
+) -> TorchMode:
+    """Returns the contestant.
+
+    Args:
+      config: The network; bfloat16 is autocast, with parameters in float32.
+      variables: Initial weights {"params", "batch_stats"}.
+      channels_last: Keep images and activations as NHWC in memory.
+      compiled: `torch.compile` forward and backward pass.
+      efficient: Checkpoint each layer as torchvision's `memory_efficient`.
+    """
+    return TorchMode(
+        config, variables, channels_last=channels_last, compiled=compiled, efficient=efficient
+    )
+
+
+def _to_channels_last(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    return (args[0].contiguous(memory_format=torch.channels_last),)
+
+
+def _to_float32(module: nn.Module, args: tuple[Tensor], logits: Tensor) -> Tensor:
+    return logits.float()

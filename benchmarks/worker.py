@@ -1,0 +1,100 @@
+"""A worker process: builds one contestant and does what the lines on its standard input ask for.
+
+Requests and replies are JSON, one a line:
+
+  {"do": "build", ...fields of Job}  {"num_parameters", "device", "seconds", "peak_bytes"}
+  {"do": "train", "steps": N}        {"seconds": [N], "losses": [N], "peak_bytes"}
+  {"do": "evaluate", "steps": N}     the same
+  {"do": "memory"}                   what the framework knows of its memory
+
+What fails is replied as {"error": reason}.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contestants import Job, Program
+from benchmarks.initial_weights import read_initial_weights
+from benchmarks.recipe import eval_batch, train_batches
+
+
+class Worker:
+    """One contestant and its batches."""
+
+    def __init__(self, job: Job) -> None:
+        start = time.perf_counter()
+        self._program: Program = job.build(read_initial_weights(Path(job.variables)))
+        self._train_batches = train_batches(job.config, job.batch_size, job.image_size)
+        self._eval_batches = [eval_batch(batch) for batch in self._train_batches]
+        self._steps_done = 0
+        self.description = {
+            "num_parameters": self._program.num_parameters,
+            "device": self._program.device,
+            "seconds": time.perf_counter() - start,
+            "peak_bytes": peak_bytes(),
+        }
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Does what a request after the first asks for, and returns the reply."""
+        if request["do"] == "memory":
+            return dict(self._program.memory())
+        seconds, losses = [], []
+        for _ in range(request["steps"]):
+            index = self._steps_done % len(self._train_batches)
+            self._steps_done += 1
+            start = time.perf_counter()
+            if request["do"] == "train":
+                loss = self._program.train(self._train_batches[index])
+            else:
+                loss = self._program.evaluate(self._eval_batches[index])
+            seconds.append(time.perf_counter() - start)
+            if not math.isfinite(loss):
+                raise ArithmeticError(f"the loss of step {self._steps_done} is {loss}")
+            losses.append(loss)
+        return {"seconds": seconds, "losses": losses, "peak_bytes": peak_bytes()}
+
+
+def peak_bytes() -> int:
+    """Returns the largest resident memory of this process so far.
+
+    `ru_maxrss` would be at least that of the process which started this one.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    raise OSError("/proc/self/status does not tell the peak memory")
+
+
+def main() -> None:
+    """Answers requests until the input ends."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed is no reply
+    worker: Worker | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if worker is None:
+                del request["do"]
+                worker = Worker(Job(**request))
+                reply = worker.description
+            else:
+                reply = worker.answer(request)
+        except Exception as error:
+            traceback.print_exc()
+            reply = {"error": _reason(error)}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].strip()[:200]}" if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    main()
