@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from flax_densenet.errors import InputError, NetworksDiffer, SavingFailed, requi
 from flax_densenet.training.workdir import writing
 
 _EXIT_FAILED, _EXIT_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
+_MAX_LOAD = 0.5  # average number of running processes in the last minute
 _PICTURES = (".png", ".svg")
 
 
@@ -62,6 +64,12 @@ def _compare(arguments: argparse.Namespace, words: Sequence[str]) -> None:
     settings = _settings(arguments)
     _check_files(arguments)
     machine = describe_machine()
+    load = machine["load_average"][0]
+    if load > _MAX_LOAD:
+        print(
+            f"note: something else runs on this machine (load {load:.1f}); its figures mean "
+            "nothing, since PyTorch's threads wait for each other and suffer more than JAX's\n"
+        )
     jax.config.update("jax_platforms", "cpu")  # the GPU is the contestants' alone
     # The contestants inherit it; JAX starts as many threads as there are CPUs that it may use.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.threads])
@@ -166,4 +174,7 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ends the contestants, as Ctrl-C does
     sys.exit(main())

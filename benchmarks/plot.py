@@ -40,7 +40,9 @@ def plot_comparison(
                     axes.text(0, position, " failed", verticalalignment="center", color="0.3")
                     continue
                 axes.barh(position, values.median, 0.7, **_style(one.contestant))
-                axes.plot([values.min, values.max], [position] * 2, "|-", color="black")
+                axes.plot(
+                    [values.min, values.max], [position] * 2, "|-", color="black", linewidth=1
+                )
                 axes.text(
                     values.max,
                     position,
