@@ -89,7 +89,7 @@ def _compare(arguments: argparse.Namespace, words: Sequence[str]) -> None:
                 arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.plot is not None:
         with writing(arguments.plot):
-            plot_comparison(results, _device(machine, results), arguments.plot)
+            plot_comparison(results, _device(machine, settings, results), arguments.plot)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -142,10 +142,14 @@ def _as_json(case: Case, measurements: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
-def _device(machine: dict[str, Any], results: Sequence[tuple[Case, list[Measurement]]]) -> str:
+def _device(
+    machine: dict[str, Any],
+    settings: Settings,
+    results: Sequence[tuple[Case, list[Measurement]]],
+) -> str:
     """Returns the name of what computed, for the heading of the picture."""
     devices = {one.device for _, measurements in results for one in measurements if one.device}
-    cpu = f"{machine['cpus_for_this_process']} CPUs of {machine['cpu']}"
+    cpu = f"{settings.threads} threads on {machine['cpu']}"
     return ", ".join(sorted(devices - {"cpu"})) or cpu
 
 

@@ -61,7 +61,7 @@ def plot_comparison(
 def _style(contestant: str) -> dict[str, str]:
     """Tells ours, other Flax and PyTorch apart, in gray too."""
     if contestant in OURS.values():
-        return {"facecolor": "#1f4e79", "edgecolor": "black"}
+        return {"facecolor": "#5b8db8", "edgecolor": "black"}
     if contestant.startswith("flax"):
-        return {"facecolor": "#9dc3e6", "edgecolor": "black", "hatch": "///"}
+        return {"facecolor": "#c9dff0", "edgecolor": "black", "hatch": "///"}
     return {"facecolor": "#f4e3d3", "edgecolor": "black"}
