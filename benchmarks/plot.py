@@ -46,7 +46,7 @@ def plot_comparison(
                 axes.text(
                     values.max,
                     position,
-                    f"  {values.median:.3g}",
+                    f"  {values.median:{'.0f' if values.median >= 100 else '.3g'}}",
                     verticalalignment="center",
                     fontsize="small",
                 )
