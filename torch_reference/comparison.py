@@ -17,6 +17,7 @@ from flax_densenet.config import DenseNetConfig
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Batch
 from flax_densenet.parity.ladder import RUNGS, Check, climb
+from flax_densenet.parity.precision import computing
 from flax_densenet.parity.random_inputs import (
     ImageShape,
     nudge,
@@ -25,7 +26,7 @@ from flax_densenet.parity.random_inputs import (
     random_variables,
 )
 from flax_densenet.parity.report import Layer, Section, find_layers
-from flax_densenet.parity.settings import SETTINGS, Precision, computing
+from flax_densenet.parity.settings import SETTINGS, Precision
 from flax_densenet.parity.tolerances import TOLERANCES
 from torch_reference.densenet import DenseNet
 from torch_reference.half import TorchHalf

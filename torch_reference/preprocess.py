@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flax_densenet.training.preprocess import Augment
+from flax_densenet.training.run_config import Augment
 
 _MAX_SHIFT = 4  # pixels; paper, section 4.1
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import tyro
 
 from flax_densenet.commands.comma_separated import comma_separated_registry
-from flax_densenet.commands.devices import DeviceOptions, ProcessOptions
+from flax_densenet.commands.device_options import DeviceOptions, ProcessOptions
 from flax_densenet.commands.network import NetworkArguments, check_name, network_arguments
 from flax_densenet.errors import InputError
 from flax_densenet.training.execution import Execution

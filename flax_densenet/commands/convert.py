@@ -3,106 +3,35 @@
 import dataclasses
 import importlib.util
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import jax
-import tyro
 
-from flax_densenet.commands.comma_separated import comma_separated_registry
-from flax_densenet.conversion.adaptation import (
-    StoredType,
-    cast,
-    with_in_channels,
-    with_new_head,
-)
+from flax_densenet.commands.convert_arguments import ConvertArguments
+from flax_densenet.conversion.adaptation import cast, with_in_channels, with_new_head
 from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_checkpoint
 from flax_densenet.conversion.report import write_report
 from flax_densenet.conversion.target import default_layout, write_target
 from flax_densenet.conversion.verification import choose_sides, verify
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.errors import InputError, SavingFailed, require
+from flax_densenet.errors import InputError, SavingFailed
 from flax_densenet.layouts import LAYOUTS
 from flax_densenet.variants import VARIANTS
 from flax_densenet.weights import correspondence
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvertArguments:
-    """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, Flax or PyTorch out.
-
-    Attributes:
-      source: A .pth, .safetensors or .h5 file, an Orbax directory or a work directory of train.
-      target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict) or
-        FILE.safetensors (whichever of the two the source is not).
-      layout: Whose names the target has; torchvision, or flax. Others are on request.
-      optimizer: Take the momentum and the step of SGD along, so that the training can go on.
-      weights: Which weights of the source to take, by their place in it, where there are several.
-      dtype: Type of the target's parameters. Running statistics have at least float32.
-      variant: The network that the source is expected to hold; another one is an error.
-      depth: Depth that the source is expected to have, likewise.
-      growth_rate: Growth rate that the source is expected to have, likewise.
-      num_classes: Classes of the target. Another number than the source's needs new_head.
-      new_head: Give the target a classifier with initial weights.
-      in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
-        number from 1 (the kernel is divided).
-      batch_norm_epsilon: What the source's training added to variances, if its layout's is wrong.
-      mean: Mean of each image channel in 0 to 255, if the source does not tell or is wrong.
-      std: Standard deviation of each image channel, likewise.
-      overwrite: Replace the target if it exists.
-      no_verify: Do not run both networks afterwards to compare them.
-      report: CSV file for the mapping, one row for each array.
-    """
-
-    source: Annotated[str, tyro.conf.Positional]
-    target: Annotated[str, tyro.conf.Positional]
-    layout: str | None = None
-    optimizer: bool = False
-    weights: str | None = None
-    dtype: StoredType = "float32"
-    variant: str | None = None
-    depth: int | None = None
-    growth_rate: int | None = None
-    num_classes: int | None = None
-    new_head: bool = False
-    in_channels: int | None = None
-    batch_norm_epsilon: float | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    overwrite: bool = False
-    no_verify: bool = False
-    report: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, table in (("layout", LAYOUTS), ("variant", VARIANTS)):
-            value = getattr(self, name)
-            require(value is None or value in table, name, value, f"one of {', '.join(table)}")
-        for name in ("num_classes", "in_channels"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, name, value, "an integer of at least 1")
-
-
-def convert(args: Sequence[str], prog: str) -> None:
+def convert(arguments: ConvertArguments, prog: str) -> None:
     """Runs the command.
 
     Args:
-      args: Words after the command.
+      arguments: Its flags.
       prog: Name of the command, for messages.
 
     Raises:
       InputError: The source is not understood, or the target cannot be made from it.
       SavingFailed: The target cannot be written, or is not equal to the source.
     """
-    arguments = tyro.cli(
-        ConvertArguments,
-        args=args,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        registry=comma_separated_registry(),
-    )
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another target, or replace it with --overwrite")

@@ -2,17 +2,16 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-import tyro
 
-from flax_densenet.commands.devices import DeviceOptions, choose_devices
+from flax_densenet.commands.devices import choose_devices
+from flax_densenet.commands.evaluate_arguments import EvaluateArguments, SplitName
 from flax_densenet.data import Dataset, Split
-from flax_densenet.errors import InputError, require
+from flax_densenet.errors import InputError
 from flax_densenet.model import DenseNet
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.confusion import (
@@ -31,65 +30,21 @@ from flax_densenet.training.run_data import load_run_data
 from flax_densenet.training.step import TrainState, create_state
 from flax_densenet.training.workdir import WorkDir, writing
 
-SplitName = Literal["test", "validation", "train"]
 _MAX_ROWS = 100
 _WORST_ROWS = 20
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateArguments:
-    """Evaluate a trained network: loss, errors, a table by class and a confusion matrix.
-
-    Attributes:
-      path: A work directory, or one of its checkpoints, such as runs/mine/checkpoints/220.
-      best: Take the work directory's best checkpoint instead of its newest.
-      dataset: Evaluate on another data set with the same classes.
-      data_dir: Directory that holds its files.
-      image_size: Height and width in pixels to which images in files are brought; the run's if not
-        given, but for another data set.
-      split: Images to evaluate on.
-      batch_size: Images per step; it does not change the result.
-      num_workers: Processes that read and decode images in files; 0 reads in the main process.
-      output: Directory for confusion.png and evaluation.json; evaluation/ in the work directory if
-        not given.
-      devices: Which devices take part.
-    """
-
-    path: Annotated[str, tyro.conf.Positional]
-    best: bool = False
-    dataset: str | None = None
-    data_dir: str | None = None
-    image_size: int | None = None
-    split: SplitName = "test"
-    batch_size: int = 256
-    num_workers: int = 0
-    output: str | None = None
-    devices: DeviceOptions = DeviceOptions()
-
-    def __post_init__(self) -> None:
-        for name, minimum in (("batch_size", 1), ("num_workers", 0)):
-            value = getattr(self, name)
-            require(value >= minimum, name, value, f"an integer of at least {minimum}")
-
-
-def evaluate(args: Sequence[str], prog: str) -> None:
+def evaluate(arguments: EvaluateArguments, prog: str) -> None:
     """Runs the command.
 
     Args:
-      args: Words after the command.
+      arguments: Its flags.
       prog: Name of the command, for messages.
 
     Raises:
       InputError: There is no such checkpoint, or the data set does not suit it.
       SavingFailed: The result cannot be written.
     """
-    arguments = tyro.cli(
-        EvaluateArguments,
-        args=args,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
     choose_devices(arguments.devices)
     workdir, step = _find_checkpoint(arguments)
     run = workdir.read_config()

@@ -5,16 +5,16 @@ import importlib.metadata
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
-from flax_densenet.commands.arguments import RunArguments, parse_run_arguments
-from flax_densenet.commands.devices import DeviceOptions, choose_devices
+from flax_densenet.commands.devices import choose_devices
+from flax_densenet.commands.learning_curves_arguments import LearningCurvesArguments
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
-from flax_densenet.errors import InputError, TrainingInterrupted, require
+from flax_densenet.errors import InputError, TrainingInterrupted
 from flax_densenet.parity.learning_curves import comparison_table, group_runs, plot_learning_curves
 from flax_densenet.parity.study import FRAMEWORKS, Study, open_study
 from flax_densenet.training.loop import check_dataset, fit
@@ -26,40 +26,11 @@ from flax_densenet.training.workdir import Record, open_workdir, write_whole, wr
 _PACKAGES = {"flax": ("jax", "flax"), "torch": ("torch",)}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StudyOptions:
-    """Which runs there are, and where their results are kept.
-
-    Attributes:
-      seeds: Runs of each framework; their seeds are those from `seed` on.
-      output: Directory for config.json, results.jsonl, learning-curves.png and comparison.md. If
-        it holds a part of the study already, the rest is done.
-    """
-
-    seeds: int = 5
-    output: str = "learning-curves"
-
-    def __post_init__(self) -> None:
-        require(self.seeds >= 2, "seeds", self.seeds, "an integer of at least 2")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LearningCurvesArguments(RunArguments):
-    """Train the same network in Flax and in PyTorch, several times each, and compare.
-
-    Recipe and order of the images are the same; each framework draws its own initial weights,
-    augmentation and dropout.
-    """
-
-    study: StudyOptions = StudyOptions()
-    devices: DeviceOptions = DeviceOptions()
-
-
-def learning_curves(args: Sequence[str], prog: str) -> None:
+def learning_curves(arguments: LearningCurvesArguments, prog: str) -> None:
     """Runs the command.
 
     Args:
-      args: Words after the command.
+      arguments: Its flags.
       prog: Name of the command, for messages.
 
     Raises:
@@ -68,7 +39,6 @@ def learning_curves(args: Sequence[str], prog: str) -> None:
       TrainingDiverged: A loss was not finite.
       TrainingInterrupted: A signal came during a run; the finished runs are kept.
     """
-    arguments = parse_run_arguments(LearningCurvesArguments, args, prog)
     run = arguments.run_config
     fit_torch = _torch_training(run)
     choose_devices(arguments.devices)

@@ -2,16 +2,12 @@
 
 import logging
 import os
+import pkgutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from flax_densenet.commands.convert import convert
-from flax_densenet.commands.evaluate import evaluate
-from flax_densenet.commands.learning_curves import learning_curves
-from flax_densenet.commands.parity import parity
-from flax_densenet.commands.summary import summary
-from flax_densenet.commands.train import train
 from flax_densenet.errors import (
     InputError,
     NetworksDiffer,
@@ -20,13 +16,53 @@ from flax_densenet.errors import (
     TrainingInterrupted,
 )
 
-_COMMANDS: dict[str, tuple[Callable[[Sequence[str], str], None], str]] = {
-    "convert": (convert, "convert a checkpoint between PyTorch, Keras and Flax"),
-    "evaluate": (evaluate, "report the error of a trained network, class by class"),
-    "learning-curves": (learning_curves, "train in Flax and in PyTorch, and compare the curves"),
-    "parity": (parity, "show, layer by layer, that Flax and PyTorch compute the same"),
-    "summary": (summary, "show every operation of a network, and what the network costs"),
-    "train": (train, "train a DenseNet and write everything to a work directory"),
+
+class _Command(NamedTuple):
+    """A command: two functions, as MODULE:FUNCTION in this package, and a line for the help.
+
+    Attributes:
+      parse: From words and the name of the command to its arguments; imports no framework, so that
+        help and wrong flags do not wait for one.
+      run: Takes the arguments and the name.
+      description: What it does.
+    """
+
+    parse: str
+    run: str
+    description: str
+
+
+_COMMANDS = {
+    "convert": _Command(
+        "convert_arguments:parse_convert_arguments",
+        "convert:convert",
+        "convert a checkpoint between PyTorch, Keras and Flax",
+    ),
+    "evaluate": _Command(
+        "evaluate_arguments:parse_evaluate_arguments",
+        "evaluate:evaluate",
+        "report the error of a trained network, class by class",
+    ),
+    "learning-curves": _Command(
+        "learning_curves_arguments:parse_learning_curves_arguments",
+        "learning_curves:learning_curves",
+        "train in Flax and in PyTorch, and compare the curves",
+    ),
+    "parity": _Command(
+        "parity_arguments:parse_parity_arguments",
+        "parity:parity",
+        "show, layer by layer, that Flax and PyTorch compute the same",
+    ),
+    "summary": _Command(
+        "summary:parse_summary_arguments",
+        "summary:summary",
+        "show every operation of a network, and what the network costs",
+    ),
+    "train": _Command(
+        "arguments:parse_train_arguments",
+        "train:train",
+        "train a DenseNet and write everything to a work directory",
+    ),
 }
 _EXIT_FAILED = 1
 _EXIT_INPUT = 2
@@ -67,7 +103,8 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises, too
     sys.unraisablehook = _report_unless_save_failed
     try:
-        _COMMANDS[name][0](args, prog)
+        arguments = _import(_COMMANDS[name].parse)(args, prog)
+        _import(_COMMANDS[name].run)(arguments, prog)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _EXIT_INPUT
@@ -86,6 +123,10 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     return 0
 
 
+def _import(function: str) -> Callable[..., Any]:
+    return pkgutil.resolve_name(f"flax_densenet.commands.{function}")
+
+
 def _report_unless_save_failed(unraisable: "sys.UnraisableHookArgs") -> None:
     """Reports an exception in a callback as usual, but not those of a failed save.
 
@@ -97,7 +138,7 @@ def _report_unless_save_failed(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<16} {description}" for name, (_, description) in _COMMANDS.items()]
+    lines = [f"  {name:<16} {command.description}" for name, command in _COMMANDS.items()]
     return "\n".join(
         [
             "usage: flax-densenet COMMAND [OPTIONS]",

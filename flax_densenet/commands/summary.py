@@ -51,17 +51,26 @@ class SummaryArguments:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
 
 
-def summary(args: Sequence[str], prog: str) -> None:
-    """Runs the command.
+def parse_summary_arguments(args: Sequence[str], prog: str) -> SummaryArguments:
+    """Parses the command line; as `parse_with_network`.
 
     Args:
       args: Words after the command.
+      prog: Name of the command, for messages.
+    """
+    return parse_with_network(SummaryArguments, args, prog)
+
+
+def summary(arguments: SummaryArguments, prog: str) -> None:
+    """Runs the command.
+
+    Args:
+      arguments: Its flags.
       prog: Name of the command, for messages.
 
     Raises:
       InputError: There is no such network, or it cannot take images of this size.
     """
-    arguments = parse_with_network(SummaryArguments, args, prog)
     config = arguments.network.config
     size = arguments.image_size or _USUAL_SIZE[config.stem]
     result = summarize(config, image_size=(size[0], size[-1]), batch_size=arguments.batch_size)

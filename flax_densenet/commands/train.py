@@ -3,12 +3,11 @@
 import datetime
 import shlex
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from flax_densenet.commands.arguments import TrainArguments, parse_train_arguments
+from flax_densenet.commands.arguments import TrainArguments
 from flax_densenet.commands.devices import choose_devices
 from flax_densenet.commands.report import print_result, print_start
 from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
@@ -22,11 +21,11 @@ from flax_densenet.training.tensorboard import check_tensorboard
 from flax_densenet.training.workdir import WorkDir, open_workdir
 
 
-def train(args: Sequence[str], prog: str) -> None:
+def train(arguments: TrainArguments, prog: str) -> None:
     """Runs the command.
 
     Args:
-      args: Words after the command.
+      arguments: Its flags.
       prog: Name of the command, for messages.
 
     Raises:
@@ -36,7 +35,6 @@ def train(args: Sequence[str], prog: str) -> None:
       TrainingInterrupted: A signal came; the message that tells how to go on is printed.
     """
     start = time.perf_counter()
-    arguments = parse_train_arguments(args, prog)
     run = arguments.run_config
     if arguments.execution.tensorboard:
         check_tensorboard()

@@ -4,17 +4,16 @@ Axes: H kernel height, W kernel width, I input channels, O output channels.
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.stored_type import StoredType
 from flax_densenet.errors import InputError
 from flax_densenet.initialization import initialize
-
-StoredType = Literal["float16", "bfloat16", "float32", "float64"]
 
 
 def with_new_head(

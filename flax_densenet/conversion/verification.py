@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.conversion.adaptation import StoredType, cast
+from flax_densenet.conversion.adaptation import cast
 from flax_densenet.conversion.checkpoint import Checkpoint
+from flax_densenet.conversion.stored_type import StoredType
 from flax_densenet.layouts import LAYOUTS, TORCHVISION
 from flax_densenet.model import DenseNet
 from flax_densenet.weights import correspondence, to_arrays

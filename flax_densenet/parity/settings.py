@@ -1,10 +1,6 @@
 """The precisions in which two networks can be compared, one row each."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple
-
-import jax
 
 from flax_densenet.config import ComputeType
 
@@ -30,11 +26,3 @@ SETTINGS: dict[Precision, Setting] = {
     "float32": Setting("float32", True, 'precision "highest" in JAX, TF32 off in PyTorch'),
     "default": Setting("float32", False, "float32 as both frameworks compute it unless told"),
 }
-
-
-@contextmanager
-def computing(setting: Setting) -> Iterator[None]:
-    """Sets JAX to a precision."""
-    exact = jax.default_matmul_precision("highest") if setting.is_exact else nullcontext()
-    with jax.enable_x64(setting.dtype == "float64"), exact:
-        yield

@@ -9,7 +9,7 @@ import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
 from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
-from flax_densenet.commands.devices import DeviceOptions, ProcessOptions
+from flax_densenet.commands.device_options import DeviceOptions, ProcessOptions
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
 from flax_densenet.training.execution import Execution
 

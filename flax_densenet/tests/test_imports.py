@@ -1,18 +1,87 @@
 """What importing and starting the package needs."""
 
+import importlib
 import subprocess
 import sys
+from types import ModuleType
+
+import pytest
+
+import flax_densenet
+import flax_densenet.conversion
+import flax_densenet.training
+from flax_densenet.commands.main import _COMMANDS
+
+LAZY_PACKAGES = (flax_densenet, flax_densenet.conversion, flax_densenet.training)
+# Each takes a large part of a second, or more, to import.
+SLOW = {
+    *("jax", "flax", "optax", "orbax", "grain", "tensorstore", "torch", "torch_reference"),
+    *("tensorflow", "tensorflow_datasets", "matplotlib", "scipy", "sklearn"),
+}
 
 
-def test_neither_torch_nor_tensorflow_is_imported() -> None:
-    program = (
-        "import sys, flax_densenet, flax_densenet.training, flax_densenet.commands.main\n"
-        "print(sorted({'jax', 'torch', 'tensorflow'} & set(sys.modules)))"
-    )
+def slow_modules_after(program: str) -> set[str]:
+    program += f"\nimport sys; print('\\n' + ' '.join({SLOW} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert result.stdout.strip() == "['jax']"
+    return set(result.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_imports_nothing_slow() -> None:
+    assert slow_modules_after("import flax_densenet, flax_densenet.training") == set()
+
+
+def test_using_every_name_imports_neither_torch_nor_tensorflow() -> None:
+    program = "from flax_densenet import *; from flax_densenet.training import *"
+    modules = slow_modules_after(program)
+    assert "jax" in modules
+    assert not {"torch", "torch_reference", "tensorflow", "tensorflow_datasets"} & modules
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in _COMMANDS)])
+def test_help_waits_for_nothing_slow(command: list[str]) -> None:
+    program = (
+        "import contextlib\n"
+        "from flax_densenet.commands.main import main\n"
+        f"with contextlib.suppress(SystemExit): main({[*command, '--help']})"
+    )
+    assert slow_modules_after(program) == set()
+
+
+def test_help_of_train_py_waits_for_nothing_slow() -> None:
+    program = (
+        "import contextlib, runpy, sys\n"
+        "sys.argv = ['train.py', '--help']\n"
+        "with contextlib.suppress(SystemExit): runpy.run_path('train.py', run_name='__main__')"
+    )
+    assert slow_modules_after(program) == set()
+
+
+@pytest.mark.parametrize("package", LAZY_PACKAGES)
+def test_lazy_package_has_every_name_that_it_lists(package: ModuleType) -> None:
+    for name in package.__all__:
+        defined = getattr(package, name)
+        assert name in dir(package)
+        home = getattr(defined, "__module__", None)  # a table has none
+        if isinstance(home, str) and home.startswith("flax_densenet"):
+            assert getattr(importlib.import_module(home), name) is defined
+    assert set(dir(package)) >= {"__name__", "__all__"}
+
+
+def test_modules_of_a_lazy_package_are_found() -> None:
+    program = "import flax_densenet\nassert flax_densenet.config.DenseNetConfig().depth is None"
+    assert slow_modules_after(program) == set()
+
+
+@pytest.mark.parametrize("package", LAZY_PACKAGES)
+def test_unknown_name_is_told_as_usual(package: ModuleType) -> None:
+    with pytest.raises(AttributeError) as wrong:
+        package.DensNet  # noqa: B018
+    with pytest.raises(AttributeError) as usual:
+        sys.DensNet  # type: ignore[attr-defined]  # noqa: B018
+    assert str(wrong.value) == str(usual.value).replace("'sys'", repr(package.__name__))
+    assert (wrong.value.name, wrong.value.obj) == ("DensNet", package)
 
 
 def test_package_is_a_program() -> None:

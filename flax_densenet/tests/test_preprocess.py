@@ -9,7 +9,7 @@ import pytest
 
 from flax_densenet.data import ArraySplit, Dataset
 from flax_densenet.training import Preprocess
-from flax_densenet.training.preprocess import Augment
+from flax_densenet.training.run_config import Augment
 
 SIZE = 10
 N = 512

@@ -14,7 +14,7 @@ from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.training import Preprocess, TrainState, create_state, eval_step, sgd, train_step
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
-from flax_densenet.training.preprocess import Augment
+from flax_densenet.training.run_config import Augment
 
 Step = Callable[[TrainState, TrainBatch], tuple[TrainState, dict[str, jax.Array]]]
 

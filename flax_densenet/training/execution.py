@@ -1,9 +1,11 @@
 """How a run is executed: what does not change its outcome, beyond rounding."""
 
 import dataclasses
+from typing import Literal
 
 from flax_densenet.errors import require
-from flax_densenet.training.parallel import ParallelMode
+
+ParallelMode = Literal["auto", "jit", "pmap"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

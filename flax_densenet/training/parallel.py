@@ -5,7 +5,7 @@ Axes: B batch, b part of the batch in this process, D devices of this process.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,9 +13,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flax_densenet.errors import InputError
+from flax_densenet.training.execution import ParallelMode
 from flax_densenet.training.step import Metrics, TrainState, eval_step, train_step
 
-ParallelMode = Literal["auto", "jit", "pmap"]
 Evaluation = Callable[..., Metrics]
 _AXIS_NAME = "batch"
 

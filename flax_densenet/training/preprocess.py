@@ -5,7 +5,6 @@ Axes: B batch, H height, W width, C channels.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from flax_densenet.training.color import change_colors
-
-Augment = Literal["none", "shift", "crop", "crop_color"]
+from flax_densenet.training.run_config import Augment
 
 _MAX_SHIFT = 4  # pixels; paper, section 4.1
 

@@ -6,7 +6,7 @@ single crop; DenseNet-161 from the authors' repository, https://github.com/liuzh
 
 from typing import NamedTuple
 
-from flax_densenet.training.preprocess import Augment
+from flax_densenet.training.run_config import Augment
 
 _COLUMNS: dict[str, tuple[str, Augment]] = {
     "cifar10": ("cifar10", "none"),

@@ -6,8 +6,7 @@ from typing import NamedTuple
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data import describe_dataset
 from flax_densenet.training.optimization_config import OptimizationConfig
-from flax_densenet.training.preprocess import Augment
-from flax_densenet.training.run_config import DataConfig, RunConfig
+from flax_densenet.training.run_config import Augment, DataConfig, RunConfig
 from flax_densenet.variants import VARIANTS
 
 

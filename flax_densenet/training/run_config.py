@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.streamed import OnBroken
 from flax_densenet.errors import InputError, require
 from flax_densenet.training.optimization_config import OptimizationConfig
-from flax_densenet.training.preprocess import Augment
+
+Augment = Literal["none", "shift", "crop", "crop_color"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
