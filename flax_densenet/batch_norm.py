@@ -67,9 +67,12 @@ class BatchNorm(nn.Module):
             var = self._mean(jnp.square(x - mean))
             if not self.is_initializing():
                 shards = lax.axis_size(self.axis_name) if self.axis_name else 1
-                bessel = _bessel_correction(shards * x.size // channels)
-                running_mean.value = self._blend(running_mean.value, mean)
-                running_var.value = self._blend(running_var.value, bessel * var)
+                running_mean.value, running_var.value = update_running(
+                    (running_mean.value, running_var.value),
+                    (mean, var),
+                    shards * x.size // channels,
+                    self.momentum,
+                )
         else:
             mean, var = running_mean.value, running_var.value
         y = (x - mean) * (scale / jnp.sqrt(var + self.epsilon)) + bias
@@ -81,14 +84,32 @@ class BatchNorm(nn.Module):
             return mean
         return lax.pmean(mean, self.axis_name)
 
-    def _blend(self, running: Float[Array, " C"], batch: Float[Array, " C"]) -> Float[Array, " C"]:
-        return (1 - self.momentum) * running + self.momentum * batch
 
+def update_running(
+    running: tuple[Float[Array, " C"], Float[Array, " C"]],
+    batch: tuple[Float[Array, " C"], Float[Array, " C"]],
+    count: int,
+    momentum: float,
+) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+    """Returns the running mean and variance after a batch.
 
-def _bessel_correction(n: int) -> float:
-    if n < 2:
+    Args:
+      running: Mean and variance so far, each [C].
+      batch: Mean and biased variance of the batch, each [C].
+      count: Values of each channel in the batch.
+      momentum: Weight of the batch, in (0, 1].
+
+    Raises:
+      InputError: The variance of a single value is not defined.
+    """
+    if count < 2:
         raise InputError(
             "batch normalization in training needs more than 1 value per channel, "
             "got a batch of 1 image with 1 pixel left; use a larger batch or larger images"
         )
-    return n / (n - 1)
+    (running_mean, running_var), (mean, var) = running, batch
+    unbiased = var * (count / (count - 1))
+    return (
+        (1 - momentum) * running_mean + momentum * mean,
+        (1 - momentum) * running_var + momentum * unbiased,
+    )

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flax_densenet import cache_blocked
 from flax_densenet.batch_norm import BatchNorm
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
+from flax_densenet.formulation import Formulation
 from flax_densenet.initialization import check_x64, conv_kernel, linear_kernel
 
 
@@ -89,6 +91,8 @@ class DenseNet(nn.Module):
         under `jit`, where they are always those of the whole batch.
       remat: Compute the dense layers a second time in the backward pass, instead of keeping their
         activations (https://arxiv.org/abs/1707.06990). Nothing else depends on it.
+      formulation: How blocks are computed: as written here (plain), or chunk by chunk in the cache
+        of a CPU (cache_blocked). Nothing else depends on it.
 
     Example:
       >>> import jax, flax_densenet
@@ -102,6 +106,7 @@ class DenseNet(nn.Module):
     config: DenseNetConfig
     axis_name: str | None = None
     remat: bool = False
+    formulation: Formulation = "auto"
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B K"]:
@@ -127,14 +132,20 @@ class DenseNet(nn.Module):
             x = stem_pool(x)
         else:
             x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
-        last_block = len(cfg.block_sizes)
-        for block, num_layers in enumerate(cfg.block_sizes, start=1):
-            dense_block = DenseBlock(cfg, num_layers, axis, self.remat, name=f"denseblock{block}")
-            x = dense_block(x, train=train)
-            if block != last_block:
-                x = Transition(cfg, axis, name=f"transition{block}")(x, train=train)
-        x = nn.relu(_norm(self, "norm5")(x, train=train))
-        x = jnp.mean(x, axis=(1, 2))  # [B, C]
+        blocked = cache_blocked.is_cache_blocked(self.formulation, cfg, train=train, axis_name=axis)
+        if blocked and not self.is_initializing():
+            x = cache_blocked.apply(self, cfg, x, train=train, remat=self.remat)
+        else:
+            last_block = len(cfg.block_sizes)
+            for block, num_layers in enumerate(cfg.block_sizes, start=1):
+                dense_block = DenseBlock(
+                    cfg, num_layers, axis, self.remat, name=f"denseblock{block}"
+                )
+                x = dense_block(x, train=train)
+                if block != last_block:
+                    x = Transition(cfg, axis, name=f"transition{block}")(x, train=train)
+            x = nn.relu(_norm(self, "norm5")(x, train=train))
+            x = jnp.mean(x, axis=(1, 2))  # [B, C]
         return nn.Dense(
             cfg.num_classes,
             kernel_init=linear_kernel,

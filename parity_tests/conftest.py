@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from flax_densenet.cache_blocked import chunks
 from flax_densenet.config import ComputeType
 from parity_tests.networks import CASES, Case, with_precision
 
@@ -14,6 +15,12 @@ def precision(request: pytest.FixtureRequest) -> Iterator[ComputeType]:
     """Runs a test in float64, which separates faults from rounding, and in float32."""
     with jax.enable_x64(request.param == "float64"), jax.default_matmul_precision("highest"):
         yield request.param
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has cache-blocked networks cut even tiny batches into several chunks."""
+    monkeypatch.setattr(chunks, "_PIXELS", 100)
 
 
 @pytest.fixture

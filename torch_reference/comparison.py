@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulation import Formulation
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Batch
 from flax_densenet.parity.ladder import RUNGS, Check, climb
@@ -33,6 +34,10 @@ from torch_reference.half import TorchHalf
 from torch_reference.precision import exact_float32
 
 _NUM_NUDGED = 2
+_HIDDEN = (
+    "The Flax network is computed chunk by chunk and shows no output inside of a block; gradients "
+    "and running statistics are those of every layer."
+)
 
 
 class Outcome(NamedTuple):
@@ -62,6 +67,7 @@ class Comparison:
       num_steps: Steps of training; 0 leaves training out.
       seed: Of random weights and images.
       device: Where PyTorch computes.
+      formulation: How the Flax network computes its blocks.
     """
 
     config: DenseNetConfig
@@ -72,6 +78,7 @@ class Comparison:
     num_steps: int = 5
     seed: int = 0
     device: str = "cpu"
+    formulation: Formulation = "plain"
 
     def run(self, precisions: Sequence[Precision] = ("float64", "float32")) -> Outcome:
         """Climbs the ladder once in each precision.
@@ -86,11 +93,12 @@ class Comparison:
             with computing(setting), exact:
                 config = dataclasses.replace(self.config, dtype=setting.dtype, dropout_rate=0.0)
                 variables = self._variables(config)
-                ours, theirs = FlaxHalf(config, variables), self._half(config, variables)
+                ours = FlaxHalf(config, variables, self.formulation)
+                theirs = self._half(config, variables)
                 checks = self._climb(ours, theirs, variables, precision)
             sections.append(Section(precision, setting.description, checks))
             layers = find_layers(config, checks[0].rows, ours.parameters(), theirs.parameters())
-            notes = theirs.notes
+            notes = theirs.notes + ([] if self.formulation == "plain" else [_HIDDEN])
         return Outcome(sections, layers, notes)
 
     def _climb(

@@ -82,6 +82,7 @@ def _compare(
         keys=counterpart and counterpart.keys,
         image_shape=(arguments.batch_size, config.in_channels, height, width),
         num_steps=arguments.steps,
+        formulation=arguments.formulation,
         seed=arguments.seed,
         device=device,
     )

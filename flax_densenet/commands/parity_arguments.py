@@ -15,6 +15,7 @@ from flax_densenet.commands.network import (
 )
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import require
+from flax_densenet.formulation import Formulation
 from flax_densenet.parity.settings import Precision
 from flax_densenet.variants import VARIANTS
 
@@ -35,6 +36,8 @@ class ParityArguments:
         FILE.py:FUNCTION, which returns your own torch module. Our PyTorch reference if not given.
       precision: What to compare in, with commas: float64 separates faults from rounding; float32 is
         with all its digits (no TF32); default is float32 as the frameworks compute it here.
+      formulation: How the Flax network computes: plain shows every output; cache_blocked is what
+        training on a single CPU device uses, and shows none inside of a block.
       steps: Steps of training to compare; 0 leaves training out.
       image_size: Height and width in pixels, one number if they are equal. If not given, 32 for the
         cifar stem and 64 for the imagenet stem.
@@ -49,6 +52,7 @@ class ParityArguments:
     weights: str | None = None
     against: str | None = None
     precision: tuple[Precision, ...] = ("float64", "float32")
+    formulation: Formulation = "plain"
     steps: int = 5
     image_size: tuple[int, ...] | None = None
     batch_size: int = 8

@@ -11,6 +11,7 @@ import optax.tree_utils
 from flax import traverse_util
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulation import Formulation
 from flax_densenet.model import DenseNet
 from flax_densenet.parity.half import (
     EMA_DECAY,
@@ -40,11 +41,13 @@ class FlaxHalf:
     Attributes:
       config: The network.
       variables: {"params", "batch_stats"}, in the type of the configuration.
+      formulation: How its blocks are computed. Only "plain" shows the outputs inside of blocks.
       model_class: The network's class; another one has the same interface.
     """
 
     config: DenseNetConfig
     variables: dict[str, Any]
+    formulation: Formulation = "plain"
     model_class: type[DenseNet] = DenseNet
 
     def parameters(self) -> dict[str, np.ndarray]:
@@ -55,7 +58,7 @@ class FlaxHalf:
         """Returns the activations of images [B, C, H, W] in evaluation."""
 
         def apply(variables: Any, pixels: jax.Array) -> Any:
-            model = self.model_class(self.config)
+            model = self.model_class(self.config, formulation=self.formulation)
             return model.apply(
                 variables,
                 pixels,
@@ -71,7 +74,7 @@ class FlaxHalf:
         """Returns all that one pass shows."""
 
         def loss_fn(params: Any, pixels: jax.Array) -> tuple[jax.Array, Any]:
-            logits, updates = self.model_class(self.config).apply(
+            logits, updates = self.model_class(self.config, formulation=self.formulation).apply(
                 {"params": params, "batch_stats": self.variables["batch_stats"]},
                 pixels,
                 train=train,
@@ -100,7 +103,7 @@ class FlaxHalf:
         """Trains by one step on each batch."""
         channels = self.config.in_channels
         state = create_state(
-            self.model_class(self.config),
+            self.model_class(self.config, formulation=self.formulation),
             sgd(learning_rate_schedule(LEARNING_RATE, len(batches)), WEIGHT_DECAY),
             Preprocess((PIXEL_MEAN,) * channels, (PIXEL_STD,) * channels, augment="none"),
             seed=0,

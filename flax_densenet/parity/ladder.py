@@ -83,8 +83,8 @@ def climb(
 
     Args:
       ours: The Flax network.
-      theirs: The PyTorch network with the same weights; outputs that it does not show, such as
-        those of other people's blocks, are left out.
+      theirs: The PyTorch network with the same weights. Outputs that one of the two does not show,
+        such as those of other people's blocks, are left out.
       tolerance: Differences allowed, of the type that both compute in.
       batch: Normalized images [B, C, H, W] and labels [B].
       steps: One batch of uint8 images for each step of training; none leaves training out.
@@ -113,7 +113,10 @@ def climb(
 def _compare(rung: Rung, arrays: list[Arrays], tolerance: Tolerance) -> Check:
     ours, theirs, *nudged = arrays
     if rung.quantity == "activations":
-        ours = {name: array for name, array in ours.items() if name in theirs}
+        ours, theirs = (
+            {name: array for name, array in one.items() if name in other}
+            for one, other in ((ours, theirs), (theirs, ours))
+        )
     rows = differences(
         ours,
         theirs,

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from flax_densenet.errors import require
+from flax_densenet.formulation import Formulation
 
 ParallelMode = Literal["auto", "jit", "pmap"]
 
@@ -16,6 +17,9 @@ class Execution:
       parallel: How the devices share the batch: jit over a mesh (auto), or pmap. The result is the
         same up to rounding.
       remat: Compute activations a second time in the backward pass instead of keeping them.
+      formulation: How blocks are computed: layer by layer (plain), or chunk by chunk in a CPU's
+        cache (cache_blocked), which auto chooses where it can. The result is the same up to
+        rounding.
       num_workers: Processes that read and decode images in files; 0 reads in the main process.
       tensorboard: Write TensorBoard files to tensorboard/ in the work directory, too.
       profile_steps: Write a profile of this many steps to profile/ in the work directory.
@@ -23,6 +27,7 @@ class Execution:
 
     parallel: ParallelMode = "auto"
     remat: bool = False
+    formulation: Formulation = "auto"
     num_workers: int = 0
     tensorboard: bool = False
     profile_steps: int = 0

@@ -139,7 +139,7 @@ def _initial_state(
     optimization = run.optimization
     axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
     return create_state(
-        DenseNet(run.network, axis_name, execution.remat),
+        DenseNet(run.network, axis_name, execution.remat, execution.formulation),
         sgd(schedule, optimization.weight_decay, max_gradient_norm=optimization.max_gradient_norm),
         preprocess,
         seed=optimization.seed,

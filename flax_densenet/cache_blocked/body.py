@@ -1,0 +1,156 @@
+"""Everything between the stem and the classifier, in training and in evaluation.
+
+Axes: B batch, H height, W width, C channels; G chunks, P pixels of a chunk.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from flax_densenet.cache_blocked.chunks import resize_chunks, to_chunks
+from flax_densenet.cache_blocked.convolution import Convolution, kernel_matrix
+from flax_densenet.cache_blocked.dense_block import BlockOptions, dense_block
+from flax_densenet.cache_blocked.normalization import Statistics, norm_relu, normalization
+from flax_densenet.cache_blocked.pooling import Window, norm_relu_pool
+from flax_densenet.config import DenseNetConfig
+
+Path = tuple[str, ...]
+
+
+class BatchStatistics(NamedTuple):
+    """Statistics of a batch, for the running ones.
+
+    Attributes:
+      statistics: Mean and biased variance of each channel.
+      num_values: Of each channel in the batch.
+    """
+
+    statistics: Statistics
+    num_values: int
+
+
+def train(
+    config: DenseNetConfig, params: Mapping[str, Any], x: Float[Array, "B H W C"], *, remat: bool
+) -> tuple[Float[Array, "B D"], dict[Path, BatchStatistics]]:
+    """Computes blocks and transitions on the statistics of the batch.
+
+    Args:
+      config: The network, without dropout.
+      params: Its parameters under torchvision's names.
+      x: Output of the stem, [B, H, W, C].
+      remat: Compute the bottlenecks again in the backward pass instead of keeping them.
+
+    Returns:
+      The pooled features [B, D], and the statistics of every normalization under its path.
+    """
+    batch_size, height, width, _ = x.shape
+    x = to_chunks(x)
+    seen: dict[Path, BatchStatistics] = {}
+    last_block = len(config.block_sizes)
+    for block, num_layers in enumerate(config.block_sizes, start=1):
+        names = [(f"denseblock{block}", f"denselayer{i}") for i in range(1, num_layers + 1)]
+        layers = [params[outer][inner] for outer, inner in names]
+        options = BlockOptions(height, width, config.batch_norm_epsilon, remat)
+        channels, count = x.shape[1], batch_size * height * width
+        x, statistics, inner_statistics = dense_block(options, layers, x)
+        for number, name in enumerate(names):
+            read = statistics.prefix(channels + number * config.growth_rate)
+            seen[*name, "norm1"] = BatchStatistics(read, count)
+            if inner_statistics:
+                seen[*name, "norm2"] = BatchStatistics(inner_statistics[number], count)
+        path = _norm_after(block, last_block)
+        seen[path] = BatchStatistics(statistics, count)
+        window = _window_after(block, last_block, height, width)
+        norm = _get(params, path)
+        x = norm_relu_pool(window, config.batch_norm_epsilon, norm, x, statistics)
+        height, width = window.pooled_height, window.pooled_width
+        if block != last_block:
+            x = _transition_convolution(params, block, x)
+            x = resize_chunks(x, height, width)
+    return x.swapaxes(1, 2).reshape(batch_size, -1), seen
+
+
+def evaluate(
+    config: DenseNetConfig,
+    params: Mapping[str, Any],
+    running: Mapping[str, Any],
+    x: Float[Array, "B H W C"],
+) -> Float[Array, "B D"]:
+    """Computes blocks and transitions on the running statistics.
+
+    Nothing depends on the rest of the batch, so a chunk passes through a whole block before the
+    next one does, and only its pooled output is kept.
+
+    Args:
+      config: The network.
+      params: Its parameters under torchvision's names.
+      running: Its running statistics, likewise.
+      x: Output of the stem, [B, H, W, C].
+
+    Returns:
+      The pooled features [B, D].
+    """
+    batch_size, height, width, _ = x.shape
+    x = to_chunks(x)
+    last_block = len(config.block_sizes)
+
+    def activation(path: Path, x: jax.Array) -> jax.Array:
+        statistics = _get(running, path)
+        norm = normalization(
+            _get(params, path),
+            Statistics(statistics["mean"], statistics["var"]),
+            config.batch_norm_epsilon,
+        )
+        return norm_relu(norm, x)
+
+    for block, num_layers in enumerate(config.block_sizes, start=1):
+        window = _window_after(block, last_block, height, width)
+
+        def pass_through(x: jax.Array, block: int, num_layers: int, window: Window) -> jax.Array:
+            channels = x.shape[0]
+            joined = channels + num_layers * config.growth_rate
+            features = lax.dynamic_update_slice(jnp.zeros((joined, x.shape[1]), x.dtype), x, (0, 0))
+            for i in range(1, num_layers + 1):
+                layer = (f"denseblock{block}", f"denselayer{i}")
+                y = features[:channels]
+                for number in range(1, config.convolutions_per_layer + 1):
+                    kernel = _get(params, (*layer, f"conv{number}", "kernel"))
+                    convolution = Convolution(kernel.shape[0], window.height, window.width)
+                    y = activation((*layer, f"norm{number}"), y)
+                    y = convolution.add_taps(kernel_matrix(kernel) @ y)
+                features = lax.dynamic_update_slice(features, y, (channels, 0))
+                channels += config.growth_rate
+            path = _norm_after(block, last_block)
+            return window.pool(activation(path, features))
+
+        x = lax.map(partial(pass_through, block=block, num_layers=num_layers, window=window), x)
+        height, width = window.pooled_height, window.pooled_width
+        if block != last_block:
+            x = resize_chunks(_transition_convolution(params, block, x), height, width)
+    return x.swapaxes(1, 2).reshape(batch_size, -1)
+
+
+def _norm_after(block: int, last_block: int) -> Path:
+    return ("norm5",) if block == last_block else (f"transition{block}", "norm")
+
+
+def _window_after(block: int, last_block: int, height: int, width: int) -> Window:
+    return Window(height, width, *((height, width) if block == last_block else (2, 2)))
+
+
+def _transition_convolution(
+    params: Mapping[str, Any], block: int, x: Float[Array, "G C P"]
+) -> Float[Array, "G D P"]:
+    matrix = kernel_matrix(params[f"transition{block}"]["conv"]["kernel"])
+    return jnp.einsum("dc,gcp->gdp", matrix, x)
+
+
+def _get(tree: Mapping[str, Any], path: Path) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
