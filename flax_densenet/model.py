@@ -92,7 +92,8 @@ class DenseNet(nn.Module):
       remat: Compute the dense layers a second time in the backward pass, instead of keeping their
         activations (https://arxiv.org/abs/1707.06990). Nothing else depends on it.
       formulation: How blocks are computed: as written here (plain), or chunk by chunk in the cache
-        of a CPU (cache_blocked). Nothing else depends on it.
+        of a CPU (cache_blocked), which shows no output inside of a block. Nothing else depends on
+        it; "auto" chooses, and is plain where outputs are captured.
 
     Example:
       >>> import jax, flax_densenet
@@ -132,7 +133,13 @@ class DenseNet(nn.Module):
             x = stem_pool(x)
         else:
             x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
-        blocked = cache_blocked.is_cache_blocked(self.formulation, cfg, train=train, axis_name=axis)
+        blocked = cache_blocked.is_cache_blocked(
+            self.formulation,
+            cfg,
+            train=train,
+            axis_name=axis,
+            captured=self.is_mutable_collection("intermediates"),
+        )
         if blocked and not self.is_initializing():
             x = cache_blocked.apply(self, cfg, x, train=train, remat=self.remat)
         else:

@@ -8,7 +8,12 @@ from flax_densenet.formulation import Formulation
 
 
 def is_cache_blocked(
-    formulation: Formulation, config: DenseNetConfig, *, train: bool, axis_name: str | None
+    formulation: Formulation,
+    config: DenseNetConfig,
+    *,
+    train: bool,
+    axis_name: str | None,
+    captured: bool,
 ) -> bool:
     """Returns whether to compute cache-blocked (`flax_densenet.cache_blocked`), not plain.
 
@@ -18,6 +23,7 @@ def is_cache_blocked(
       config: The network.
       train: Whether it is trained.
       axis_name: Mapped axis of `pmap`, if any.
+      captured: Whether outputs are captured, of which "auto" then leaves none out.
 
     Raises:
       InputError: Cache-blocked is asked for and not possible.
@@ -37,5 +43,5 @@ def is_cache_blocked(
         )
     return obstacle is None and (
         formulation == "cache_blocked"
-        or (jax.default_backend() == "cpu" and jax.device_count() == 1)
+        or (not captured and jax.default_backend() == "cpu" and jax.device_count() == 1)
     )

@@ -124,11 +124,12 @@ def test_windows_pool_like_flax_and_spread_is_their_transpose(size: tuple[int, i
 
 def test_auto_is_cache_blocked_on_one_cpu_device_where_that_is_possible() -> None:
     config = DenseNetConfig(dropout_rate=0.2)
-    options: dict[str, Any] = {"train": False, "axis_name": None}
+    options: dict[str, Any] = {"train": False, "axis_name": None, "captured": False}
     assert is_cache_blocked("auto", config, **options)
     assert not is_cache_blocked("plain", config, **options)
     assert not is_cache_blocked("auto", config, **options | {"train": True})
     assert not is_cache_blocked("auto", config, **options | {"axis_name": "batch"})
+    assert not is_cache_blocked("auto", config, **options | {"captured": True})
     assert not is_cache_blocked("auto", DenseNetConfig(dtype="bfloat16"), **options)
 
 
@@ -145,7 +146,11 @@ def test_what_cache_blocked_cannot_do_is_said(
 ) -> None:
     message = rf"^formulation \(=cache_blocked\) has no {obstacle}; use auto"
     with pytest.raises(InputError, match=message):
-        is_cache_blocked("cache_blocked", config, **{"train": False, "axis_name": None, **options})
+        is_cache_blocked(
+            "cache_blocked",
+            config,
+            **{"train": False, "axis_name": None, "captured": False, **options},
+        )
 
 
 @pytest.mark.slow
