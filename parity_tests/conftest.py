@@ -34,3 +34,14 @@ def float64() -> Iterator[None]:
 def case(request: pytest.FixtureRequest, precision: ComputeType) -> Case:
     """Each tiny network, in the test's precision."""
     return with_precision(CASES[request.param], precision)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs() -> Iterator[None]:
+    """Frees the programs of each file of tests.
+
+    XLA maps memory for every compiled loop. With all of them a process runs into the limit of the
+    system (Linux: 65,530 maps), and the compiler crashes.
+    """
+    yield
+    jax.clear_caches()

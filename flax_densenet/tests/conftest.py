@@ -84,3 +84,14 @@ def full_disk() -> Callable[[], contextlib.AbstractContextManager[None]]:
             signal.signal(signal.SIGXFSZ, handler)
 
     return limit
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs() -> Iterator[None]:
+    """Frees the programs of each file of tests.
+
+    XLA maps memory for every compiled loop. With all of them a process runs into the limit of the
+    system (Linux: 65,530 maps), and the compiler crashes.
+    """
+    yield
+    jax.clear_caches()

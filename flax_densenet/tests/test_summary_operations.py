@@ -125,7 +125,10 @@ def test_layers_and_parameters_are_those_of_the_flat_list(
 def test_outputs_have_the_shapes_of_the_modules(
     config: DenseNetConfig, height: int, width: int
 ) -> None:
-    model, image = DenseNet(config), jnp.zeros((1, height, width, config.in_channels))
+    model, image = (
+        DenseNet(config, formulation="plain"),
+        jnp.zeros((1, height, width, config.in_channels)),
+    )
 
     def outputs() -> Any:
         variables = model.init(jax.random.key(0), image, train=False)
@@ -206,7 +209,7 @@ def test_each_convolution_and_the_linear_layer_has_the_flops_that_xla_counts(
 def test_network_has_the_flops_that_xla_counts(
     config: DenseNetConfig, height: int, width: int
 ) -> None:
-    model = DenseNet(config)
+    model = DenseNet(config, formulation="plain")
     image = array(1, height, width, config.in_channels)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     operations = list_operations(config, height=height, width=width)
