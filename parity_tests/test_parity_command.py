@@ -192,3 +192,19 @@ def test_without_torch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "torch", None)
     assert parity("densenet121") == 2
     assert "torch is not installed; install flax-densenet[torch]" in capsys.readouterr().err
+
+
+def test_a_network_that_is_computed_chunk_by_chunk_is_compared_by_what_it_shows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--depth", "7", "--growth_rate", "4", "--image_size", "8", "--precision", "float64"]
+    assert main(["parity", *flags, "--steps", "2", "--formulation", "cache_blocked", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["agrees"]
+    assert any("no output inside of a block" in note for note in report["notes"])
+    (section,) = report["sections"]
+    rows = {check["title"]: check["rows"] for check in section["checks"]}
+    outputs = {row["name"] for row in rows["output, training"]}
+    assert outputs == {"features.conv0", "classifier", "logits"}
+    # The image, four convolutions of 3x3, two of 1x1, six normalizations, the classifier.
+    assert len(rows["gradient, training"]) == 1 + 4 + 2 + 2 * 6 + 2

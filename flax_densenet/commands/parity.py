@@ -13,8 +13,9 @@ from flax_densenet.conversion.agreement import OWN_NETWORK_HINT, check_agreement
 from flax_densenet.conversion.checkpoint import Checkpoint
 from flax_densenet.errors import NetworksDiffer
 from flax_densenet.parity.page import write_page
-from flax_densenet.parity.report import Layer, Report, describe_environment
+from flax_densenet.parity.report import Report, describe_environment
 from flax_densenet.parity.table import render
+from flax_densenet.summary.operations import list_operations
 from flax_densenet.training.workdir import writing
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _compare(
         layers=outcome.layers,
         sections=outcome.sections,
         notes=[
-            *_notes(config, outcome.layers),
+            *_notes(config, comparison.image_shape),
             *(counterpart.notes if counterpart else []),
             *outcome.notes,
         ],
@@ -112,16 +113,16 @@ def _describe_device(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
-def _notes(config: DenseNetConfig, layers: list[Layer]) -> list[str]:
+def _notes(config: DenseNetConfig, image_shape: tuple[int, int, int, int]) -> list[str]:
     notes = []
     if config.dropout_rate:
         notes.append(
             f"dropout (rate {config.dropout_rate:g}) is off in both: random bits cannot agree"
         )
-    batch_size, _, height, width = next(
-        layer.shape for layer in layers if layer.name == "features.norm5"
-    )
-    values = batch_size * height * width
+    batch_size, _, height, width = image_shape
+    operations = list_operations(config, height=height, width=width)
+    rows, columns, _ = next(one.shape for one in operations if one.path == ("norm5",))
+    values = batch_size * rows * columns
     if values < _FEW_VALUES:
         notes.append(
             f"the last block normalizes over {values} values per channel, which amplifies "
