@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from flax_densenet.cache_blocked import chunks
 from flax_densenet.config import ComputeType
+from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
 from parity_tests.networks import CASES, Case, with_precision
+
+__all__ = ["float64", "forget_compiled_programs", "small_chunks"]
 
 
 @pytest.fixture(params=["float64", "float32"])
@@ -17,31 +19,7 @@ def precision(request: pytest.FixtureRequest) -> Iterator[ComputeType]:
         yield request.param
 
 
-@pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has cache-blocked networks cut even tiny batches into several chunks."""
-    monkeypatch.setattr(chunks, "_PIXELS", 100)
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    """Runs a test in float64."""
-    with jax.enable_x64(True):
-        yield
-
-
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest, precision: ComputeType) -> Case:
     """Each tiny network, in the test's precision."""
     return with_precision(CASES[request.param], precision)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forget_compiled_programs() -> Iterator[None]:
-    """Frees the programs of each file of tests.
-
-    XLA maps memory for every compiled loop. With all of them a process runs into the limit of the
-    system (Linux: 65,530 maps), and the compiler crashes.
-    """
-    yield
-    jax.clear_caches()

@@ -3,15 +3,19 @@
 Axes: B batch, H height, W width, C channels.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 from flax import traverse_util
+from flax.core import unfreeze
 from jaxtyping import Array, Float
 
 from flax_densenet.batch_norm import update_running
 from flax_densenet.cache_blocked import body
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.errors import InputError
+from flax_densenet.weights import correspondence
 
 
 def apply(
@@ -33,8 +37,11 @@ def apply(
 
     Returns:
       The pooled features, [B, D].
+
+    Raises:
+      InputError: The variables are not those of such a network.
     """
-    params, running = module.variables["params"], module.variables["batch_stats"]
+    params, running = _checked_variables(config, module.variables)
     if not train:
         return body.evaluate(config, params, running, x)
     x, seen = body.train(config, params, x, remat=remat)
@@ -48,3 +55,23 @@ def apply(
     for name, statistics in traverse_util.unflatten_dict(after).items():
         module.put_variable("batch_stats", name, statistics)
     return x
+
+
+def _checked_variables(
+    config: DenseNetConfig, variables: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns parameters and running statistics as nested dicts, without what is not the network's.
+
+    Submodules would check them when they are called, which they are not here.
+    """
+    found = traverse_util.flatten_dict(unfreeze(dict(variables)))
+    wanted = {row.flax_path: row.flax_shape for row in correspondence(config)}
+    for path, shape in wanted.items():
+        if path not in found or found[path].shape != shape:
+            got = f"has shape {found[path].shape}" if path in found else "is missing"
+            raise InputError(
+                f"{'/'.join(path)} {got}; {config.title} wants {shape}; use the configuration that "
+                "the variables were made with"
+            )
+    checked = traverse_util.unflatten_dict({path: found[path] for path in wanted})
+    return checked["params"], checked["batch_stats"]

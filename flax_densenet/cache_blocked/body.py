@@ -66,12 +66,10 @@ def train(
         path = _norm_after(block, last_block)
         seen[path] = BatchStatistics(statistics, count)
         window = _window_after(block, last_block, height, width)
-        norm = _get(params, path)
-        x = norm_relu_pool(window, config.batch_norm_epsilon, norm, x, statistics)
+        x = norm_relu_pool(window, config.batch_norm_epsilon, _get(params, path), x, statistics)
         height, width = window.pooled_height, window.pooled_width
         if block != last_block:
-            x = _transition_convolution(params, block, x)
-            x = resize_chunks(x, height, width)
+            x = resize_chunks(_transition_convolution(params, block, x), height, width)
     return x.swapaxes(1, 2).reshape(batch_size, -1), seen
 
 
@@ -99,40 +97,46 @@ def evaluate(
     x = to_chunks(x)
     last_block = len(config.block_sizes)
 
-    def activation(path: Path, x: jax.Array) -> jax.Array:
-        statistics = _get(running, path)
-        norm = normalization(
-            _get(params, path),
-            Statistics(statistics["mean"], statistics["var"]),
-            config.batch_norm_epsilon,
-        )
-        return norm_relu(norm, x)
-
-    for block, num_layers in enumerate(config.block_sizes, start=1):
+    for block in range(1, last_block + 1):
         window = _window_after(block, last_block, height, width)
-
-        def pass_through(x: jax.Array, block: int, num_layers: int, window: Window) -> jax.Array:
-            channels = x.shape[0]
-            joined = channels + num_layers * config.growth_rate
-            features = lax.dynamic_update_slice(jnp.zeros((joined, x.shape[1]), x.dtype), x, (0, 0))
-            for i in range(1, num_layers + 1):
-                layer = (f"denseblock{block}", f"denselayer{i}")
-                y = features[:channels]
-                for number in range(1, config.convolutions_per_layer + 1):
-                    kernel = _get(params, (*layer, f"conv{number}", "kernel"))
-                    convolution = Convolution(kernel.shape[0], window.height, window.width)
-                    y = activation((*layer, f"norm{number}"), y)
-                    y = convolution.add_taps(kernel_matrix(kernel) @ y)
-                features = lax.dynamic_update_slice(features, y, (channels, 0))
-                channels += config.growth_rate
-            path = _norm_after(block, last_block)
-            return window.pool(activation(path, features))
-
-        x = lax.map(partial(pass_through, block=block, num_layers=num_layers, window=window), x)
+        x = lax.map(partial(_evaluate_block, config, params, running, block, window), x)
         height, width = window.pooled_height, window.pooled_width
         if block != last_block:
             x = resize_chunks(_transition_convolution(params, block, x), height, width)
     return x.swapaxes(1, 2).reshape(batch_size, -1)
+
+
+def _evaluate_block(
+    config: DenseNetConfig,
+    params: Mapping[str, Any],
+    running: Mapping[str, Any],
+    block: int,
+    window: Window,
+    x: Float[Array, "C P"],
+) -> Float[Array, "D p"]:
+    """Takes a chunk through a block, and the normalization, ReLU and pooling behind it."""
+
+    def activation(path: Path, x: jax.Array) -> jax.Array:
+        statistics = Statistics(**_get(running, path))
+        return norm_relu(
+            normalization(_get(params, path), statistics, config.batch_norm_epsilon), x
+        )
+
+    num_layers = config.block_sizes[block - 1]
+    channels = x.shape[0]
+    joined = channels + num_layers * config.growth_rate
+    features = lax.dynamic_update_slice(jnp.zeros((joined, x.shape[1]), x.dtype), x, (0, 0))
+    for i in range(1, num_layers + 1):
+        layer = (f"denseblock{block}", f"denselayer{i}")
+        y = features[:channels]
+        for number in range(1, config.convolutions_per_layer + 1):
+            kernel = _get(params, (*layer, f"conv{number}", "kernel"))
+            convolution = Convolution(kernel.shape[0], window.height, window.width)
+            y = activation((*layer, f"norm{number}"), y)
+            y = convolution.add_taps(kernel_matrix(kernel) @ y)
+        features = lax.dynamic_update_slice(features, y, (channels, 0))
+        channels += config.growth_rate
+    return window.pool(activation(_norm_after(block, len(config.block_sizes)), features))
 
 
 def _norm_after(block: int, last_block: int) -> Path:

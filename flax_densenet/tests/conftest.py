@@ -14,6 +14,9 @@ import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.commands.main import main
+from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
+
+__all__ = ["float64", "forget_compiled_programs", "small_chunks"]
 
 # A test must not find what an earlier one compiled; the variable is for the processes they start.
 jax.config.update("jax_enable_compilation_cache", False)
@@ -84,14 +87,3 @@ def full_disk() -> Callable[[], contextlib.AbstractContextManager[None]]:
             signal.signal(signal.SIGXFSZ, handler)
 
     return limit
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forget_compiled_programs() -> Iterator[None]:
-    """Frees the programs of each file of tests.
-
-    XLA maps memory for every compiled loop. With all of them a process runs into the limit of the
-    system (Linux: 65,530 maps), and the compiler crashes.
-    """
-    yield
-    jax.clear_caches()

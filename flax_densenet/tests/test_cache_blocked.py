@@ -1,6 +1,5 @@
 """Computing chunk by chunk has the values, gradients and statistics of the plain formulation."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import freeze
 from jax import lax
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
@@ -34,18 +34,11 @@ _NETWORKS = {
 }
 
 
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
-
-
 @pytest.mark.parametrize("name", _NETWORKS)
 @pytest.mark.parametrize(("train", "remat"), [(False, False), (True, False), (True, True)], ids=str)
 def test_values_gradients_and_statistics_are_those_of_the_plain_formulation(
-    name: str, train: bool, remat: bool, float64: None, monkeypatch: pytest.MonkeyPatch
+    name: str, train: bool, remat: bool, float64: None, small_chunks: None
 ) -> None:
-    monkeypatch.setattr(chunks, "_PIXELS", 100)
     config, size = _NETWORKS[name]
     variables = random_variables(config)
     image = jax.random.normal(jax.random.key(0), (6, *size, 3))
@@ -72,6 +65,29 @@ def test_values_gradients_and_statistics_are_those_of_the_plain_formulation(
         np.testing.assert_allclose(one, other, rtol=0, atol=atol)
 
     jax.tree.map(check, got, wanted)
+
+
+def test_variables_of_another_network_are_refused_and_further_ones_ignored() -> None:
+    config = DenseNetConfig(blocks=(1, 1), growth_rate=2, bottleneck=True)
+    variables, image = initialize(config, jax.random.key(0)), jnp.zeros((2, 4, 4, 3))
+
+    def logits(network: DenseNetConfig, variables: Any) -> Any:
+        model = DenseNet(network, formulation="cache_blocked")
+        return model.apply(variables, image, train=False)
+
+    # conv1 is 1x1 to 4 k channels with a bottleneck, and 3x3 to k without.
+    message = r"denselayer1/conv1/kernel has shape \(1, 1, 4, 8\); .* wants \(3, 3, 4, 2\); use"
+    with pytest.raises(InputError, match=message):
+        plain = DenseNetConfig(blocks=(1, 1), growth_rate=2, stem_width=4)
+        logits(plain, variables)
+    without = {**variables, "params": {**variables["params"]}}
+    del without["params"]["denseblock2"]
+    with pytest.raises(
+        InputError, match=r"denseblock2/denselayer1/norm1/scale is missing; .* \(6,"
+    ):
+        logits(config, without)
+    further = {**variables, "params": {**variables["params"], "of somebody else": jnp.zeros(1)}}
+    np.testing.assert_array_equal(logits(config, freeze(further)), logits(config, variables))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Fixtures of the tests here and in parity_tests/."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+from flax_densenet.cache_blocked import chunks
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Runs a test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has cache-blocked networks cut even tiny batches into several chunks."""
+    monkeypatch.setattr(chunks, "_PIXELS", 100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs() -> Iterator[None]:
+    """Frees the programs of each file of tests.
+
+    XLA maps memory for every compiled loop. With all of them a process runs into the limit of the
+    system (Linux: 65,530 maps), and the compiler crashes.
+    """
+    yield
+    jax.clear_caches()
