@@ -1,5 +1,6 @@
-"""The two ways to compute a network, which have the same result."""
+"""The ways to compute a network, which have the same result."""
 
 from typing import Literal
 
-Formulation = Literal["auto", "plain", "cache_blocked"]
+ChosenFormulation = Literal["plain", "cache_blocked", "shared_statistics"]
+Formulation = Literal["auto", ChosenFormulation]

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_densenet import cache_blocked
 from flax_densenet.batch_norm import BatchNorm
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.formulation import Formulation
+from flax_densenet.formulations import apply, choose_formulation
 from flax_densenet.initialization import check_x64, conv_kernel, linear_kernel
 
 
@@ -91,9 +91,10 @@ class DenseNet(nn.Module):
         under `jit`, where they are always those of the whole batch.
       remat: Compute the dense layers a second time in the backward pass, instead of keeping their
         activations (https://arxiv.org/abs/1707.06990). Nothing else depends on it.
-      formulation: How blocks are computed: as written here (plain), or chunk by chunk in the cache
-        of a CPU (cache_blocked), which shows no output inside of a block. Nothing else depends on
-        it; "auto" chooses, and is plain where outputs are captured.
+      formulation: How blocks are computed: as written here (plain), chunk by chunk in the cache of
+        a CPU (cache_blocked), or with fewer passes over the memory of a GPU (shared_statistics);
+        the latter two show no output inside of a block. Nothing else depends on it; "auto" chooses,
+        and is plain where outputs are captured.
 
     Example:
       >>> import jax, flax_densenet
@@ -133,15 +134,15 @@ class DenseNet(nn.Module):
             x = stem_pool(x)
         else:
             x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
-        blocked = cache_blocked.is_cache_blocked(
+        formulation = choose_formulation(
             self.formulation,
             cfg,
             train=train,
             axis_name=axis,
             captured=self.is_mutable_collection("intermediates"),
         )
-        if blocked and not self.is_initializing():
-            x = cache_blocked.apply(self, cfg, x, train=train, remat=self.remat)
+        if formulation != "plain" and not self.is_initializing():
+            x = apply(formulation, self, cfg, x, train=train, remat=self.remat)
         else:
             last_block = len(cfg.block_sizes)
             for block, num_layers in enumerate(cfg.block_sizes, start=1):

@@ -30,11 +30,12 @@ def test_every_array_of_the_rung_agrees(case: Case, rung: Rung) -> None:
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
 @pytest.mark.parametrize("name", ["plain, gray, odd size", "BC, Keras epsilon", "ImageNet"])
-def test_every_rung_holds_when_blocks_are_computed_chunk_by_chunk(
-    name: str, rung: Rung, float64: None, small_chunks: None
+@pytest.mark.parametrize("formulation", ["cache_blocked", "shared_statistics"])
+def test_every_rung_holds_in_every_formulation(
+    formulation: Formulation, name: str, rung: Rung, float64: None, small_chunks: None
 ) -> None:
     case = with_precision(CASES[name], "float64")
-    _assert_agrees(_climbed(case, "cache_blocked")[rung.title])
+    _assert_agrees(_climbed(case, formulation)[rung.title])
 
 
 @pytest.mark.parametrize("phase", ["evaluation", "training"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from flax_densenet.cache_blocked import chunks
+from flax_densenet.formulations.cache_blocked import chunks
 
 
 @pytest.fixture

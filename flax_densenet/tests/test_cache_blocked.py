@@ -1,4 +1,4 @@
-"""Computing chunk by chunk has the values, gradients and statistics of the plain formulation."""
+"""Chunks, convolutions and windows of the cache-blocked formulation are right, and save memory."""
 
 from typing import Any
 
@@ -7,87 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.core import freeze
 from jax import lax
 
-from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
-from flax_densenet.cache_blocked import chunks, is_cache_blocked
-from flax_densenet.cache_blocked.chunks import images_per_chunk, resize_chunks, to_chunks
-from flax_densenet.cache_blocked.convolution import Convolution, kernel_matrix, matrix_kernel
-from flax_densenet.cache_blocked.pooling import Window
-from flax_densenet.parity.random_inputs import random_variables
-
-_NETWORKS = {
-    "plain, odd size": (DenseNetConfig(blocks=(2, 2), growth_rate=3, dtype="float64"), (9, 7)),
-    "BC": (
-        DenseNetConfig(
-            blocks=(2, 3), growth_rate=3, bottleneck=True, compression=0.6, dtype="float64"
-        ),
-        (8, 8),
-    ),
-    "imagenet": (
-        DenseNetConfig(
-            blocks=(2, 1), growth_rate=3, bottleneck=True, stem="imagenet", dtype="float64"
-        ),
-        (21, 34),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", _NETWORKS)
-@pytest.mark.parametrize(("train", "remat"), [(False, False), (True, False), (True, True)], ids=str)
-def test_values_gradients_and_statistics_are_those_of_the_plain_formulation(
-    name: str, train: bool, remat: bool, float64: None, small_chunks: None
-) -> None:
-    config, size = _NETWORKS[name]
-    variables = random_variables(config)
-    image = jax.random.normal(jax.random.key(0), (6, *size, 3))
-    assert to_chunks(image).shape[0] > 1
-
-    def run(formulation: Any) -> Any:
-        model = DenseNet(config, remat=remat, formulation=formulation)
-
-        def loss(params: Any, image: jax.Array) -> Any:
-            logits, updates = model.apply(
-                {**variables, "params": params}, image, train=train, mutable=["batch_stats"]
-            )
-            of_statistics = sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(updates))
-            return jnp.sum(jnp.sin(logits)) + 0.1 * of_statistics, (logits, updates)
-
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
-            variables["params"], image
-        )
-
-    got, wanted = run("cache_blocked"), run("plain")
-
-    def check(one: jax.Array, other: jax.Array) -> None:
-        atol = 1e-12 * max(1.0, float(jnp.max(jnp.abs(other))))
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-
-    jax.tree.map(check, got, wanted)
-
-
-def test_variables_of_another_network_are_refused_and_further_ones_ignored() -> None:
-    config = DenseNetConfig(blocks=(1, 1), growth_rate=2, bottleneck=True)
-    variables, image = initialize(config, jax.random.key(0)), jnp.zeros((2, 4, 4, 3))
-
-    def logits(network: DenseNetConfig, variables: Any) -> Any:
-        model = DenseNet(network, formulation="cache_blocked")
-        return model.apply(variables, image, train=False)
-
-    # conv1 is 1x1 to 4 k channels with a bottleneck, and 3x3 to k without.
-    message = r"denselayer1/conv1/kernel has shape \(1, 1, 4, 8\); .* wants \(3, 3, 4, 2\); use"
-    with pytest.raises(InputError, match=message):
-        plain = DenseNetConfig(blocks=(1, 1), growth_rate=2, stem_width=4)
-        logits(plain, variables)
-    without = {**variables, "params": {**variables["params"]}}
-    del without["params"]["denseblock2"]
-    with pytest.raises(
-        InputError, match=r"denseblock2/denselayer1/norm1/scale is missing; .* \(6,"
-    ):
-        logits(config, without)
-    further = {**variables, "params": {**variables["params"], "of somebody else": jnp.zeros(1)}}
-    np.testing.assert_array_equal(logits(config, freeze(further)), logits(config, variables))
+from flax_densenet import DenseNet, DenseNetConfig, initialize
+from flax_densenet.formulations.cache_blocked import chunks
+from flax_densenet.formulations.cache_blocked.chunks import (
+    images_per_chunk,
+    resize_chunks,
+    to_chunks,
+)
+from flax_densenet.formulations.cache_blocked.convolution import (
+    Convolution,
+    kernel_matrix,
+    matrix_kernel,
+)
+from flax_densenet.formulations.cache_blocked.pooling import Window
 
 
 @pytest.mark.parametrize(
@@ -136,37 +70,6 @@ def test_windows_pool_like_flax_and_spread_is_their_transpose(size: tuple[int, i
     np.testing.assert_allclose(got, to_chunks(wanted)[0], atol=1e-6)
     y = jax.random.normal(jax.random.key(1), got.shape)
     np.testing.assert_allclose(jnp.sum(window.spread(y) * x), jnp.sum(y * got), rtol=1e-5)
-
-
-def test_auto_is_cache_blocked_on_one_cpu_device_where_that_is_possible() -> None:
-    config = DenseNetConfig(dropout_rate=0.2)
-    options: dict[str, Any] = {"train": False, "axis_name": None, "captured": False}
-    assert is_cache_blocked("auto", config, **options)
-    assert not is_cache_blocked("plain", config, **options)
-    assert not is_cache_blocked("auto", config, **options | {"train": True})
-    assert not is_cache_blocked("auto", config, **options | {"axis_name": "batch"})
-    assert not is_cache_blocked("auto", config, **options | {"captured": True})
-    assert not is_cache_blocked("auto", DenseNetConfig(dtype="bfloat16"), **options)
-
-
-@pytest.mark.parametrize(
-    ("config", "options", "obstacle"),
-    [
-        (DenseNetConfig(dtype="bfloat16"), {}, "bfloat16"),
-        (DenseNetConfig(dropout_rate=0.2), {"train": True}, "dropout in training"),
-        (DenseNetConfig(), {"axis_name": "batch"}, "pmap"),
-    ],
-)
-def test_what_cache_blocked_cannot_do_is_said(
-    config: DenseNetConfig, options: dict[str, Any], obstacle: str
-) -> None:
-    message = rf"^formulation \(=cache_blocked\) has no {obstacle}; use auto"
-    with pytest.raises(InputError, match=message):
-        is_cache_blocked(
-            "cache_blocked",
-            config,
-            **{"train": False, "axis_name": None, "captured": False, **options},
-        )
 
 
 @pytest.mark.slow

@@ -11,19 +11,25 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.cache_blocked.chunks import read_chunk, write_chunk
-from flax_densenet.cache_blocked.convolution import Convolution, kernel_matrix, matrix_kernel
-from flax_densenet.cache_blocked.normalization import (
-    Normalization,
-    Statistics,
-    Sums,
+from flax_densenet.formulations.cache_blocked.chunks import read_chunk, write_chunk
+from flax_densenet.formulations.cache_blocked.convolution import (
+    Convolution,
+    kernel_matrix,
+    matrix_kernel,
+)
+from flax_densenet.formulations.cache_blocked.normalization import (
     chunk_statistics,
     materialize,
     merge_statistics,
     norm_relu,
     norm_relu_gradient,
-    parameter_gradients,
     through_statistics,
+)
+from flax_densenet.formulations.statistics import (
+    Normalization,
+    Statistics,
+    Sums,
+    parameter_gradients,
 )
 
 

@@ -7,7 +7,6 @@ batch is cut into chunks that fit the cache; a layer normalizes, multiplies and 
 before it turns to the next one. docs/decisions/0010-cache-blocked.md has the arithmetic.
 """
 
-from flax_densenet.cache_blocked.apply import apply
-from flax_densenet.cache_blocked.choice import is_cache_blocked
+from flax_densenet.formulations.cache_blocked.body import evaluate, train
 
-__all__ = ["apply", "is_cache_blocked"]
+__all__ = ["evaluate", "train"]

@@ -5,33 +5,22 @@ Axes: B batch, H height, W width, C channels; G chunks, P pixels of a chunk.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.cache_blocked.chunks import resize_chunks, to_chunks
-from flax_densenet.cache_blocked.convolution import Convolution, kernel_matrix
-from flax_densenet.cache_blocked.dense_block import BlockOptions, dense_block
-from flax_densenet.cache_blocked.normalization import Statistics, norm_relu, normalization
-from flax_densenet.cache_blocked.pooling import Window, norm_relu_pool
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulations.cache_blocked.chunks import resize_chunks, to_chunks
+from flax_densenet.formulations.cache_blocked.convolution import Convolution, kernel_matrix
+from flax_densenet.formulations.cache_blocked.dense_block import BlockOptions, dense_block
+from flax_densenet.formulations.cache_blocked.normalization import norm_relu
+from flax_densenet.formulations.cache_blocked.pooling import Window, norm_relu_pool
+from flax_densenet.formulations.statistics import BatchStatistics, Statistics, normalization
 
 Path = tuple[str, ...]
-
-
-class BatchStatistics(NamedTuple):
-    """Statistics of a batch, for the running ones.
-
-    Attributes:
-      statistics: Mean and biased variance of each channel.
-      num_values: Of each channel in the batch.
-    """
-
-    statistics: Statistics
-    num_values: int
 
 
 def train(

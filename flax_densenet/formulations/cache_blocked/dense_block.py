@@ -16,16 +16,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.cache_blocked.chunks import empty_after
-from flax_densenet.cache_blocked.convolution import Convolution
-from flax_densenet.cache_blocked.normalization import (
-    Statistics,
+from flax_densenet.formulations.cache_blocked.chunks import empty_after
+from flax_densenet.formulations.cache_blocked.convolution import Convolution
+from flax_densenet.formulations.cache_blocked.normalization import (
     chunk_statistics,
     merge_statistics,
-    normalization,
     through_statistics,
 )
-from flax_densenet.cache_blocked.stage import Stage, StageGradients, backward, forward
+from flax_densenet.formulations.cache_blocked.stage import Stage, StageGradients, backward, forward
+from flax_densenet.formulations.statistics import Statistics, normalization
 
 Layer = dict[str, Any]
 

@@ -14,12 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.cache_blocked.chunks import empty_after, read_chunk, write_chunk
-from flax_densenet.cache_blocked.normalization import (
+from flax_densenet.formulations.cache_blocked.chunks import empty_after, read_chunk, write_chunk
+from flax_densenet.formulations.cache_blocked.normalization import norm_relu, norm_relu_gradient
+from flax_densenet.formulations.statistics import (
     Statistics,
     Sums,
-    norm_relu,
-    norm_relu_gradient,
     normalization,
     parameter_gradients,
 )

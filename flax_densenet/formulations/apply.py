@@ -12,13 +12,17 @@ from flax.core import unfreeze
 from jaxtyping import Array, Float
 
 from flax_densenet.batch_norm import update_running
-from flax_densenet.cache_blocked import body
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
+from flax_densenet.formulation import ChosenFormulation
+from flax_densenet.formulations import cache_blocked, shared_statistics
 from flax_densenet.weights import correspondence
+
+_TRAIN = {"cache_blocked": cache_blocked.train, "shared_statistics": shared_statistics.train}
 
 
 def apply(
+    formulation: ChosenFormulation,
     module: nn.Module,
     config: DenseNetConfig,
     x: Float[Array, "B H W C"],
@@ -29,6 +33,7 @@ def apply(
     """Computes blocks and transitions with the variables of the module's submodules.
 
     Args:
+      formulation: How: not "plain", nor in evaluation "shared_statistics", which the modules do.
       module: The network, whose submodules have torchvision's names.
       config: Its description.
       x: Output of the stem, [B, H, W, C].
@@ -43,8 +48,8 @@ def apply(
     """
     params, running = _checked_variables(config, module.variables)
     if not train:
-        return body.evaluate(config, params, running, x)
-    x, seen = body.train(config, params, x, remat=remat)
+        return cache_blocked.evaluate(config, params, running, x)
+    x, seen = _TRAIN[formulation](config, params, x, remat=remat)
     before = traverse_util.flatten_dict(running)
     after: dict[tuple[str, ...], Any] = {}
     for path, ((mean, var), num_values) in seen.items():

@@ -1,0 +1,9 @@
+"""The ways to compute the part of the network between stem and classifier, all with one result.
+
+`model.py` has the plain one. `cache_blocked` is made for the CPU, `shared_statistics` for the GPU.
+"""
+
+from flax_densenet.formulations.apply import apply
+from flax_densenet.formulations.choice import choose_formulation
+
+__all__ = ["apply", "choose_formulation"]

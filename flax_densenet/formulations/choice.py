@@ -1,0 +1,60 @@
+"""Which of the ways a network is computed in."""
+
+import jax
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.errors import InputError
+from flax_densenet.formulation import ChosenFormulation, Formulation
+
+
+def choose_formulation(
+    formulation: Formulation,
+    config: DenseNetConfig,
+    *,
+    train: bool,
+    axis_name: str | None,
+    captured: bool,
+) -> ChosenFormulation:
+    """Returns the way to compute.
+
+    Args:
+      formulation: What is asked for. "auto" is cache-blocked on a single CPU device and shares
+        statistics on GPUs where that is possible, and is plain elsewhere.
+      config: The network.
+      train: Whether it is trained. In evaluation there are no statistics to share: that is plain.
+      axis_name: Mapped axis of `pmap`, if any.
+      captured: Whether outputs are captured, of which "auto" then leaves none out.
+
+    Raises:
+      InputError: The way that is asked for is not possible.
+    """
+    wanted = formulation
+    if wanted == "auto":
+        wanted = "plain" if captured else _fastest_here()
+    obstacle = _obstacle(wanted, config, train, axis_name)
+    if obstacle and formulation != "auto":
+        raise InputError(
+            f"formulation (={formulation}) has no {obstacle}; use auto, which chooses plain for it"
+        )
+    shares_nothing = wanted == "shared_statistics" and not train
+    return "plain" if obstacle or shares_nothing else wanted
+
+
+def _fastest_here() -> ChosenFormulation:
+    if jax.default_backend() == "gpu":
+        return "shared_statistics"
+    is_single_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return "cache_blocked" if is_single_cpu else "plain"
+
+
+def _obstacle(
+    formulation: ChosenFormulation, config: DenseNetConfig, train: bool, axis_name: str | None
+) -> str | None:
+    """Returns what the formulation cannot do."""
+    if formulation == "plain":
+        return None
+    if formulation == "cache_blocked" and config.dtype == "bfloat16":
+        return "bfloat16"
+    if train and config.dropout_rate > 0:
+        return "dropout in training"
+    return None if axis_name is None else "pmap"

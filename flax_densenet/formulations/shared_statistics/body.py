@@ -1,0 +1,62 @@
+"""Everything between the stem and the classifier, in training.
+
+Axes: B batch, H height, W width, C channels.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulations.shared_statistics.dense_block import convolve, dense_block
+from flax_densenet.formulations.shared_statistics.normalization import at_least_float32, norm_relu
+from flax_densenet.formulations.statistics import BatchStatistics, normalization
+
+
+def train(
+    config: DenseNetConfig, params: Mapping[str, Any], x: Float[Array, "B H W C"], *, remat: bool
+) -> tuple[Float[Array, "B D"], dict[tuple[str, ...], BatchStatistics]]:
+    """Computes blocks and transitions on the statistics of the batch.
+
+    Args:
+      config: The network, without dropout.
+      params: Its parameters under torchvision's names.
+      x: Output of the stem, [B, H, W, C].
+      remat: Compute more again in the backward pass, and keep less.
+
+    Returns:
+      The pooled features [B, D], and the statistics of every normalization under its path.
+    """
+    epsilon = config.batch_norm_epsilon
+    seen: dict[tuple[str, ...], BatchStatistics] = {}
+    last_block = len(config.block_sizes)
+    for block, num_layers in enumerate(config.block_sizes, start=1):
+        names = [(f"denseblock{block}", f"denselayer{i}") for i in range(1, num_layers + 1)]
+        layers = [params[outer][inner] for outer, inner in names]
+        channels, count = x.shape[-1], x.size // x.shape[-1]
+        x, statistics, inner_statistics = dense_block(epsilon, remat, layers, x)
+        for number, name in enumerate(names):
+            read = statistics.prefix(channels + number * config.growth_rate)
+            seen[*name, "norm1"] = BatchStatistics(read, count)
+            if inner_statistics:
+                seen[*name, "norm2"] = BatchStatistics(inner_statistics[number], count)
+        if block == last_block:
+            seen["norm5",] = BatchStatistics(statistics, count)
+            x = norm_relu(normalization(params["norm5"], statistics, epsilon), x)
+        else:
+            seen[f"transition{block}", "norm"] = BatchStatistics(statistics, count)
+            transition = params[f"transition{block}"]
+            x = norm_relu(normalization(transition["norm"], statistics, epsilon), x)
+            # Both are linear, so that pooling first is the same with a quarter of the work.
+            x = convolve(_pool(x), transition["conv"]["kernel"])
+    return jnp.mean(x.astype(at_least_float32(x.dtype)), axis=(1, 2)).astype(x.dtype), seen
+
+
+def _pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """Takes the mean of 2x2 pixels; an odd last row or column is left out."""
+    batch_size, height, width, channels = x.shape
+    rows, columns = height // 2, width // 2
+    windows = x[:, : 2 * rows, : 2 * columns].reshape(batch_size, rows, 2, columns, 2, channels)
+    return jnp.mean(windows.astype(at_least_float32(x.dtype)), axis=(2, 4)).astype(x.dtype)

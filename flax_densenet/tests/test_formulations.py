@@ -1,0 +1,144 @@
+"""Every formulation has the values, gradients and statistics of the plain one."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import freeze
+
+from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
+from flax_densenet.formulations import choose_formulation
+from flax_densenet.formulations.cache_blocked.chunks import to_chunks
+from flax_densenet.parity.random_inputs import random_variables
+
+_NETWORKS = {
+    "plain, odd size": (DenseNetConfig(blocks=(2, 2), growth_rate=3, dtype="float64"), (9, 7)),
+    "BC": (
+        DenseNetConfig(
+            blocks=(2, 3), growth_rate=3, bottleneck=True, compression=0.6, dtype="float64"
+        ),
+        (8, 8),
+    ),
+    "imagenet": (
+        DenseNetConfig(
+            blocks=(2, 1), growth_rate=3, bottleneck=True, stem="imagenet", dtype="float64"
+        ),
+        (21, 34),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _NETWORKS)
+@pytest.mark.parametrize(
+    ("formulation", "train", "remat"),
+    [
+        ("cache_blocked", False, False),
+        ("cache_blocked", True, False),
+        ("cache_blocked", True, True),
+        ("shared_statistics", True, False),
+        ("shared_statistics", True, True),
+    ],
+    ids=str,
+)
+def test_values_gradients_and_statistics_are_those_of_the_plain_formulation(
+    name: str, formulation: str, train: bool, remat: bool, float64: None, small_chunks: None
+) -> None:
+    config, size = _NETWORKS[name]
+    variables = random_variables(config)
+    image = jax.random.normal(jax.random.key(0), (6, *size, 3))
+    assert to_chunks(image).shape[0] > 1
+
+    def run(formulation: Any) -> Any:
+        model = DenseNet(config, remat=remat, formulation=formulation)
+
+        def loss(params: Any, image: jax.Array) -> Any:
+            logits, updates = model.apply(
+                {**variables, "params": params}, image, train=train, mutable=["batch_stats"]
+            )
+            of_statistics = sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(updates))
+            return jnp.sum(jnp.sin(logits)) + 0.1 * of_statistics, (logits, updates)
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
+            variables["params"], image
+        )
+
+    got, wanted = run(formulation), run("plain")
+
+    def check(one: jax.Array, other: jax.Array) -> None:
+        atol = 1e-12 * max(1.0, float(jnp.max(jnp.abs(other))))
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+    jax.tree.map(check, got, wanted)
+
+
+def test_variables_of_another_network_are_refused_and_further_ones_ignored() -> None:
+    config = DenseNetConfig(blocks=(1, 1), growth_rate=2, bottleneck=True)
+    variables, image = initialize(config, jax.random.key(0)), jnp.zeros((2, 4, 4, 3))
+
+    def logits(network: DenseNetConfig, variables: Any) -> Any:
+        model = DenseNet(network, formulation="cache_blocked")
+        return model.apply(variables, image, train=False)
+
+    # conv1 is 1x1 to 4 k channels with a bottleneck, and 3x3 to k without.
+    message = r"denselayer1/conv1/kernel has shape \(1, 1, 4, 8\); .* wants \(3, 3, 4, 2\); use"
+    with pytest.raises(InputError, match=message):
+        plain = DenseNetConfig(blocks=(1, 1), growth_rate=2, stem_width=4)
+        logits(plain, variables)
+    without = {**variables, "params": {**variables["params"]}}
+    del without["params"]["denseblock2"]
+    with pytest.raises(
+        InputError, match=r"denseblock2/denselayer1/norm1/scale is missing; .* \(6,"
+    ):
+        logits(config, without)
+    further = {**variables, "params": {**variables["params"], "of somebody else": jnp.zeros(1)}}
+    np.testing.assert_array_equal(logits(config, freeze(further)), logits(config, variables))
+
+
+_OPTIONS: dict[str, Any] = {"train": True, "axis_name": None, "captured": False}
+
+
+@pytest.mark.parametrize(
+    ("backend", "devices", "wanted"),
+    [
+        ("cpu", 1, "cache_blocked"),
+        ("cpu", 2, "plain"),
+        ("gpu", 1, "shared_statistics"),
+        ("gpu", 8, "shared_statistics"),
+        ("tpu", 8, "plain"),
+    ],
+)
+def test_auto_is_what_suits_the_device(
+    backend: str, devices: int, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    assert choose_formulation("auto", DenseNetConfig(), **_OPTIONS) == wanted
+    assert choose_formulation("plain", DenseNetConfig(), **_OPTIONS) == "plain"
+    for obstacle in ({"axis_name": "batch"}, {"captured": True}):
+        assert choose_formulation("auto", DenseNetConfig(), **_OPTIONS | obstacle) == "plain"
+    dropout = DenseNetConfig(dropout_rate=0.2)
+    assert choose_formulation("auto", dropout, **_OPTIONS) == "plain"
+    evaluated = choose_formulation("auto", dropout, **_OPTIONS | {"train": False})
+    assert evaluated == (wanted if backend == "cpu" else "plain")
+    bfloat16 = choose_formulation("auto", DenseNetConfig(dtype="bfloat16"), **_OPTIONS)
+    assert bfloat16 == (wanted if backend == "gpu" else "plain")
+
+
+@pytest.mark.parametrize(
+    ("formulation", "config", "options", "obstacle"),
+    [
+        ("cache_blocked", DenseNetConfig(dtype="bfloat16"), {}, "bfloat16"),
+        ("cache_blocked", DenseNetConfig(dropout_rate=0.2), {}, "dropout in training"),
+        ("cache_blocked", DenseNetConfig(), {"axis_name": "batch"}, "pmap"),
+        ("shared_statistics", DenseNetConfig(dropout_rate=0.2), {}, "dropout in training"),
+        ("shared_statistics", DenseNetConfig(), {"axis_name": "batch"}, "pmap"),
+    ],
+)
+def test_what_a_formulation_cannot_do_is_said(
+    formulation: Any, config: DenseNetConfig, options: dict[str, Any], obstacle: str
+) -> None:
+    message = rf"^formulation \(={formulation}\) has no {obstacle}; use auto"
+    with pytest.raises(InputError, match=message):
+        choose_formulation(formulation, config, **_OPTIONS | options)
