@@ -86,6 +86,20 @@ CONTESTANTS = {
         dtype="bfloat16",
         by_default=("gpu",),
     ),
+    "torch_amp_compile": Contestant(
+        "the same, torch.compile",
+        "torch_modes",
+        {"channels_last": True, "compiled": True},
+        dtype="bfloat16",
+        by_default=("gpu",),
+    ),
+    "torch_amp_graphs": Contestant(
+        "the same, with CUDA graphs",
+        "torch_modes",
+        {"channels_last": True, "compiled": True, "graphs": True},
+        dtype="bfloat16",
+        by_default=("gpu",),
+    ),
 }
 
 

@@ -26,6 +26,7 @@ class TorchMode:
         *,
         channels_last: bool,
         compiled: bool,
+        graphs: bool,
         efficient: bool,
     ) -> None:
         self._is_gpu = torch.cuda.is_available()
@@ -57,7 +58,7 @@ class TorchMode:
             model.forward = autocast(model.forward)  # type: ignore[method-assign]
             model.register_forward_hook(_to_float32)
         if compiled:
-            model.compile()
+            model.compile(mode="reduce-overhead" if graphs else None)
 
     def train(self, batch: TrainBatch) -> float:
         """Does one training step."""
@@ -88,6 +89,7 @@ def build(
     *,
     channels_last: bool = False,
     compiled: bool = False,
+    graphs: bool = False,
     efficient: bool = False,
 ) -> TorchMode:
     """Returns the contestant.
@@ -97,10 +99,16 @@ def build(
       variables: Initial weights {"params", "batch_stats"}.
       channels_last: Keep images and activations as NHWC in memory.
       compiled: `torch.compile` forward and backward pass.
+      graphs: Replay both as CUDA graphs ("reduce-overhead"), if compiled.
       efficient: Checkpoint each layer as torchvision's `memory_efficient`.
     """
     return TorchMode(
-        config, variables, channels_last=channels_last, compiled=compiled, efficient=efficient
+        config,
+        variables,
+        channels_last=channels_last,
+        compiled=compiled,
+        graphs=graphs,
+        efficient=efficient,
     )
 
 

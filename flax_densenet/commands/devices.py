@@ -3,6 +3,7 @@
 import jax
 import platformdirs
 
+from flax_densenet.commands.allocator import keep_freed_memory
 from flax_densenet.commands.device_options import DeviceOptions, ProcessOptions
 from flax_densenet.errors import InputError
 
@@ -20,6 +21,7 @@ def choose_devices(options: DeviceOptions, processes: ProcessOptions = ProcessOp
     Raises:
       InputError: A device or process that is asked for cannot be had.
     """
+    keep_freed_memory()
     if options.cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", options.cpu_devices)
