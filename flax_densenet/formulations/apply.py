@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 from flax import traverse_util
 from flax.core import unfreeze
 from jaxtyping import Array, Float
@@ -18,7 +19,12 @@ from flax_densenet.formulation import ChosenFormulation
 from flax_densenet.formulations import cache_blocked, shared_statistics
 from flax_densenet.weights import correspondence
 
-_TRAIN = {"cache_blocked": cache_blocked.train, "shared_statistics": shared_statistics.train}
+# As a whole: outside of jit, JAX would compile each loop in them anew at every call.
+_TRAIN = {
+    "cache_blocked": jax.jit(cache_blocked.train, static_argnames=("config", "remat")),
+    "shared_statistics": jax.jit(shared_statistics.train, static_argnames=("config", "remat")),
+}
+_EVALUATE = jax.jit(cache_blocked.evaluate, static_argnames="config")
 
 
 def apply(
@@ -48,14 +54,14 @@ def apply(
     """
     params, running = _checked_variables(config, module.variables)
     if not train:
-        return cache_blocked.evaluate(config, params, running, x)
+        return _EVALUATE(config, params, running, x)
     x, seen = _TRAIN[formulation](config, params, x, remat=remat)
     before = traverse_util.flatten_dict(running)
     after: dict[tuple[str, ...], Any] = {}
-    for path, ((mean, var), num_values) in seen.items():
+    for path, batch in seen.items():
         old = before[*path, "mean"], before[*path, "var"]
         after[*path, "mean"], after[*path, "var"] = update_running(
-            old, (mean, var), num_values, config.batch_norm_momentum
+            old, batch.statistics, batch.num_values, config.batch_norm_momentum
         )
     for name, statistics in traverse_util.unflatten_dict(after).items():
         module.put_variable("batch_stats", name, statistics)

@@ -9,6 +9,7 @@ gradient is applied once, too.
 
 from typing import NamedTuple
 
+import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -32,7 +33,8 @@ class Statistics(NamedTuple):
         return Statistics(*(jnp.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
-class BatchStatistics(NamedTuple):
+@flax.struct.dataclass
+class BatchStatistics:
     """Statistics of a batch, for the running ones.
 
     Attributes:
@@ -41,7 +43,7 @@ class BatchStatistics(NamedTuple):
     """
 
     statistics: Statistics
-    num_values: int
+    num_values: int = flax.struct.field(pytree_node=False)
 
 
 class Normalization(NamedTuple):

@@ -16,9 +16,12 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has cache-blocked networks cut even tiny batches into several chunks."""
+    jax.clear_caches()  # programs with chunks of the usual size, and later those with small ones
     monkeypatch.setattr(chunks, "_PIXELS", 100)
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -73,6 +73,33 @@ def test_values_gradients_and_statistics_are_those_of_the_plain_formulation(
     jax.tree.map(check, got, wanted)
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_a_second_call_outside_of_jit_compiles_nothing(train: bool) -> None:
+    config = DenseNetConfig(blocks=(1, 1), growth_rate=2)
+    variables, image = initialize(config, jax.random.key(0)), jnp.zeros((2, 4, 4, 3))
+    model = DenseNet(config, formulation="cache_blocked")
+
+    def call() -> None:
+        model.apply(variables, image, train=train, mutable=["batch_stats"])
+
+    compiled: list[str] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        call()
+        assert compiled
+        compiled.clear()
+        call()
+        assert not compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def test_variables_of_another_network_are_refused_and_further_ones_ignored() -> None:
     config = DenseNetConfig(blocks=(1, 1), growth_rate=2, bottleneck=True)
     variables, image = initialize(config, jax.random.key(0)), jnp.zeros((2, 4, 4, 3))
