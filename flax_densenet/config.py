@@ -9,6 +9,14 @@ import math
 from typing import Any, Literal, get_args
 
 from flax_densenet.errors import InputError, require
+from flax_densenet.options import (
+    Activation,
+    Attention,
+    Order,
+    TransitionPool,
+    check_options,
+    chosen_options,
+)
 
 Stem = Literal["cifar", "imagenet"]
 ComputeType = Literal["float32", "bfloat16", "float64"]
@@ -35,6 +43,17 @@ class DenseNetConfig:
         cifar net, otherwise 2k. (The authors' code uses 2k everywhere.)
       num_classes: Number of classes.
       in_channels: Channels of the image.
+      activation: Non-linearity behind every batch normalization. The slope of leaky_relu is 0.01,
+        that of each prelu one parameter.
+      order: Of normalization, activation and convolution. "norm-act-conv" is the paper's;
+        "conv-norm-act" has BN and activation behind every convolution, the first included, and none
+        before the classifier.
+      transition_pool: 2x2 pooling of a transition, average or maximum.
+      kernel_size: Height and width of a dense layer's 3x3 convolution, odd.
+      groups: Groups of the channels in that convolution.
+      attention: "se" weighs each dense layer's new feature maps by squeeze-and-excitation.
+      attention_reduction: Its hidden layer has growth_rate // attention_reduction units (r), at
+        least 1.
       dropout_rate: Probability of dropping an activation, in [0, 1). With the cifar stem dropout
         follows every convolution but the first (the paper), with the imagenet stem the 3x3 ones
         (torchvision).
@@ -57,13 +76,20 @@ class DenseNetConfig:
     stem_width: int | None = None
     num_classes: int = 10
     in_channels: int = 3
+    activation: Activation = "relu"
+    order: Order = "norm-act-conv"
+    transition_pool: TransitionPool = "avg"
+    kernel_size: int = 3
+    groups: int = 1
+    attention: Attention = "none"
+    attention_reduction: int = 16
     dropout_rate: float = 0.0
     batch_norm_momentum: float = 0.1
     batch_norm_epsilon: float = 1e-5
     dtype: ComputeType = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("growth_rate", "bottleneck_factor", "num_classes", "in_channels"):
+        for name in _POSITIVE:
             _check_positive_integer(name, getattr(self, name))
         for name in ("depth", "stem_width"):
             if getattr(self, name) is not None:
@@ -76,6 +102,7 @@ class DenseNetConfig:
             require(getattr(self, name) in allowed, name, getattr(self, name), f"one of {allowed}")
         self._check_blocks()
         self._check_depth()
+        check_options(self)
 
     def _check_blocks(self) -> None:
         if self.blocks is None:
@@ -155,6 +182,11 @@ class DenseNetConfig:
         """Output channels of the 1x1 convolution in a bottleneck layer (4k in the paper)."""
         return self.bottleneck_factor * self.growth_rate
 
+    @property
+    def attention_channels(self) -> int:
+        """Width of the hidden layer of squeeze-and-excitation (k / r in its paper)."""
+        return max(1, self.growth_rate // self.attention_reduction)
+
     def transition_channels(self, channels: int) -> int:
         """Returns how many of `channels` feature maps a transition keeps: floor(theta m)."""
         return max(1, math.floor(self.compression * channels))
@@ -163,6 +195,21 @@ class DenseNetConfig:
     def drops_every_convolution(self) -> bool:
         """Whether dropout follows the 1x1 convolutions too (paper), or only the 3x3."""
         return self.stem == "cifar"
+
+    @property
+    def normalizes_stem(self) -> bool:
+        """Whether normalization and activation follow the first convolution."""
+        return self.stem == "imagenet" or self.order == "conv-norm-act"
+
+    @property
+    def normalizes_head(self) -> bool:
+        """Whether normalization and activation follow the last block."""
+        return self.order == "norm-act-conv"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the paper's networks do not have, {field: value} (`flax_densenet.options`)."""
+        return chosen_options(self)
 
     @property
     def min_image_size(self) -> int:
@@ -174,13 +221,16 @@ class DenseNetConfig:
 
     @property
     def title(self) -> str:
-        """The paper's way to write the net, such as "DenseNet-BC (L=100, k=12)"."""
-        return f"{self._family} (L={self.num_weight_layers}, k={self.growth_rate})"
+        """The paper's way to write the net, such as "DenseNet-BC (L=100, k=12)", and options."""
+        options = "".join(f", {name}={value}" for name, value in self.options.items())
+        return f"{self._family} (L={self.num_weight_layers}, k={self.growth_rate}{options})"
 
     @property
     def slug(self) -> str:
         """The same for file names, such as "densenet-bc-100-12"."""
-        return f"{self._family.lower()}-{self.num_weight_layers}-{self.growth_rate}"
+        options = "".join(f"-{name}-{value}" for name, value in self.options.items())
+        name = f"{self._family.lower()}-{self.num_weight_layers}-{self.growth_rate}{options}"
+        return name.replace("_", "-")
 
     @property
     def _family(self) -> str:
@@ -212,6 +262,15 @@ class DenseNetConfig:
             )
 
 
+_POSITIVE = (
+    "growth_rate",
+    "bottleneck_factor",
+    "num_classes",
+    "in_channels",
+    "kernel_size",
+    "groups",
+    "attention_reduction",
+)
 _INTERVALS: dict[str, tuple[str, float, float, str]] = {
     "compression": ("(", 0, 1, "]"),
     "dropout_rate": ("[", 0, 1, ")"),

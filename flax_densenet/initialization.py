@@ -14,6 +14,7 @@ from flax import traverse_util
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from flax_densenet.activation import PRELU_SLOPE
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.weights import Row, correspondence
@@ -92,8 +93,11 @@ def initialize(config: DenseNetConfig, key: jax.Array) -> dict[str, Any]:
             array = conv_scale(shape) * noise
         elif _is_kernel(row, "linear"):
             array = np.asarray(linear_kernel(linear_key, shape, dtype))
+            linear_key = jax.random.fold_in(linear_key, 1)
         elif row.leaf.flax_name in ("scale", "var"):
             array = np.ones(shape, dtype)
+        elif row.leaf.flax_name == "slope":
+            array = np.full(shape, PRELU_SLOPE, dtype)
         else:
             array = np.zeros(shape, dtype)
         arrays[row.flax_path] = array

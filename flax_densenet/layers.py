@@ -9,17 +9,18 @@ from typing import Literal, NamedTuple
 
 from flax_densenet.config import DenseNetConfig
 
-Kind = Literal["conv", "norm", "linear"]
+Kind = Literal["conv", "norm", "linear", "prelu"]
 
 
 class WeightLayer(NamedTuple):
-    """One convolution, batch normalization or linear layer.
+    """One convolution, batch normalization, linear layer or learned activation.
 
     Attributes:
       path: Names from the root, torchvision's without its leading "features".
       kind: What the layer is.
-      axes: Length of each axis: O and I (output and input channels), H and W (kernel) for a
-        convolution; O and I for a linear layer; C for a normalization.
+      axes: Length of each axis: O and I (output channels, and input channels of a group), H and W
+        (kernel) for a convolution; O and I for a linear layer; C for a normalization; S (slopes,
+        one) for a PReLU.
     """
 
     path: tuple[str, ...]
@@ -37,6 +38,8 @@ class WeightLayer(NamedTuple):
                 return 2 * axes["C"]
             case "linear":
                 return axes["O"] * axes["I"] + axes["O"]
+            case "prelu":
+                return axes["S"]
 
 
 def weight_layers(config: DenseNetConfig) -> list[WeightLayer]:
@@ -52,8 +55,8 @@ def count_parameters(config: DenseNetConfig) -> int:
 def _walk(config: DenseNetConfig) -> Iterator[WeightLayer]:
     channels = config.stem_channels
     yield _conv(("conv0",), config.in_channels, channels, 7 if config.stem == "imagenet" else 3)
-    if config.stem == "imagenet":
-        yield _norm(("norm0",), channels)
+    if config.normalizes_stem:
+        yield from _norm_act(config, (), "0", channels)
     last_block = len(config.block_sizes)
     for block, num_layers in enumerate(config.block_sizes, start=1):
         for layer in range(1, num_layers + 1):
@@ -62,28 +65,60 @@ def _walk(config: DenseNetConfig) -> Iterator[WeightLayer]:
             channels += config.growth_rate
         if block != last_block:
             kept = config.transition_channels(channels)
-            yield _norm((f"transition{block}", "norm"), channels)
-            yield _conv((f"transition{block}", "conv"), channels, kept, 1)
+            yield from _composite(config, (f"transition{block}",), "", channels, kept, 1)
             channels = kept
-    yield _norm(("norm5",), channels)
-    yield WeightLayer(("classifier",), "linear", {"O": config.num_classes, "I": channels})
+    if config.normalizes_head:
+        yield from _norm_act(config, (), "5", channels)
+    yield _linear(("classifier",), channels, config.num_classes)
 
 
 def _dense_layer(
     path: tuple[str, ...], channels: int, config: DenseNetConfig
 ) -> Iterator[WeightLayer]:
-    yield _norm((*path, "norm1"), channels)
+    growth_rate, last = config.growth_rate, str(config.convolutions_per_layer)
     if config.bottleneck:
-        yield _conv((*path, "conv1"), channels, config.bottleneck_channels, 1)
-        yield _norm((*path, "norm2"), config.bottleneck_channels)
-        yield _conv((*path, "conv2"), config.bottleneck_channels, config.growth_rate, 3)
+        yield from _composite(config, path, "1", channels, config.bottleneck_channels, 1)
+        channels = config.bottleneck_channels
+    size, groups = config.kernel_size, config.groups
+    yield from _composite(config, path, last, channels, growth_rate, size, groups)
+    if config.attention == "se":
+        hidden = config.attention_channels
+        yield _linear((*path, "attention", "fc1"), growth_rate, hidden)
+        yield _linear((*path, "attention", "fc2"), hidden, growth_rate)
+
+
+def _composite(
+    config: DenseNetConfig,
+    path: tuple[str, ...],
+    number: str,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    groups: int = 1,
+) -> Iterator[WeightLayer]:
+    conv = _conv((*path, f"conv{number}"), inputs, outputs, kernel, groups)
+    if config.order == "conv-norm-act":
+        yield conv
+        yield from _norm_act(config, path, number, outputs)
     else:
-        yield _conv((*path, "conv1"), channels, config.growth_rate, 3)
+        yield from _norm_act(config, path, number, inputs)
+        yield conv
 
 
-def _conv(path: tuple[str, ...], inputs: int, outputs: int, kernel: int) -> WeightLayer:
-    return WeightLayer(path, "conv", {"O": outputs, "I": inputs, "H": kernel, "W": kernel})
+def _norm_act(
+    config: DenseNetConfig, path: tuple[str, ...], number: str, channels: int
+) -> Iterator[WeightLayer]:
+    yield WeightLayer((*path, f"norm{number}"), "norm", {"C": channels})
+    if config.activation == "prelu":
+        yield WeightLayer((*path, f"prelu{number}"), "prelu", {"S": 1})
 
 
-def _norm(path: tuple[str, ...], channels: int) -> WeightLayer:
-    return WeightLayer(path, "norm", {"C": channels})
+def _conv(
+    path: tuple[str, ...], inputs: int, outputs: int, kernel: int, groups: int = 1
+) -> WeightLayer:
+    axes = {"O": outputs, "I": inputs // groups, "H": kernel, "W": kernel}
+    return WeightLayer(path, "conv", axes)
+
+
+def _linear(path: tuple[str, ...], inputs: int, outputs: int) -> WeightLayer:
+    return WeightLayer(path, "linear", {"O": outputs, "I": inputs})

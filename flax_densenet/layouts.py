@@ -1,8 +1,9 @@
 """How each software names the layers and arrays of a DenseNet: one table per layout.
 
-Axes: O output channels, I input channels, H kernel height, W kernel width, C channels.
+Axes: O output channels, I input channels, H kernel height, W kernel width, C channels, S slopes.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from flax_densenet.layers import Kind, WeightLayer
@@ -40,6 +41,7 @@ TORCH_LEAVES: Leaves = {
         Leaf("weight", "params", "kernel", "OI", "IO"),
         Leaf("bias", "params", "bias", "O", "O"),
     ),
+    "prelu": (Leaf("weight", "params", "slope", "S", "S"),),
 }
 KERAS_LEAVES: Leaves = {
     "conv": (Leaf("kernel", "params", "kernel", "HWIO", "HWIO"),),
@@ -91,7 +93,7 @@ class Layout(NamedTuple):
     batch_norm_epsilon: float = 1e-5
     imagenet_statistics: bool = False
 
-    def layer_name(self, layer: WeightLayer, numbers: dict[Kind, int], collection: str) -> str:
+    def layer_name(self, layer: WeightLayer, numbers: Mapping[Kind, int], collection: str) -> str:
         """Returns the software's name of a layer.
 
         Args:
@@ -137,6 +139,14 @@ _TORCHVISION = {
 _OLD_NAMES = {"norm1": "norm.1", "conv1": "conv.1", "norm2": "norm.2", "conv2": "conv.2"}
 _BN_NAMES = {"norm1": "bn1", "norm2": "bn2", "norm": "bn1", "conv": "conv1"}
 _WITH_STEM_NORM = {"norm0": "features.norm0"}
+_OPTIONS = {  # which only our own nets have
+    "prelu0": "features.prelu0",
+    **{f"prelu{number}": f"{_TORCHVISION['dense_layer']}.prelu{number}" for number in (1, 2)},
+    "prelu": f"{_TORCHVISION['transition']}.prelu",
+    "prelu5": "features.prelu5",
+    **{fc: f"{_TORCHVISION['dense_layer']}.attention.{fc}" for fc in ("fc1", "fc2")},
+}
+_OURS = _names(**_TORCHVISION) | _WITH_STEM_NORM | _OPTIONS
 _KERAS_BLOCK = "conv{next_block}_block{layer}"
 
 
@@ -145,9 +155,7 @@ def _keras_names(name: str) -> str:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "torchvision": Layout(
-        "torchvision or timm", _names(**_TORCHVISION) | _WITH_STEM_NORM, imagenet_statistics=True
-    ),
+    "torchvision": Layout("torchvision or timm", _OURS, imagenet_statistics=True),
     "torchvision-2017": Layout(
         "torchvision before 2018",
         _names(**_TORCHVISION, **_OLD_NAMES) | _WITH_STEM_NORM,
@@ -258,7 +266,7 @@ LAYOUTS: dict[str, Layout] = {
         "flax-densenet",
         {
             role: name.replace("features.", "").replace(".", "/").join(["{collection}/", ""])
-            for role, name in (_names(**_TORCHVISION) | _WITH_STEM_NORM).items()
+            for role, name in _OURS.items()
         },
         leaves=FLAX_LEAVES,
         separator="/",

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flax_densenet.activation import activation
+from flax_densenet.attention import SqueezeExcitation
 from flax_densenet.batch_norm import BatchNorm
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
@@ -29,15 +31,15 @@ class DenseLayer(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W k"]:
         """Returns the layer's new feature maps: [B, H, W, C] -> [B, H, W, growth_rate]."""
         cfg = self.config
-        y = nn.relu(_norm(self, "norm1")(x, train=train))
+        last, y = str(cfg.convolutions_per_layer), x
         if cfg.bottleneck:
-            y = _conv(cfg, cfg.bottleneck_channels, 1, "conv1")(y)
+            y = _composite(self, "1", _conv(cfg, cfg.bottleneck_channels, 1, "conv1"), y, train)
             if cfg.drops_every_convolution:
                 y = _dropout(cfg)(y, deterministic=not train)
-            y = nn.relu(_norm(self, "norm2")(y, train=train))
-            y = _conv(cfg, cfg.growth_rate, 3, "conv2")(y)
-        else:
-            y = _conv(cfg, cfg.growth_rate, 3, "conv1")(y)
+        conv = _conv(cfg, cfg.growth_rate, cfg.kernel_size, f"conv{last}", groups=cfg.groups)
+        y = _composite(self, last, conv, y, train)
+        if cfg.attention == "se":
+            y = SqueezeExcitation(cfg, name="attention")(y)
         return _dropout(cfg)(y, deterministic=not train)
 
 
@@ -75,11 +77,12 @@ class Transition(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B h w D"]:
         """Returns fewer, smaller maps: [B, H, W, C] -> [B, H // 2, W // 2, floor(theta C)]."""
         cfg = self.config
-        x = nn.relu(_norm(self, "norm")(x, train=train))
-        x = _conv(cfg, cfg.transition_channels(x.shape[-1]), 1, "conv")(x)
+        conv = _conv(cfg, cfg.transition_channels(x.shape[-1]), 1, "conv")
+        x = _composite(self, "", conv, x, train)
         if cfg.drops_every_convolution:
             x = _dropout(cfg)(x, deterministic=not train)
-        return nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
+        pool = nn.max_pool if cfg.transition_pool == "max" else nn.avg_pool
+        return pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 class DenseNet(nn.Module):
@@ -130,10 +133,12 @@ class DenseNet(nn.Module):
         x = image.astype(cfg.dtype)
         if cfg.stem == "imagenet":
             x = _conv(cfg, cfg.stem_channels, 7, "conv0", stride=2)(x)
-            x = nn.relu(_norm(self, "norm0")(x, train=train))
-            x = stem_pool(x)
         else:
             x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
+        if cfg.normalizes_stem:
+            x = _norm_act(self, "0", x, train)
+        if cfg.stem == "imagenet":
+            x = stem_pool(x)
         formulation = choose_formulation(
             self.formulation,
             cfg,
@@ -152,7 +157,8 @@ class DenseNet(nn.Module):
                 x = dense_block(x, train=train)
                 if block != last_block:
                     x = Transition(cfg, axis, name=f"transition{block}")(x, train=train)
-            x = nn.relu(_norm(self, "norm5")(x, train=train))
+            if cfg.normalizes_head:
+                x = _norm_act(self, "5", x, train)
             x = jnp.mean(x, axis=(1, 2))  # [B, C]
         return nn.Dense(
             cfg.num_classes,
@@ -172,24 +178,43 @@ def stem_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
-def _conv(cfg: DenseNetConfig, features: int, size: int, name: str, stride: int = 1) -> nn.Conv:
+def _composite(
+    module: DenseLayer | Transition, number: str, conv: nn.Conv, x: jax.Array, train: bool
+) -> jax.Array:
+    """BN, ReLU and convolution (the paper's "composite function"), or in the order asked for."""
+    if module.config.order == "conv-norm-act":
+        return _norm_act(module, number, conv(x), train)
+    return conv(_norm_act(module, number, x, train))
+
+
+def _norm_act(
+    module: DenseLayer | Transition | DenseNet, number: str, x: jax.Array, train: bool
+) -> jax.Array:
+    cfg = module.config
+    norm = BatchNorm(
+        cfg.batch_norm_momentum,
+        cfg.batch_norm_epsilon,
+        cfg.dtype,
+        module.axis_name,
+        name=f"norm{number}",
+    )
+    return activation(cfg, number)(norm(x, train=train))
+
+
+def _conv(
+    cfg: DenseNetConfig, features: int, size: int, name: str, *, stride: int = 1, groups: int = 1
+) -> nn.Conv:
     return nn.Conv(
         features,
         kernel_size=(size, size),
         strides=(stride, stride),
         padding=size // 2,  # as PyTorch; "SAME" differs at stride 2 on even sizes
+        feature_group_count=groups,
         use_bias=False,
         kernel_init=conv_kernel,
         dtype=cfg.dtype,
         param_dtype=_parameter_type(cfg),
         name=name,
-    )
-
-
-def _norm(module: DenseLayer | Transition | DenseNet, name: str) -> BatchNorm:
-    cfg = module.config
-    return BatchNorm(
-        cfg.batch_norm_momentum, cfg.batch_norm_epsilon, cfg.dtype, module.axis_name, name=name
     )
 
 

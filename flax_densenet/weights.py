@@ -1,5 +1,6 @@
 """The correspondence of Flax weights and those of other software, read in both directions."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,12 +51,12 @@ def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> list
       InputError: The layout has no name for a layer of the network.
     """
     rows = []
-    numbers: dict[Kind, int] = {"conv": 0, "norm": 0, "linear": 0}
+    numbers: Counter[Kind] = Counter()
     for layer in weight_layers(config):
         if layer.path[-1] not in layout.names:
             raise InputError(
-                f"{layout.title} has no name for {'/'.join(layer.path)}; its nets have the cifar "
-                "stem alone; choose another layout, such as torchvision"
+                f"{layout.title} has no name for {'/'.join(layer.path)}; its nets have no such "
+                "layer; choose another layout, such as torchvision"
             )
         leaves = layout.leaves[layer.kind]
         for leaf in leaves:
@@ -234,6 +235,6 @@ def _check_names_and_shapes(
         summary = (
             f"{what} does not fit the configuration: {len(missing)} missing (-), "
             f"{len(unknown)} unknown (+), {len(misshapen)} of another shape (!); "
-            "check depth, growth_rate, bottleneck, stem, num_classes and in_channels"
+            "check depth, growth_rate, bottleneck, stem, num_classes, in_channels and options"
         )
         raise InputError("\n".join([summary, *missing, *unknown, *misshapen]))

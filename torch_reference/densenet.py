@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flax_densenet.config import DenseNetConfig
+from torch_reference.activation import ACTIVATIONS
+from torch_reference.attention import SqueezeExcitation
 
 
 class DenseLayer(nn.Module):
@@ -19,22 +21,25 @@ class DenseLayer(nn.Module):
     def __init__(self, config: DenseNetConfig, channels: int) -> None:
         super().__init__()
         self.config = config
-        self.norm1 = _norm(config, channels)
         if config.bottleneck:
-            self.conv1 = _conv(channels, config.bottleneck_channels, 1)
-            self.norm2 = _norm(config, config.bottleneck_channels)
-            self.conv2 = _conv(config.bottleneck_channels, config.growth_rate, 3)
-        else:
-            self.conv1 = _conv(channels, config.growth_rate, 3)
+            _add_composite(self, "1", _conv(channels, config.bottleneck_channels, 1))
+            channels = config.bottleneck_channels
+        conv = _conv(channels, config.growth_rate, config.kernel_size, groups=config.groups)
+        _add_composite(self, str(config.convolutions_per_layer), conv)
+        if config.attention == "se":
+            self.attention = SqueezeExcitation(config, config.growth_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the layer's new feature maps: [B, C, H, W] -> [B, growth_rate, H, W]."""
         cfg = self.config
-        y = self.conv1(F.relu(self.norm1(x)))
+        last, y = str(cfg.convolutions_per_layer), x
         if cfg.bottleneck:
+            y = _composite(self, "1", y)
             if cfg.drops_every_convolution:
                 y = F.dropout(y, cfg.dropout_rate, self.training)
-            y = self.conv2(F.relu(self.norm2(y)))
+        y = _composite(self, last, y)
+        if cfg.attention == "se":
+            y = self.attention(y)
         return F.dropout(y, cfg.dropout_rate, self.training)
 
 
@@ -60,15 +65,16 @@ class Transition(nn.Module):
     def __init__(self, config: DenseNetConfig, channels: int) -> None:
         super().__init__()
         self.config = config
-        self.norm = _norm(config, channels)
-        self.conv = _conv(channels, config.transition_channels(channels), 1)
+        _add_composite(self, "", _conv(channels, config.transition_channels(channels), 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns fewer, smaller maps: [B, C, H, W] -> [B, floor(theta C), H // 2, W // 2]."""
-        x = self.conv(F.relu(self.norm(x)))
-        if self.config.drops_every_convolution:
-            x = F.dropout(x, self.config.dropout_rate, self.training)
-        return F.avg_pool2d(x, kernel_size=2, stride=2)
+        cfg = self.config
+        x = _composite(self, "", x)
+        if cfg.drops_every_convolution:
+            x = F.dropout(x, cfg.dropout_rate, self.training)
+        pool = F.max_pool2d if cfg.transition_pool == "max" else F.avg_pool2d
+        return pool(x, kernel_size=2, stride=2)
 
 
 class DenseNet(nn.Module):
@@ -85,11 +91,12 @@ class DenseNet(nn.Module):
         self.features = nn.Sequential()
         if config.stem == "imagenet":
             self.features.add_module("conv0", _conv(config.in_channels, channels, 7, stride=2))
-            self.features.add_module("norm0", _norm(config, channels))
-            self.features.add_module("relu0", nn.ReLU())
-            self.features.add_module("pool0", nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
         else:
             self.features.add_module("conv0", _conv(config.in_channels, channels, 3))
+        if config.normalizes_stem:
+            _add_norm_act(self.features, "0", config, channels)
+        if config.stem == "imagenet":
+            self.features.add_module("pool0", nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
         last_block = len(config.block_sizes)
         for block, num_layers in enumerate(config.block_sizes, start=1):
             self.features.add_module(f"denseblock{block}", DenseBlock(config, num_layers, channels))
@@ -97,7 +104,8 @@ class DenseNet(nn.Module):
             if block != last_block:
                 self.features.add_module(f"transition{block}", Transition(config, channels))
                 channels = config.transition_channels(channels)
-        self.features.add_module("norm5", _norm(config, channels))
+        if config.normalizes_head:
+            _add_norm_act(self.features, "5", config, channels)
         self.classifier = nn.Linear(channels, config.num_classes)
         self._initialize()
 
@@ -115,7 +123,7 @@ class DenseNet(nn.Module):
         """
         _, channels, height, width = image.shape
         self.config.check_image(height=height, width=width, channels=channels)
-        x = F.relu(self.features(image))
+        x = self.features(image)
         x = torch.mean(x, dim=(2, 3))  # [B, C]
         return self.classifier(x)
 
@@ -127,12 +135,37 @@ class DenseNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.classifier.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
 
 
-def _conv(channels: int, features: int, size: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, features, size, stride, padding=size // 2, bias=False)
+def _add_composite(module: DenseLayer | Transition, number: str, conv: nn.Conv2d) -> None:
+    """Adds BN, ReLU and convolution in the order of their computation (see `_composite`)."""
+    if module.config.order == "conv-norm-act":
+        module.add_module(f"conv{number}", conv)
+        _add_norm_act(module, number, module.config, conv.out_channels)
+    else:
+        _add_norm_act(module, number, module.config, conv.in_channels)
+        module.add_module(f"conv{number}", conv)
 
 
-def _norm(config: DenseNetConfig, channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, config.batch_norm_epsilon, config.batch_norm_momentum)
+def _add_norm_act(module: nn.Module, number: str, config: DenseNetConfig, channels: int) -> None:
+    norm = nn.BatchNorm2d(channels, config.batch_norm_epsilon, config.batch_norm_momentum)
+    module.add_module(f"norm{number}", norm)
+    module.add_module(f"{config.activation}{number}", ACTIVATIONS[config.activation]())
+
+
+def _composite(module: DenseLayer | Transition, number: str, x: Tensor) -> Tensor:
+    """BN, ReLU and convolution (the paper's "composite function"), or in the order asked for."""
+    names = ("norm", module.config.activation, "conv")
+    norm, activation, conv = (getattr(module, f"{name}{number}") for name in names)
+    if module.config.order == "conv-norm-act":
+        return activation(norm(conv(x)))
+    return conv(activation(norm(x)))
+
+
+def _conv(
+    channels: int, features: int, size: int, *, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    padding = size // 2
+    return nn.Conv2d(channels, features, size, stride, padding, groups=groups, bias=False)

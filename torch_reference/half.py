@@ -28,6 +28,7 @@ from flax_densenet.parity.half import (
     Trained,
 )
 from flax_densenet.weights import Variables, correspondence, to_torch_arrays
+from torch_reference.attention import SqueezeExcitation
 from torch_reference.densenet import DenseBlock, DenseLayer, DenseNet, Transition
 from torch_reference.dropout import WatchedDropout
 from torch_reference.failures import reported_as
@@ -184,7 +185,7 @@ class TorchHalf:
         layers = dict(self._layers)
         # Other networks' blocks return something else, such as a concatenation.
         if isinstance(model, DenseNet):
-            ours = (DenseLayer, DenseBlock, Transition)
+            ours = (DenseLayer, DenseBlock, Transition, SqueezeExcitation)
             blocks = (path for path, module in model.named_modules() if isinstance(module, ours))
             layers |= {path: path for path in blocks}
         return record_outputs(model, layers)

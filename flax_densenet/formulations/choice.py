@@ -53,6 +53,8 @@ def _obstacle(
     """Returns what the formulation cannot do."""
     if formulation == "plain":
         return None
+    if config.options:
+        return ", ".join(f"{name} {value}" for name, value in config.options.items())
     if formulation == "cache_blocked" and config.dtype == "bfloat16":
         return "bfloat16"
     if train and config.dropout_rate > 0:
