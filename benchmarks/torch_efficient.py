@@ -6,11 +6,11 @@ Axes: B batch, C channels, H height, W width.
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from torch_reference import DenseBlock, DenseLayer, DenseNet
+from torch_reference.densenet import composite
 
 
 class EfficientBlock(nn.Module):
@@ -31,7 +31,7 @@ class EfficientBlock(nn.Module):
             assert isinstance(layer, DenseLayer)
             y = checkpoint(_concatenated(layer), *features, use_reentrant=False)
             if layer.config.bottleneck:
-                y = layer.conv2(F.relu(layer.norm2(y)))
+                y = composite(layer, "2", y)
             features.append(y)
         return torch.cat(features, dim=1)
 
@@ -45,7 +45,6 @@ def make_efficient(model: DenseNet) -> None:
 
 def _concatenated(layer: DenseLayer) -> Callable[..., Tensor]:
     def first_convolution(*features: Tensor) -> Tensor:
-        x = torch.cat(features, dim=1)
-        return layer.conv1(F.relu(layer.norm1(x)))
+        return composite(layer, "1", torch.cat(features, dim=1))
 
     return first_convolution

@@ -34,10 +34,10 @@ class DenseLayer(nn.Module):
         cfg = self.config
         last, y = str(cfg.convolutions_per_layer), x
         if cfg.bottleneck:
-            y = _composite(self, "1", y)
+            y = composite(self, "1", y)
             if cfg.drops_every_convolution:
                 y = F.dropout(y, cfg.dropout_rate, self.training)
-        y = _composite(self, last, y)
+        y = composite(self, last, y)
         if cfg.attention == "se":
             y = self.attention(y)
         return F.dropout(y, cfg.dropout_rate, self.training)
@@ -70,7 +70,7 @@ class Transition(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns fewer, smaller maps: [B, C, H, W] -> [B, floor(theta C), H // 2, W // 2]."""
         cfg = self.config
-        x = _composite(self, "", x)
+        x = composite(self, "", x)
         if cfg.drops_every_convolution:
             x = F.dropout(x, cfg.dropout_rate, self.training)
         pool = F.max_pool2d if cfg.transition_pool == "max" else F.avg_pool2d
@@ -140,7 +140,7 @@ class DenseNet(nn.Module):
 
 
 def _add_composite(module: DenseLayer | Transition, number: str, conv: nn.Conv2d) -> None:
-    """Adds BN, ReLU and convolution in the order of their computation (see `_composite`)."""
+    """Adds BN, ReLU and convolution in the order of their computation (see `composite`)."""
     if module.config.order == "conv-norm-act":
         module.add_module(f"conv{number}", conv)
         _add_norm_act(module, number, module.config, conv.out_channels)
@@ -150,13 +150,18 @@ def _add_composite(module: DenseLayer | Transition, number: str, conv: nn.Conv2d
 
 
 def _add_norm_act(module: nn.Module, number: str, config: DenseNetConfig, channels: int) -> None:
-    norm = nn.BatchNorm2d(channels, config.batch_norm_epsilon, config.batch_norm_momentum)
-    module.add_module(f"norm{number}", norm)
+    module.add_module(f"norm{number}", _norm(config, channels))
     module.add_module(f"{config.activation}{number}", ACTIVATIONS[config.activation]())
 
 
-def _composite(module: DenseLayer | Transition, number: str, x: Tensor) -> Tensor:
-    """BN, ReLU and convolution (the paper's "composite function"), or in the order asked for."""
+def composite(module: DenseLayer | Transition, number: str, x: Tensor) -> Tensor:
+    """BN, ReLU and convolution (the paper's "composite function"), or in the order asked for.
+
+    Args:
+      module: What holds them.
+      number: What their names end in.
+      x: [B, C, H, W].
+    """
     names = ("norm", module.config.activation, "conv")
     norm, activation, conv = (getattr(module, f"{name}{number}") for name in names)
     if module.config.order == "conv-norm-act":
@@ -169,3 +174,7 @@ def _conv(
 ) -> nn.Conv2d:
     padding = size // 2
     return nn.Conv2d(channels, features, size, stride, padding, groups=groups, bias=False)
+
+
+def _norm(config: DenseNetConfig, channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, config.batch_norm_epsilon, config.batch_norm_momentum)

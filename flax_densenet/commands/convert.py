@@ -9,16 +9,19 @@ from pathlib import Path
 import jax
 
 from flax_densenet.commands.convert_arguments import ConvertArguments
+from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.adaptation import cast, with_in_channels, with_new_head
 from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_checkpoint
 from flax_densenet.conversion.report import write_report
-from flax_densenet.conversion.target import default_layout, write_target
+from flax_densenet.conversion.target import TORCH_ENDINGS, default_layout, write_target
 from flax_densenet.conversion.verification import choose_sides, verify
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.errors import InputError, SavingFailed
 from flax_densenet.layouts import LAYOUTS
 from flax_densenet.variants import VARIANTS
 from flax_densenet.weights import correspondence
+
+_UNTOLD_OPTIONS = ("activation", "transition_pool")
 
 
 def convert(arguments: ConvertArguments, prog: str) -> None:
@@ -59,6 +62,7 @@ def convert(arguments: ConvertArguments, prog: str) -> None:
         overwrite=arguments.overwrite,
     )
     print(f"wrote      {target}, as {LAYOUTS[layout_name].title} names it")
+    _note_untold_options(adapted.config, target)
     if arguments.report is not None:
         write_report(Path(arguments.report), source, adapted, LAYOUTS[layout_name])
         print(f"report     {arguments.report}")
@@ -92,6 +96,7 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
                 f"{name} (={asked}) is not the {value} of {arguments.source}, {config.title}; "
                 "leave the flag out"
             )
+    config = _with_untold_options(config, arguments)
     if arguments.batch_norm_epsilon is not None:
         config = dataclasses.replace(config, batch_norm_epsilon=arguments.batch_norm_epsilon)
     classes = arguments.num_classes or config.num_classes
@@ -123,6 +128,33 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
     )
 
 
+def _with_untold_options(config: DenseNetConfig, arguments: ConvertArguments) -> DenseNetConfig:
+    """Returns the configuration with the options that weights do not tell, as asked for."""
+    for name in _UNTOLD_OPTIONS:
+        asked, found = getattr(arguments, name), getattr(config, name)
+        if asked in (None, found):
+            continue
+        if name in config.options or asked == "prelu":  # the file tells, or would
+            raise InputError(
+                f"{name} (={asked}) is not the {found} of {arguments.source}, {config.title}; "
+                "leave the flag out"
+            )
+        config = dataclasses.replace(config, **{name: asked})
+    return config
+
+
+def _note_untold_options(config: DenseNetConfig, target: Path) -> None:
+    """Says what whoever reads a PyTorch file has to know, which holds arrays alone."""
+    untold = {
+        name: value
+        for name, value in config.options.items()
+        if name in _UNTOLD_OPTIONS and value != "prelu"
+    }
+    if untold and target.suffix in TORCH_ENDINGS:
+        flags = " ".join(f"--{name} {value}" for name, value in untold.items())
+        print(f"note: the arrays in {target.name} do not tell {flags}; say so when you read it")
+
+
 def _statistics(arguments: ConvertArguments, channels: int) -> ChannelStatistics:
     mean, std = arguments.mean, arguments.std
     if mean is None or std is None or not len(mean) == len(std) == channels:
@@ -141,7 +173,7 @@ def _check_variant(source: Checkpoint, variant: str) -> None:
         batch_norm_epsilon=source.config.batch_norm_epsilon,
     )
     shapes, got = ([row.shape for row in correspondence(c)] for c in (wanted, source.config))
-    if shapes != got:
+    if shapes != got or source.config.options:
         raise InputError(
             f"variant (={variant!r}) is {wanted.title}, and the weights are those of "
             f"{source.config.title} with blocks {source.config.block_sizes}; leave the flag out"

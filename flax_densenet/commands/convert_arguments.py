@@ -10,6 +10,7 @@ from flax_densenet.commands.comma_separated import comma_separated_registry
 from flax_densenet.conversion.stored_type import StoredType
 from flax_densenet.errors import require
 from flax_densenet.layouts import LAYOUTS
+from flax_densenet.options import Activation, TransitionPool
 from flax_densenet.variants import VARIANTS
 
 
@@ -32,6 +33,9 @@ class ConvertArguments:
       new_head: Give the target a classifier with initial weights.
       in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
         number from 1 (the kernel is divided).
+      activation: Activation of the source, if it does not tell: weights alone show no difference
+        between those without parameters.
+      transition_pool: Pooling of the source, likewise.
       batch_norm_epsilon: What the source's training added to variances, if its layout's is wrong.
       mean: Mean of each image channel in 0 to 255, if the source does not tell or is wrong.
       std: Standard deviation of each image channel, likewise.
@@ -52,6 +56,8 @@ class ConvertArguments:
     num_classes: int | None = None
     new_head: bool = False
     in_channels: int | None = None
+    activation: Activation | None = None
+    transition_pool: TransitionPool | None = None
     batch_norm_epsilon: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

@@ -121,7 +121,7 @@ def _notes(config: DenseNetConfig, image_shape: tuple[int, int, int, int]) -> li
         )
     batch_size, _, height, width = image_shape
     operations = list_operations(config, height=height, width=width)
-    rows, columns, _ = next(one.shape for one in operations if one.path == ("norm5",))
+    rows, columns, _ = [one.shape for one in operations if one.kind == "batch norm"][-1]
     values = batch_size * rows * columns
     if values < _FEW_VALUES:
         notes.append(

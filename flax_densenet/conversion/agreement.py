@@ -15,6 +15,12 @@ _SHAPING_FIELDS = {
     "stem_channels": "stem_width",
     "num_classes": "num_classes",
     "in_channels": "in_channels",
+    "activation": "activation",
+    "order": "order",
+    "kernel_size": "kernel_size",
+    "groups": "groups",
+    "attention": "attention",
+    "attention_channels": "attention_reduction",
 }
 OWN_NETWORK_HINT = "leave the network's name and flags out, or give those of this one"
 _OTHER_FIELDS = {field: field for field in ("batch_norm_epsilon", "batch_norm_momentum")}
@@ -24,6 +30,8 @@ def check_agreement(
     found: DenseNetConfig, asked: DenseNetConfig, where: str, what_to_do: str
 ) -> None:
     """Checks that two configurations describe one network, whatever its dropout and type.
+
+    Activations without parameters and the pooling, which weights do not tell, are not compared.
 
     Args:
       found: The network that is there.
@@ -40,10 +48,19 @@ def check_agreement(
     differing = [
         f"{field} is {getattr(found, name)}, not {getattr(asked, name)}"
         for name, field in fields.items()
-        if getattr(found, name) != getattr(asked, name)
+        if _differ(name, found, asked)
     ]
     if differing:
         raise InputError(
             f"{where} is {found.title}, where {asked.title} was asked for: "
             f"{', '.join(differing)}; {what_to_do}"
         )
+
+
+def _differ(name: str, found: DenseNetConfig, asked: DenseNetConfig) -> bool:
+    values = getattr(found, name), getattr(asked, name)
+    if name == "activation" and "prelu" not in values:
+        return False
+    if name == "attention_channels" and "none" in (found.attention, asked.attention):
+        return False
+    return values[0] != values[1]

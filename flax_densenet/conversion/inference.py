@@ -6,22 +6,14 @@ Axes: O output channels, I input channels, H kernel height.
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.conversion.parsing import Place, Shape, is_numbered, parse
+from flax_densenet.conversion.kernels import Kernel, find_kernel, find_kernels
+from flax_densenet.conversion.option_inference import infer_options
+from flax_densenet.conversion.parsing import Shape, is_numbered, parse
 from flax_densenet.errors import InputError
 from flax_densenet.layouts import Layout
-
-
-class _Kernel(NamedTuple):
-    """A kernel's key, and the length of each of its axes."""
-
-    key: str
-    axes: dict[str, int]
-
-
-_Kernels = dict[tuple[str, int, int], _Kernel]  # by role, block and layer
 
 _STEM_KERNELS = {3: "cifar", 7: "imagenet"}
 _USUAL_COMPRESSIONS = (1.0, 0.5)
@@ -37,13 +29,14 @@ def infer_config(shapes: Mapping[str, Shape], layout: Layout) -> DenseNetConfig:
       layout: The layout.
 
     Returns:
-      The configuration, with the layout's epsilon.
+      The configuration, with the layout's epsilon. Weights do not tell an activation without
+      parameters, which is taken to be a ReLU, and the pooling, which is taken to be an average.
 
     Raises:
       InputError: The weights are not those of a DenseNet; what does not fit is named.
     """
-    kernels = _kernels(shapes, layout)
-    find = partial(_find, kernels, layout)
+    kernels = find_kernels(shapes, layout)
+    find = partial(find_kernel, kernels, layout)
     stem_key, stem = find("conv0", 0, 0)
     if stem["H"] not in _STEM_KERNELS:
         raise InputError(
@@ -67,6 +60,7 @@ def infer_config(shapes: Mapping[str, Shape], layout: Layout) -> DenseNetConfig:
     }
     if bottleneck:
         fields["bottleneck_factor"] = _bottleneck_factor(find("conv1", 1, 1), find("conv2", 1, 1))
+    fields |= infer_options(shapes, layout, kernels, growth_rate)
     config = _with_depth(fields, blocks)
     if stem["O"] != config.stem_channels:
         config = dataclasses.replace(config, stem_width=stem["O"])
@@ -82,90 +76,13 @@ def inferred_from(shapes: Mapping[str, Shape], layout: Layout) -> list[str]:
     """
     return [
         kernel.key
-        for (role, block, layer), kernel in _kernels(shapes, layout).items()
+        for (role, block, layer), kernel in find_kernels(shapes, layout).items()
         if role in ("conv0", "conv", "classifier") or (block, layer) == (1, 1)
     ]
 
 
-def _find(kernels: _Kernels, layout: Layout, role: str, block: int, layer: int) -> _Kernel:
-    if (role, block, layer) in kernels:
-        return kernels[role, block, layer]
-    raise InputError(
-        f"{_name(layout, role, block, layer)} is missing; wanted all layers of a DenseNet; this "
-        "is only part of one"
-    )
-
-
-def _name(layout: Layout, role: str, block: int, layer: int) -> str:
-    """Returns the layer's name there, or its place where names are numbers only."""
-    if is_numbered(layout) and role != "classifier":
-        return f"convolution {role} of block {block}, layer {layer}"
-    return layout.names[role].format(
-        block=block,
-        next_block=block + 1,
-        layer=layer,
-        layer0=layer - 1,
-        collection="params",
-    )
-
-
-def _kernels(shapes: Mapping[str, Shape], layout: Layout) -> _Kernels:
-    places = parse(shapes, layout).places
-    kernels = {}
-    for key, place in places.items():
-        if place.leaf.flax_name != "kernel":
-            continue
-        shape, axes = shapes[key], place.leaf.axes
-        if len(shape) != len(axes):
-            raise InputError(
-                f"{key} has {len(shape)} axes, {shape}; wanted {len(axes)} ({axes}); this is no "
-                "DenseNet for images"
-            )
-        kernel = _Kernel(key, dict(zip(axes, shape, strict=True)))
-        kernels[_identity(key, place, layout)] = kernel
-    if not is_numbered(layout):
-        return kernels
-    norms = {key.split("/")[1] for key, place in places.items() if "norm" in place.role}
-    return _with_places(kernels, len(norms))
-
-
-def _identity(key: str, place: Place, layout: Layout) -> tuple[str, int, int]:
-    if not is_numbered(layout) or place.role == "classifier":
-        return place.role, place.block, place.layer
-    number = "".join(filter(str.isdigit, key.split("/")[1].removeprefix("conv2d")))
-    return "conv", 0, int(number or 0)
-
-
-def _with_places(numbered: _Kernels, num_norms: int) -> _Kernels:
-    """Finds the places of convolutions of which only the order is known.
-
-    A 1x1 convolution with a 3x3 one behind it is a dense layer, one alone is a transition. There is
-    a normalization in front of each but the first, one behind all, and one in the imagenet stem.
-    """
-    numbers = sorted(number for role, _, number in numbered if role == "conv")
-    stem = numbered.get(("conv", 0, 0))
-    wanted = num_norms - (stem is not None and stem.axes["H"] == 7)
-    for missing in sorted(set(range(max([wanted, *(n + 1 for n in numbers)]))) - set(numbers)):
-        key = f"layers/conv2d_{missing}/vars/0".replace("_0/", "/")
-        raise InputError(f"{key} is missing; wanted all layers of a DenseNet; get the whole file")
-    order = [numbered["conv", 0, number] for number in numbers]
-    kernels = {key: kernel for key, kernel in numbered.items() if key[0] == "classifier"}
-    if order:
-        kernels["conv0", 0, 0] = order[0]
-    block, layer, at = 1, 1, 1
-    while at < len(order):
-        if [k.axes["H"] for k in order[at : at + 2]] == [1, 3]:
-            kernels["conv1", block, layer] = order[at]
-            kernels["conv2", block, layer] = order[at + 1]
-            layer, at = layer + 1, at + 2
-        else:
-            kernels["conv", block, 0] = order[at]
-            block, layer, at = block + 1, 1, at + 1
-    return kernels
-
-
 def _block_sizes(
-    layers: Iterable[tuple[str, int, int]], find: Callable[..., _Kernel]
+    layers: Iterable[tuple[str, int, int]], find: Callable[..., Kernel]
 ) -> tuple[int, ...]:
     blocks: dict[int, set[int]] = {}
     for _, block, layer in layers:
@@ -179,7 +96,7 @@ def _block_sizes(
     return tuple(sizes)
 
 
-def _compression(find: Callable[..., _Kernel], num_blocks: int) -> float:
+def _compression(find: Callable[..., Kernel], num_blocks: int) -> float:
     transitions = [find("conv", block, 0).axes for block in range(1, num_blocks)]
     pairs = [(transition["I"], transition["O"]) for transition in transitions]
     if not pairs:
@@ -197,7 +114,7 @@ def _compression(find: Callable[..., _Kernel], num_blocks: int) -> float:
     )
 
 
-def _bottleneck_factor(conv1: _Kernel, conv2: _Kernel) -> int:
+def _bottleneck_factor(conv1: Kernel, conv2: Kernel) -> int:
     width, growth_rate = conv1.axes["O"], conv2.axes["O"]
     if width % growth_rate:
         raise InputError(

@@ -17,7 +17,8 @@ _HEAD = r"(?:\.\d+)?"
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("conv0", "conv1", "conv2", "conv"), "conv"),
     **dict.fromkeys(("norm0", "norm1", "norm2", "norm", "norm5"), "norm"),
-    "classifier": "linear",
+    **dict.fromkeys(("prelu0", "prelu1", "prelu2", "prelu", "prelu5"), "prelu"),
+    **dict.fromkeys(("fc1", "fc2", "classifier"), "linear"),
 }
 _NUMBERED = ("conv_number", "norm_number")
 

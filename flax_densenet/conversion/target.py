@@ -19,7 +19,7 @@ from flax_densenet.layouts import FLAX, LAYOUTS, TORCHVISION
 from flax_densenet.weight_files.write import write_orbax, write_safetensors, write_torch
 from flax_densenet.weights import to_arrays
 
-_TORCH_ENDINGS = (".pth", ".pt")
+TORCH_ENDINGS = (".pth", ".pt")
 _SAFETENSORS = ".safetensors"
 
 
@@ -30,7 +30,7 @@ def default_layout(source_layout: str, target: Path) -> str:
       source_layout: Key of `LAYOUTS`.
       target: PyTorch files are torchvision's; a safetensors file is Flax, or PyTorch from Flax.
     """
-    is_torch = target.suffix in _TORCH_ENDINGS
+    is_torch = target.suffix in TORCH_ENDINGS
     if is_torch or (target.suffix == _SAFETENSORS and source_layout == "flax"):
         return "torchvision"
     return "flax"
@@ -68,7 +68,7 @@ def write_target(
     if optimizer is not None:
         momentum = to_torch_order(optimizer, checkpoint.variables, checkpoint.config, TORCHVISION)
         around = partial(torch_training_checkpoint, momentum=momentum, optimizer=optimizer)
-        if target.suffix in _TORCH_ENDINGS and "momentum" not in optimizer.settings:
+        if target.suffix in TORCH_ENDINGS and "momentum" not in optimizer.settings:
             told = optimizer.settings or {"lr": 0.1, "weight_decay": 1e-4, "of": "the paper"}
             listed = ", ".join(f"{name} {value}" for name, value in told.items())
             print(
@@ -78,7 +78,7 @@ def write_target(
         variables[MOMENTUM] = optimizer.momentum
         if optimizer.step is not None:
             metadata[STEP] = str(optimizer.step)
-    if target.suffix in _TORCH_ENDINGS:
+    if target.suffix in TORCH_ENDINGS:
         arrays = {k: a for k, a in arrays.items() if not k.startswith(f"{MOMENTUM}/")}
         write_torch(target, arrays, overwrite=overwrite, around=around)
     elif target.suffix == _SAFETENSORS:
@@ -89,12 +89,12 @@ def write_target(
 
 def _check_target(target: Path, layout_name: str, *, has_optimizer: bool) -> None:
     layout = LAYOUTS[layout_name]
-    if target.suffix in _TORCH_ENDINGS and layout.leaves is not TORCHVISION.leaves:
+    if target.suffix in TORCH_ENDINGS and layout.leaves is not TORCHVISION.leaves:
         raise InputError(
             f"layout (={layout_name!r}) is not one of PyTorch, as {target.name} must be; "
             "choose another one, or write a .safetensors file"
         )
-    if target.suffix and target.suffix not in (*_TORCH_ENDINGS, _SAFETENSORS):
+    if target.suffix and target.suffix not in (*TORCH_ENDINGS, _SAFETENSORS):
         raise InputError(
             f"target {target.name} ends in {target.suffix}; wanted .pth or .pt (PyTorch), "
             ".safetensors, or a directory's name without an ending (Orbax)"

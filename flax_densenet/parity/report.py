@@ -21,7 +21,9 @@ _CONTAINERS = {
     "denselayer": "dense layer",
     "denseblock": "dense block",
     "transition": "transition",
+    "attention": "squeeze and excitation",
 }
+_OTHER_KINDS = {"prelu": "PReLU"}
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -213,15 +215,11 @@ def _check_as_json(check: Check) -> dict[str, Any]:
 def _operation(layer: WeightLayer) -> str:
     if layer.kind == "conv":
         return f"conv {layer.axes['H']}x{layer.axes['W']}"
-    return layer.kind
+    return _OTHER_KINDS.get(layer.kind, layer.kind)
 
 
 def _container(name: str) -> str:
-    return {
-        "denselayer": "dense layer",
-        "denseblock": "dense block",
-        "transition": "transition",
-    }.get(name.rpartition(".")[2].rstrip("0123456789"), "network")
+    return _CONTAINERS.get(name.rpartition(".")[2].rstrip("0123456789"), "network")
 
 
 def _count(parameters: Arrays, name: str) -> int:

@@ -4,8 +4,9 @@ Counted are
 
 - the parameters, their gradients and momentum, and the running statistics;
 - the activations that are kept for the backward pass, in the type of the computation: whatever a
-  convolution, a normalization or the linear layer reads, whatever a ReLU writes, and for dropout
-  one byte for each number, its mask;
+  convolution, a normalization, a linear layer, a maximum or a leaky or parametric ReLU reads,
+  whatever a ReLU, a sigmoid or a tanh writes, both factors of squeeze-and-excitation, and for
+  dropout one byte for each number, its mask;
 - the working set of the backward pass, in the dense layer where it is largest: the gradients of
   what the layer has kept.
 
@@ -23,10 +24,20 @@ from typing import NamedTuple
 
 from flax_densenet.config import ComputeType, DenseNetConfig
 from flax_densenet.layers import count_parameters, weight_layers
-from flax_densenet.summary.operations import Operation, OperationKind
+from flax_densenet.summary.operation import Operation, OperationKind
 
 _BYTES: dict[ComputeType, int] = {"bfloat16": 2, "float32": 4, "float64": 8}
-_NEED_THEIR_INPUT: tuple[OperationKind, ...] = ("convolution", "batch norm", "linear")
+_NEED_THEIR_INPUT: tuple[OperationKind, ...] = (
+    "convolution",
+    "batch norm",
+    "linear",
+    "leaky ReLU",
+    "PReLU",
+    "maximum pool",
+    "squeeze",  # of its input excitation needs every number
+    "excitation",
+)
+_NEED_THEIR_OUTPUT: tuple[OperationKind, ...] = ("ReLU", "sigmoid", "tanh")
 
 
 class TrainingMemory(NamedTuple):
@@ -108,7 +119,8 @@ def _kept(
         is_last = follower is None or not follower.dense_layer
         return output if reader == "concatenation" and not is_last else 0
     mask = operation.size if operation.kind == "dropout" else 0
-    return mask + (output if reader in _NEED_THEIR_INPUT or operation.kind == "ReLU" else 0)
+    is_needed = reader in _NEED_THEIR_INPUT or operation.kind in _NEED_THEIR_OUTPUT
+    return mask + (output if is_needed else 0)
 
 
 def _largest_dense_layer(config: DenseNetConfig, operations: list[Operation]) -> int:

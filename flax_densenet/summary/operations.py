@@ -1,75 +1,21 @@
-"""Every operation of the network in forward order, with its output, parameters and FLOPs.
+"""Every operation of the network in forward order.
 
 Axes: H height, W width, C channels. All numbers are those of one image in evaluation.
-
-A multiplication and an addition are two FLOPs. As usual, a convolution counts its zero padding like
-any other pixel. The field's tables (torchvision's GFLOPS) give multiply-adds instead, those of the
-convolutions and the linear layer, and nothing else.
-
-| operation | FLOPs for each number of its output |
-|---|---|
-| convolution with a kernel of h x w, I input channels | 2 h w I |
-| batch normalization, (x - mean) factor + bias | 3, and 2 for the factor of each channel |
-| ReLU | 1 |
-| maximum of h x w | h w - 1 |
-| mean of h x w | h w |
-| linear layer with a bias, I input channels | 2 I + 1 |
-| image, concatenation, dropout (not active) | 0 |
 """
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.layers import WeightLayer, weight_layers
-
-OperationKind = Literal[
-    "image",
-    "convolution",
-    "batch norm",
-    "ReLU",
-    "concatenation",
-    "dropout",
-    "maximum pool",
-    "average pool",
-    "linear",
-]
-
-
-class Operation(NamedTuple):
-    """One operation.
-
-    Attributes:
-      path: Names from the root; torchvision's, where it has a module for the operation.
-      kind: What it does.
-      shape: Shape of the output: (H, W, C), and (C,) after the last pooling.
-      parameters: Trainable parameters.
-      multiply_adds: Multiplications with an addition, in convolutions and the linear layer.
-      flops: Floating-point operations.
-    """
-
-    path: tuple[str, ...]
-    kind: OperationKind
-    shape: tuple[int, ...]
-    parameters: int = 0
-    multiply_adds: int = 0
-    flops: int = 0
-
-    @property
-    def name(self) -> str:
-        """The path as one word, such as "denseblock1.denselayer2.conv1"."""
-        return ".".join(self.path)
-
-    @property
-    def size(self) -> int:
-        """Numbers in the output."""
-        return math.prod(self.shape)
-
-    @property
-    def dense_layer(self) -> tuple[str, ...]:
-        """Path of the dense layer around it; empty outside of them."""
-        return self.path[:2] if len(self.path) == 3 else ()
+from flax_densenet.summary.operation import (
+    Operation,
+    attention,
+    convolution,
+    linear,
+    norm_act,
+    per_number,
+)
 
 
 def list_operations(config: DenseNetConfig, *, height: int, width: int) -> list[Operation]:
@@ -90,44 +36,34 @@ def list_operations(config: DenseNetConfig, *, height: int, width: int) -> list[
 def _walk(config: DenseNetConfig, size: tuple[int, int]) -> Iterator[Operation]:
     """Yields the layers that hold weights, and between them the operations that hold none."""
     layers = iter(weight_layers(config))
-    drops = config.dropout_rate > 0
-    drops_others = drops and config.drops_every_convolution
+    channels = config.stem_channels
     yield Operation(("image",), "image", (*size, config.in_channels))
     if config.stem == "imagenet":
         size = _half(size)
-        yield from _convolution(next(layers), size)
-        norm = next(layers)
-        yield from _norm_relu(norm, size)
+    yield convolution(next(layers), size)
+    if config.normalizes_stem:
+        yield from norm_act(config, layers, size)
+    if config.stem == "imagenet":
         size = _half(size)
-        yield _per_number(("pool0",), "maximum pool", (*size, norm.axes["C"]), 3 * 3 - 1)
-    else:
-        yield from _convolution(next(layers), size)
+        yield per_number(("pool0",), "maximum pool", (*size, channels), 3 * 3 - 1)
     last_block = len(config.block_sizes)
     for block, num_layers in enumerate(config.block_sizes, start=1):
+        place = (f"denseblock{block}",)
         for number in range(1, num_layers + 1):
-            norm = next(layers)
+            inside = (*place, f"denselayer{number}")
             if number > 1:
-                yield _concatenation(norm.path[:2], norm, size)
-            yield from _norm_relu(norm, size)
-            if config.bottleneck:
-                yield from _convolution(next(layers), size, drops_others)
-                yield from _norm_relu(next(layers), size)
-            yield from _convolution(next(layers), size, drops)
-        norm = next(layers)
-        yield _concatenation((f"denseblock{block}",), norm, size)
-        yield from _norm_relu(norm, size)
+                yield Operation((*inside, "concat"), "concatenation", (*size, channels))
+            yield from _dense_layer(config, layers, inside, size)
+            channels += config.growth_rate
+        yield Operation((*place, "concat"), "concatenation", (*size, channels))
         if block != last_block:
-            conv = next(layers)
-            yield from _convolution(conv, size, drops_others)
+            yield from _transition(config, layers, (f"transition{block}",), size)
+            channels = config.transition_channels(channels)
             size = (size[0] // 2, size[1] // 2)
-            path, shape = (*conv.path[:-1], "pool"), (*size, conv.axes["O"])
-            yield _per_number(path, "average pool", shape, 2 * 2)
-    linear = next(layers)
-    inputs, outputs = linear.axes["I"], linear.axes["O"]
-    yield _per_number(("global_pool",), "average pool", (inputs,), math.prod(size))
-    multiply_adds = inputs * outputs
-    flops = 2 * multiply_adds + outputs
-    yield Operation(linear.path, "linear", (outputs,), linear.num_parameters, multiply_adds, flops)
+    if config.normalizes_head:
+        yield from norm_act(config, layers, size)
+    yield per_number(("global_pool",), "average pool", (channels,), math.prod(size))
+    yield linear(next(layers))
 
 
 def _half(size: tuple[int, int]) -> tuple[int, int]:
@@ -135,34 +71,49 @@ def _half(size: tuple[int, int]) -> tuple[int, int]:
     return ((size[0] + 1) // 2, (size[1] + 1) // 2)
 
 
-def _convolution(
-    layer: WeightLayer, size: tuple[int, int], drops: bool = False
+def _dense_layer(
+    config: DenseNetConfig,
+    layers: Iterator[WeightLayer],
+    path: tuple[str, ...],
+    size: tuple[int, int],
 ) -> Iterator[Operation]:
-    axes = layer.axes
-    shape = (*size, axes["O"])
-    multiply_adds = math.prod(shape) * axes["H"] * axes["W"] * axes["I"]
-    yield Operation(
-        layer.path, "convolution", shape, layer.num_parameters, multiply_adds, 2 * multiply_adds
-    )
-    if drops:
-        *place, name = layer.path
-        yield Operation((*place, name.replace("conv", "dropout")), "dropout", shape)
+    shape = (*size, config.growth_rate)
+    if config.bottleneck:
+        yield from _composite(config, layers, size)
+        if config.dropout_rate > 0 and config.drops_every_convolution:
+            yield Operation((*path, "dropout1"), "dropout", (*size, config.bottleneck_channels))
+    yield from _composite(config, layers, size)
+    if config.attention == "se":
+        yield from attention(layers, (*path, "attention"), shape)
+    if config.dropout_rate > 0:
+        name = f"dropout{config.convolutions_per_layer}"
+        yield Operation((*path, name), "dropout", shape)
 
 
-def _norm_relu(layer: WeightLayer, size: tuple[int, int]) -> Iterator[Operation]:
-    shape = (*size, layer.axes["C"])
-    flops = 3 * math.prod(shape) + 2 * layer.axes["C"]
-    yield Operation(layer.path, "batch norm", shape, layer.num_parameters, flops=flops)
-    *place, name = layer.path
-    yield _per_number((*place, name.replace("norm", "relu")), "ReLU", shape, 1)
+def _transition(
+    config: DenseNetConfig,
+    layers: Iterator[WeightLayer],
+    path: tuple[str, ...],
+    size: tuple[int, int],
+) -> Iterator[Operation]:
+    operations = list(_composite(config, layers, size))
+    channels = operations[-1].shape[-1]
+    yield from operations
+    if config.dropout_rate > 0 and config.drops_every_convolution:
+        yield Operation((*path, "dropout"), "dropout", (*size, channels))
+    shape = (size[0] // 2, size[1] // 2, channels)
+    if config.transition_pool == "max":
+        yield per_number((*path, "pool"), "maximum pool", shape, 2 * 2 - 1)
+    else:
+        yield per_number((*path, "pool"), "average pool", shape, 2 * 2)
 
 
-def _concatenation(place: tuple[str, ...], norm: WeightLayer, size: tuple[int, int]) -> Operation:
-    """Joins the feature maps that `norm` reads."""
-    return Operation((*place, "concat"), "concatenation", (*size, norm.axes["C"]))
-
-
-def _per_number(
-    path: tuple[str, ...], kind: OperationKind, shape: tuple[int, ...], flops: int
-) -> Operation:
-    return Operation(path, kind, shape, flops=flops * math.prod(shape))
+def _composite(
+    config: DenseNetConfig, layers: Iterator[WeightLayer], size: tuple[int, int]
+) -> Iterator[Operation]:
+    if config.order == "conv-norm-act":
+        yield convolution(next(layers), size)
+        yield from norm_act(config, layers, size)
+    else:
+        yield from norm_act(config, layers, size)
+        yield convolution(next(layers), size)

@@ -66,6 +66,8 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
 
 def find_variant(config: DenseNetConfig) -> str | None:
     """Returns the named network with the same layers and widths, if there is one."""
+    if config.options:
+        return None
     layers = weight_layers(config)
     for name, variant in VARIANTS.items():
         if weight_layers(variant) == layers:

@@ -17,6 +17,18 @@ CONFIGS = {
     "unequal blocks": DenseNetConfig(blocks=(1, 3), growth_rate=2, in_channels=4, num_classes=7),
     "imagenet stem": DenseNetConfig(blocks=(2, 1, 3, 1), growth_rate=2, stem="imagenet"),
     "wide stem": DenseNetConfig(depth=7, growth_rate=2, stem_width=5),
+    "all options": DenseNetConfig(
+        blocks=(1, 2),
+        growth_rate=4,
+        bottleneck=True,
+        activation="prelu",
+        order="conv-norm-act",
+        transition_pool="max",
+        kernel_size=5,
+        groups=2,
+        attention="se",
+        attention_reduction=2,
+    ),
     "one block": DenseNetConfig(blocks=(2,), growth_rate=2),
     "densenet121": VARIANTS["densenet121"],
 }
@@ -37,6 +49,8 @@ def arrays_of(layer: WeightLayer) -> dict[tuple[str, ...], tuple[int, ...]]:
                 ("params", *layer.path, "kernel"): (axes["I"], axes["O"]),
                 ("params", *layer.path, "bias"): (axes["O"],),
             }
+        case "prelu":
+            return {("params", *layer.path, "slope"): (1,)}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

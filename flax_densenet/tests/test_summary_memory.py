@@ -9,7 +9,8 @@ import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.summary.memory import kept_bytes, training_memory
-from flax_densenet.summary.operations import Operation, list_operations
+from flax_densenet.summary.operation import Operation
+from flax_densenet.summary.operations import list_operations
 
 CASES = {
     "plain": DenseNetConfig(blocks=(2, 1), growth_rate=4, in_channels=1),

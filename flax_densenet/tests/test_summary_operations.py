@@ -13,7 +13,8 @@ from jax import lax
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError
 from flax_densenet.layers import weight_layers
-from flax_densenet.summary.operations import Operation, list_operations
+from flax_densenet.summary.operation import Operation
+from flax_densenet.summary.operations import list_operations
 
 PLAIN = DenseNetConfig(blocks=(2,), growth_rate=2, in_channels=1, num_classes=3)
 CASES = {
