@@ -12,14 +12,15 @@ convolutions and the linear layer, and nothing else.
 | batch normalization, (x - mean) factor + bias | 3, and 2 for the factor of each channel |
 | ReLU | 1 |
 | leaky ReLU, PReLU: comparison, product, choice | 3 |
-| sigmoid, tanh | 0, see below |
+| sigmoid, 1 / (1 + exp(-x)): negation, sum, quotient | 3 |
+| tanh | 0 |
 | squeeze-and-excitation: weighing of a feature map | 1 |
 | maximum of h x w | h w - 1 |
 | mean of h x w | h w |
 | linear layer with a bias, I input channels | 2 I + 1 |
 | image, concatenation, dropout (not active) | 0 |
 
-A sigmoid and a tanh are one transcendental function each, which XLA counts apart from FLOPs.
+The exponential in a sigmoid and the tanh are transcendental, which XLA counts apart from FLOPs.
 """
 
 import math
@@ -51,7 +52,7 @@ _ACTIVATIONS: dict[Activation, tuple[OperationKind, int]] = {
     "relu": ("ReLU", 1),
     "leaky_relu": ("leaky ReLU", 3),
     "prelu": ("PReLU", 3),
-    "sigmoid": ("sigmoid", 0),
+    "sigmoid": ("sigmoid", 3),
     "tanh": ("tanh", 0),
 }
 
@@ -138,7 +139,7 @@ def attention(
     yield hidden
     yield per_number((*path, "relu"), "ReLU", hidden.shape, 1)
     yield linear(next(layers))
-    yield per_number((*path, "sigmoid"), "sigmoid", (channels,), 0)
+    yield per_number((*path, "sigmoid"), "sigmoid", (channels,), 3)
     yield per_number((*path, "excitation"), "excitation", shape, 1)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flax_densenet import DenseNetConfig, InputError
+from flax_densenet import VARIANTS, DenseNetConfig, InputError
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,17 @@ INTERVALS = {
 @pytest.mark.parametrize("value", ["12", True, 2.5, 0, -3])
 @pytest.mark.parametrize(
     "name",
-    ["growth_rate", "bottleneck_factor", "num_classes", "in_channels", "depth", "stem_width"],
+    [
+        "growth_rate",
+        "bottleneck_factor",
+        "num_classes",
+        "in_channels",
+        "depth",
+        "stem_width",
+        "kernel_size",
+        "groups",
+        "attention_reduction",
+    ],
 )
 def test_integer_fields_refuse_other_values(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"^{name} \(={value!r}\) must be {INTEGER}$"):
@@ -89,6 +99,30 @@ def test_fractions_include_exactly_the_closed_ends(name: str, low: bool, high: b
         ({"bottleneck": 1}, r"bottleneck \(=1\) must be True or False"),
         ({"stem": "vgg"}, r"stem \(='vgg'\) must be one of \('cifar', 'imagenet'\)"),
         ({"dtype": "int8"}, r"dtype \(='int8'\) must be one of \('float32', 'bfloat16', 'float64'"),
+        ({"activation": "gelu"}, r"activation \(='gelu'\) must be one of \('relu', 'leaky_relu'"),
+        ({"order": "act-norm-conv"}, r"order \(='act-norm-conv'\) must be .*'conv-norm-act'"),
+        ({"transition_pool": "sum"}, r"transition_pool \(='sum'\) must be .*'avg', 'max'"),
+        ({"attention": True}, r"attention \(=True\) must be one of \('none', 'se'\)"),
+        ({"kernel_size": 4}, r"kernel_size \(=4\) must be odd"),
+        ({"attention_reduction": 8}, r"attention_reduction \(=8\) has no effect without attention"),
+        (
+            {"groups": 5},
+            r"groups \(=5\) must divide growth_rate \(=12\), the output channels of "
+            r"denseblock1.denselayer1.conv1",
+        ),
+        (
+            {"groups": 8, "growth_rate": 12, "bottleneck": True},
+            r"growth_rate \(=12\), .* denseblock1.denselayer1.conv2",
+        ),
+        (
+            {"groups": 3},
+            r"groups \(=3\) must divide the 16 input channels of denseblock1.denselayer1.conv1; "
+            "choose stem_width",
+        ),
+        (
+            {"groups": 4, "blocks": (3, 1), "compression": 0.5},
+            r"groups \(=4\) must divide the 26 input channels of denseblock2.denselayer1.conv1",
+        ),
         ({"blocks": ()}, r"blocks \(=\(\)\) must be a tuple"),
         ({"blocks": 6}, r"blocks \(=6\) must be a tuple"),
         ({"blocks": (6, 0)}, rf"every entry of blocks \(=0\) must be {INTEGER}"),
@@ -151,6 +185,16 @@ def test_transition_keeps_the_rounded_down_share(
             "DenseNet-BC (L=100, k=12)",
             "densenet-bc-100-12",
         ),
+        (
+            {"activation": "leaky_relu", "order": "conv-norm-act", "kernel_size": 5},
+            "DenseNet (L=40, k=12, activation=leaky_relu, order=conv-norm-act, kernel_size=5)",
+            "densenet-40-12-activation-leaky-relu-order-conv-norm-act-kernel-size-5",
+        ),
+        (
+            {"attention": "se", "attention_reduction": 4, "groups": 2},
+            "DenseNet (L=40, k=12, groups=2, attention=se, attention_reduction=4)",
+            "densenet-40-12-groups-2-attention-se-attention-reduction-4",
+        ),
     ],
 )
 def test_title_and_slug_write_the_net_as_the_paper(
@@ -158,3 +202,15 @@ def test_title_and_slug_write_the_net_as_the_paper(
 ) -> None:
     config = DenseNetConfig(**fields)
     assert (config.title, config.slug) == (title, slug)
+
+
+@pytest.mark.parametrize(("reduction", "width"), [(16, 1), (4, 3), (5, 2), (1, 12), (13, 1)])
+def test_hidden_layer_of_the_attention_is_rounded_down_and_never_empty(
+    reduction: int, width: int
+) -> None:
+    config = DenseNetConfig(growth_rate=12, attention="se", attention_reduction=reduction)
+    assert config.attention_channels == width
+
+
+def test_networks_of_the_paper_have_no_options() -> None:
+    assert all(not config.options for config in VARIANTS.values())

@@ -161,6 +161,8 @@ def test_auto_is_what_suits_the_device(
         ("cache_blocked", DenseNetConfig(), {"axis_name": "batch"}, "pmap"),
         ("shared_statistics", DenseNetConfig(dropout_rate=0.2), {}, "dropout in training"),
         ("shared_statistics", DenseNetConfig(), {"axis_name": "batch"}, "pmap"),
+        ("cache_blocked", DenseNetConfig(kernel_size=5, groups=2), {}, "kernel_size 5, groups 2"),
+        ("shared_statistics", DenseNetConfig(activation="tanh"), {}, "activation tanh"),
     ],
 )
 def test_what_a_formulation_cannot_do_is_said(
@@ -169,3 +171,21 @@ def test_what_a_formulation_cannot_do_is_said(
     message = rf"^formulation \(={formulation}\) has no {obstacle}; use auto"
     with pytest.raises(InputError, match=message):
         choose_formulation(formulation, config, **_OPTIONS | options)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DenseNetConfig(activation="tanh"),
+        DenseNetConfig(order="conv-norm-act"),
+        DenseNetConfig(transition_pool="max"),
+        DenseNetConfig(attention="se"),
+    ],
+    ids=lambda config: config.slug,
+)
+def test_networks_with_options_are_computed_plainly(
+    config: DenseNetConfig, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert choose_formulation("auto", config, **_OPTIONS) == "plain"

@@ -31,6 +31,55 @@ CASES = {
         17,
         23,
     ),
+    "leaky ReLU, maximum, 5x5": (
+        DenseNetConfig(
+            blocks=(2, 1),
+            growth_rate=4,
+            activation="leaky_relu",
+            transition_pool="max",
+            kernel_size=5,
+        ),
+        9,
+        11,
+    ),
+    "PReLU, groups, attention": (
+        DenseNetConfig(
+            blocks=(2, 1),
+            growth_rate=4,
+            bottleneck=True,
+            activation="prelu",
+            groups=2,
+            attention="se",
+            attention_reduction=2,
+        ),
+        8,
+        8,
+    ),
+    "convolutions first, sigmoid, groups, attention": (
+        DenseNetConfig(
+            blocks=(2, 1),
+            growth_rate=4,
+            order="conv-norm-act",
+            activation="sigmoid",
+            groups=4,
+            attention="se",
+        ),
+        9,
+        7,
+    ),
+    "ImageNet, convolutions first, tanh": (
+        DenseNetConfig(
+            blocks=(1, 2),
+            growth_rate=4,
+            bottleneck=True,
+            compression=0.5,
+            stem="imagenet",
+            order="conv-norm-act",
+            activation="tanh",
+        ),
+        17,
+        23,
+    ),
 }
 
 
@@ -156,7 +205,7 @@ def inner_multiply_adds(
 ) -> tuple[int, int, int]:
     """Multiply-adds without those of zero padding, which XLA does not count; kernel and stride."""
     (layer,) = [layer for layer in weight_layers(config) if layer.path == convolution.path]
-    kernel = layer.axes["H"]
+    kernel, inputs = layer.axes["H"], layer.axes["I"]
     stride = 2 if kernel == 7 else 1
     taps = [
         sum(
@@ -166,7 +215,7 @@ def inner_multiply_adds(
         )
         for length, outputs in zip(before.shape[:2], convolution.shape[:2], strict=True)
     ]
-    return math.prod(taps) * before.shape[2] * convolution.shape[2], kernel, stride
+    return math.prod(taps) * inputs * convolution.shape[2], kernel, stride
 
 
 def xla_flops(function: Any, *arguments: Any) -> float:
@@ -191,10 +240,16 @@ def test_each_convolution_and_the_linear_layer_has_the_flops_that_xla_counts(
             def convolve(x: jax.Array, k: jax.Array, stride: int = stride) -> jax.Array:
                 pad = (k.shape[0] // 2, k.shape[0] // 2)
                 return lax.conv_general_dilated(
-                    x, k, (stride, stride), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC")
+                    x,
+                    k,
+                    (stride, stride),
+                    (pad, pad),
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                    feature_group_count=x.shape[3] // k.shape[2],
                 )
 
-            inputs, outputs = before.shape[2], operation.shape[2]
+            groups = config.groups if kernel > 1 and operation.dense_layer else 1
+            inputs, outputs = before.shape[2] // groups, operation.shape[2]
             kernel_array = array(kernel, kernel, inputs, outputs)
             assert xla_flops(convolve, array(1, *before.shape), kernel_array) == 2 * inner
             full = math.prod(operation.shape) * kernel**2 * inputs
