@@ -1,4 +1,4 @@
-"""Tiny networks of every variant."""
+"""Tiny networks of every variant, and with every option."""
 
 import dataclasses
 from typing import NamedTuple
@@ -60,6 +60,58 @@ CASES = {
             in_channels=1,
         ),
         (6, 1, 17, 23),
+    ),
+}
+
+# Together they have every value of every option; the paper's values are those of CASES.
+OPTION_CASES = {
+    "leaky ReLU, maximum, 5x5": Case(
+        DenseNetConfig(
+            blocks=(1, 1),
+            growth_rate=4,
+            activation="leaky_relu",
+            transition_pool="max",
+            kernel_size=5,
+        ),
+        (4, 3, 8, 9),
+    ),
+    "PReLU, groups, attention": Case(
+        DenseNetConfig(
+            blocks=(1, 1),
+            growth_rate=4,
+            activation="prelu",
+            groups=2,
+            attention="se",
+            attention_reduction=2,
+        ),
+        (4, 3, 8, 9),
+    ),
+    # The tutorial's network.
+    "convolutions first, maximum, attention": Case(
+        DenseNetConfig(
+            blocks=(1, 1),
+            growth_rate=4,
+            bottleneck=True,
+            order="conv-norm-act",
+            transition_pool="max",
+            attention="se",
+        ),
+        (4, 3, 8, 8),
+    ),
+    "ImageNet, convolutions first, sigmoid, groups": Case(
+        DenseNetConfig(
+            blocks=(1, 1),
+            growth_rate=4,
+            stem="imagenet",
+            order="conv-norm-act",
+            activation="sigmoid",
+            groups=4,
+        ),
+        (6, 3, 16, 24),
+    ),
+    "tanh, 1x1": Case(
+        DenseNetConfig(blocks=(1,), growth_rate=4, activation="tanh", kernel_size=1),
+        (4, 3, 4, 5),
     ),
 }
 

@@ -8,6 +8,7 @@ formulation, of which only the plain one shows the outputs inside of blocks.
 
 import functools
 
+import jax
 import pytest
 
 from flax_densenet.formulation import Formulation
@@ -17,7 +18,7 @@ from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.ladder import RUNGS, Check, Rung, climb
 from flax_densenet.parity.random_inputs import random_batch, random_pixels, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
-from parity_tests.networks import CASES, Case, with_precision
+from parity_tests.networks import CASES, OPTION_CASES, Case, with_precision
 from torch_reference.half import reference_half
 
 _NUM_STEPS = 10
@@ -36,6 +37,30 @@ def test_every_rung_holds_in_every_formulation(
 ) -> None:
     case = with_precision(CASES[name], "float64")
     _assert_agrees(_climbed(case, formulation)[rung.title])
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
+@pytest.mark.parametrize("name", OPTION_CASES)
+def test_every_rung_holds_with_options(name: str, rung: Rung, float64: None) -> None:
+    case = with_precision(OPTION_CASES[name], "float64")
+    _assert_agrees(_climbed(case, "plain")[rung.title])
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
+def test_every_rung_holds_with_options_in_float32(rung: Rung) -> None:
+    # What float32 could bring to light are sums: those over all numbers for a PReLU's slope.
+    case = with_precision(OPTION_CASES["PReLU, groups, attention"], "float32")
+    with jax.default_matmul_precision("highest"):
+        _assert_agrees(_climbed(case, "plain")[rung.title])
+
+
+@pytest.mark.parametrize("name", OPTION_CASES)
+def test_every_layer_of_an_option_shows_its_output(name: str, float64: None) -> None:
+    case = with_precision(OPTION_CASES[name], "float64")
+    check = _climbed(case, "plain")["output, training"]
+    layers = [".".join(layer.path) for layer in weight_layers(case.config)]
+    compared = {row.name.removeprefix("features.") for row in check.rows}
+    assert compared.issuperset(layers)
 
 
 @pytest.mark.parametrize("phase", ["evaluation", "training"])

@@ -13,9 +13,10 @@ import torch_reference
 from flax_densenet import VARIANTS, InputError, count_parameters, from_torch, to_torch
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.weights import correspondence
-from parity_tests.networks import CASES, Case
+from parity_tests.networks import CASES, OPTION_CASES, Case
 from torch_reference.half import reference_half
 
+_ALL_CASES = CASES | OPTION_CASES
 _TORCHVISION_KEYS = Path(__file__).parent / "data" / "torchvision_keys.json.gz"
 
 
@@ -28,11 +29,11 @@ def test_flax_to_torch_and_back_changes_no_bit(case: Case) -> None:
         np.testing.assert_array_equal(back[path], array, err_msg="/".join(path))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", _ALL_CASES)
 def test_torch_to_flax_and_back_changes_no_bit(name: str) -> None:
-    config = CASES[name].config
+    config = _ALL_CASES[name].config
     model = torch_reference.DenseNet(config)
-    model(torch.randn(CASES[name].image_shape))  # statistics that are not the initial ones
+    model(torch.randn(_ALL_CASES[name].image_shape))  # statistics that are not the initial ones
     before = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
     after = to_torch(from_torch(before, config), config)
     assert [k for k in after if "num_batches" not in k] == list(before)
@@ -41,9 +42,9 @@ def test_torch_to_flax_and_back_changes_no_bit(name: str) -> None:
     assert not torch_reference.DenseNet(config).load_state_dict(after, strict=True).missing_keys
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", _ALL_CASES)
 def test_each_layer_has_as_many_parameters_as_in_torch(name: str) -> None:
-    config = CASES[name].config
+    config = _ALL_CASES[name].config
     with torch.device("meta"):
         named = dict(torch_reference.DenseNet(config).named_parameters())
     ours = {
@@ -76,3 +77,15 @@ def test_bfloat16_tensor_is_refused_with_its_name() -> None:
     state_dict = {k: v.bfloat16() for k, v in torch_reference.DenseNet(config).state_dict().items()}
     with pytest.raises(InputError, match=r"features.conv0.weight has dtype .*bfloat16.*\.float"):
         from_torch(state_dict, config)
+
+
+@pytest.mark.parametrize("name", OPTION_CASES)
+def test_options_survive_the_way_to_torch_and_back(name: str) -> None:
+    config = OPTION_CASES[name].config
+    variables = random_variables(config)
+    back = traverse_util.flatten_dict(from_torch(to_torch(variables, config), config))
+    for path, array in traverse_util.flatten_dict(variables).items():
+        np.testing.assert_array_equal(back[path], array, err_msg="/".join(path))
+    assert count_parameters(config) == sum(
+        value.size for path, value in back.items() if path[0] == "params"
+    )
