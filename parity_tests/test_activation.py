@@ -66,7 +66,7 @@ def test_prelu_and_the_gradient_of_its_slope(slope: float | None, float64: None)
     assert_close(
         {
             "slope": parameters["params"]["slope"],
-            "y": module.apply(parameters, jnp.asarray(_NUMBERS)),
+            "y": np.asarray(module.apply(parameters, jnp.asarray(_NUMBERS))),
             "x": of_x,
             "gradient": of_parameters["params"]["slope"],
         },

@@ -54,6 +54,7 @@ def infer_config(shapes: Mapping[str, Shape], layout: Layout) -> DenseNetConfig:
         "bottleneck": bottleneck,
         "compression": _compression(find, len(blocks)),
         "stem": _STEM_KERNELS[stem["H"]],
+        "stem_width": stem["O"],
         "num_classes": find("classifier", 0, 0).axes["O"],
         "in_channels": stem["I"],
         "batch_norm_epsilon": layout.batch_norm_epsilon,
@@ -62,9 +63,9 @@ def infer_config(shapes: Mapping[str, Shape], layout: Layout) -> DenseNetConfig:
         fields["bottleneck_factor"] = _bottleneck_factor(find("conv1", 1, 1), find("conv2", 1, 1))
     fields |= infer_options(shapes, layout, kernels, growth_rate)
     config = _with_depth(fields, blocks)
-    if stem["O"] != config.stem_channels:
-        config = dataclasses.replace(config, stem_width=stem["O"])
-    return config
+    usual = dataclasses.replace(config, stem_width=None, groups=1)
+    is_usual = usual.stem_channels == stem["O"]
+    return dataclasses.replace(config, stem_width=None) if is_usual else config
 
 
 def inferred_from(shapes: Mapping[str, Shape], layout: Layout) -> list[str]:
