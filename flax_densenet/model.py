@@ -88,6 +88,10 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """The whole network: stem, dense blocks with transitions between them, classifier.
 
+    In the order "conv-norm-act", that of many tutorials, BN and activation are behind every
+    convolution and nowhere else: behind the stem's with either stem, so that a block reads
+    normalized maps, and not before the classifier, whose maps are all normalized already.
+
     Attributes:
       config: The network's description.
       axis_name: Mapped axis of `pmap` over which batch normalization takes its statistics; None

@@ -80,6 +80,8 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """The whole network: stem, dense blocks with transitions between them, classifier.
 
+    What stem and head are in the order "conv-norm-act" is said in flax_densenet/model.py.
+
     The configuration's `dtype` does not matter here: PyTorch computes in the type of the weights
     (`model.double()`).
     """

@@ -21,7 +21,7 @@ _CONTAINERS = {
     "denselayer": "dense layer",
     "denseblock": "dense block",
     "transition": "transition",
-    "attention": "squeeze and excitation",
+    "attention": "attention",
 }
 _OTHER_KINDS = {"prelu": "PReLU"}
 _CPU_INFO = Path("/proc/cpuinfo")
