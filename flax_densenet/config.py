@@ -212,6 +212,13 @@ class DenseNetConfig:
         return chosen_options(self)
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What `DenseNet.features` calls its outputs, in forward order."""
+        blocks = (f"denseblock{block}" for block in range(1, len(self.block_sizes) + 1))
+        head = ("norm5",) if self.normalizes_head else ()
+        return (*blocks, *head, "last", "pooled", "logits")
+
+    @property
     def min_image_size(self) -> int:
         """Smallest height and width in pixels that leave one pixel in the last block."""
         size = 2 ** (len(self.block_sizes) - 1)  # each transition halves, rounding down

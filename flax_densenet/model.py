@@ -6,6 +6,8 @@ Every submodule has torchvision's name, so that a parameter's path is its state-
 (`flax_densenet.weights`). `torch_reference/densenet.py` is the same file in PyTorch.
 """
 
+from collections.abc import Iterator, Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from flax_densenet.activation import activation
 from flax_densenet.attention import SqueezeExcitation
 from flax_densenet.batch_norm import BatchNorm
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, require
 from flax_densenet.formulation import Formulation
 from flax_densenet.formulations import apply, choose_formulation
 from flax_densenet.initialization import check_x64, conv_kernel, linear_kernel
@@ -117,7 +119,6 @@ class DenseNet(nn.Module):
     remat: bool = False
     formulation: Formulation = "auto"
 
-    @nn.compact
     def __call__(self, image: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B K"]:
         """Returns the logits of a batch of normalized images.
 
@@ -132,6 +133,54 @@ class DenseNet(nn.Module):
         Raises:
           InputError: The image's type or shape does not suit the network.
         """
+        return self.features(image, train=train, names=("logits",))["logits"]
+
+    @nn.compact
+    def features(
+        self, image: Float[Array, "B H W C"], *, train: bool, names: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Returns features for detection, segmentation and the like, all from one pass.
+
+        Nothing behind the last one asked for is computed. Use it as
+        `model.apply(variables, image, train=False, method="features")`.
+
+        Args:
+          image: [B, H, W, in_channels], floating.
+          train: As for the logits.
+          names: "denseblock1", "denseblock2"... are what the blocks put out, "norm5" what the last
+            normalization does, each [B, h, w, C] and as torchvision's modules of these names;
+            "last" is "norm5" after its ReLU, "pooled" [B, C] the mean of that over all pixels, and
+            "logits" [B, num_classes]. All but the logits if not given.
+
+        Returns:
+          The outputs by name, in forward order.
+
+        Raises:
+          InputError: As for the logits, or there is no output of this name.
+        """
+        known = self.config.feature_names
+        wanted = set(known[:-1] if names is None else names)
+        is_known = not isinstance(names, str) and wanted <= set(known)
+        require(is_known, "names", names, f"a tuple of some of {', '.join(known)}")
+        shows_maps = not wanted <= {"pooled", "logits"}
+        if shows_maps and self.formulation == "cache_blocked":
+            raise InputError(
+                "formulation (=cache_blocked) shows no feature maps; use auto, which chooses plain "
+                "for them"
+            )
+        found: dict[str, Array] = {}
+        outputs = self._outputs(image, train=train, shows_maps=shows_maps)
+        while wanted.difference(found):
+            name, x = next(outputs)
+            if name in wanted:
+                found[name] = x
+        return found
+
+    @nn.nowrap
+    def _outputs(
+        self, image: Float[Array, "B H W C"], *, train: bool, shows_maps: bool
+    ) -> Iterator[tuple[str, Array]]:
+        """Yields each output by its name, in forward order, computed when it is taken."""
         cfg, axis = self.config, self.axis_name
         _check_image(cfg, image)
         x = image.astype(cfg.dtype)
@@ -148,7 +197,7 @@ class DenseNet(nn.Module):
             cfg,
             train=train,
             axis_name=axis,
-            captured=self.is_mutable_collection("intermediates"),
+            captured=shows_maps or self.is_mutable_collection("intermediates"),
         )
         if formulation != "plain" and not self.is_initializing():
             x = apply(formulation, self, cfg, x, train=train, remat=self.remat)
@@ -159,18 +208,24 @@ class DenseNet(nn.Module):
                     cfg, num_layers, axis, self.remat, name=f"denseblock{block}"
                 )
                 x = dense_block(x, train=train)
+                yield f"denseblock{block}", x
                 if block != last_block:
                     x = Transition(cfg, axis, name=f"transition{block}")(x, train=train)
             if cfg.normalizes_head:
-                x = _norm_act(self, "5", x, train)
+                x = _norm(self, "5")(x, train=train)
+                yield "norm5", x
+                x = activation(cfg, "5")(x)
+            yield "last", x
             x = jnp.mean(x, axis=(1, 2))  # [B, C]
-        return nn.Dense(
+        yield "pooled", x
+        x = nn.Dense(
             cfg.num_classes,
             kernel_init=linear_kernel,
             dtype=cfg.dtype,
             param_dtype=_parameter_type(cfg),
             name="classifier",
         )(x)
+        yield "logits", x
 
 
 def stem_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
@@ -194,15 +249,18 @@ def _composite(
 def _norm_act(
     module: DenseLayer | Transition | DenseNet, number: str, x: jax.Array, train: bool
 ) -> jax.Array:
+    return activation(module.config, number)(_norm(module, number)(x, train=train))
+
+
+def _norm(module: DenseLayer | Transition | DenseNet, number: str) -> BatchNorm:
     cfg = module.config
-    norm = BatchNorm(
+    return BatchNorm(
         cfg.batch_norm_momentum,
         cfg.batch_norm_epsilon,
         cfg.dtype,
         module.axis_name,
         name=f"norm{number}",
     )
-    return activation(cfg, number)(norm(x, train=train))
 
 
 def _conv(
