@@ -116,15 +116,20 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
         collection: jax.tree.map(partial(cast, collection=collection, dtype=arguments.dtype), tree)
         for collection, tree in variables.items()
     }
-    statistics = source.statistics
+    preprocessing = source.preprocessing.for_channels(config.in_channels)
     if arguments.mean is not None or arguments.std is not None:
-        statistics = _statistics(arguments, config.in_channels)
+        mean, std = _statistics(arguments, config.in_channels)
+        preprocessing = dataclasses.replace(preprocessing, mean=mean, std=std)
     optimizer = source.optimizer
     if optimizer is not None:
         to_type = partial(cast, collection="params", dtype=arguments.dtype)
         optimizer = optimizer._replace(momentum=jax.tree.map(to_type, optimizer.momentum))
     return source._replace(
-        config=config, variables=variables, statistics=statistics, optimizer=optimizer
+        config=config,
+        variables=variables,
+        preprocessing=preprocessing,
+        class_names=None if arguments.new_head else source.class_names,
+        optimizer=optimizer,
     )
 
 

@@ -14,6 +14,7 @@ from flax_densenet.conversion.recognition import Keys, WeightSet, find_weight_se
 from flax_densenet.conversion.statement import Stated, read_statement
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.imagenet import STATISTICS
+from flax_densenet.data.preprocessing import Preprocessing, usual_preprocessing
 from flax_densenet.errors import InputError, listed
 from flax_densenet.layouts import LAYOUTS
 from flax_densenet.weight_files.contents import Contents
@@ -55,7 +56,8 @@ class Checkpoint(NamedTuple):
       unneeded: Paths of what is known and not taken, such as the optimizer's state.
       warnings: What is odd, in sentences.
       metadata: What the file says of itself, if it does.
-      statistics: What images are normalized with, if the file or its layout tells.
+      preprocessing: How images are prepared, as far as the file or its layout tells.
+      class_names: One name per class, if the file tells.
       optimizer: The state of SGD with momentum, if the file holds one and it was asked for.
     """
 
@@ -68,8 +70,14 @@ class Checkpoint(NamedTuple):
     unneeded: list[str]
     warnings: list[str]
     metadata: dict[str, str]
-    statistics: ChannelStatistics | None = None
+    preprocessing: Preprocessing = Preprocessing()
+    class_names: tuple[str, ...] | None = None
     optimizer: OptimizerState | None = None
+
+    @property
+    def statistics(self) -> ChannelStatistics | None:
+        """What images are normalized with, if the file or its layout tells."""
+        return self.preprocessing.statistics
 
 
 def load_checkpoint(
@@ -104,7 +112,7 @@ def load_checkpoint(
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     layout = LAYOUTS[chosen.layout]
-    usual = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
+    statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
     variables = _variables(path, chosen, config)
     return Checkpoint(
         config=config,
@@ -116,7 +124,8 @@ def load_checkpoint(
         unneeded=unneeded,
         warnings=_warnings(path, contents, chosen, config),
         metadata=contents.metadata,
-        statistics=stated.statistics or usual,
+        preprocessing=stated.preprocessing or usual_preprocessing(config, statistics),
+        class_names=stated.class_names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
     )
 
@@ -255,12 +264,24 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
         f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
         "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
+        "images": _describe_size(checkpoint.preprocessing),
         "pixels": _describe_statistics(checkpoint.statistics),
         "dtype": ", ".join(dtypes),
     }
     if checkpoint.unneeded:
         rows["not taken"] = listed(checkpoint.unneeded)
     return rows
+
+
+def _describe_size(preprocessing: Preprocessing) -> str:
+    size, shorter_side, interpolation = (
+        preprocessing.size,
+        preprocessing.shorter_side,
+        preprocessing.interpolation,
+    )
+    if size is None:
+        return "size not told by the file"
+    return f"{size}x{size} from the middle, shorter side {shorter_side}, {interpolation}"
 
 
 def _describe_statistics(statistics: ChannelStatistics | None) -> str:

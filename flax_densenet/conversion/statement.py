@@ -1,16 +1,21 @@
 """What a checkpoint says of itself: settings that its arrays do not tell."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.timm_config import read_timm_config
 from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.preprocessing import Preprocessing, usual_preprocessing
 from flax_densenet.errors import InputError
 from flax_densenet.training.workdir import WorkDir
 from flax_densenet.weight_files.contents import Contents
 
-CONFIG_KEY, STATISTICS_KEY = "config", "mean_and_std"  # of the metadata that we write
+# Of the metadata that we write.
+CONFIG_KEY, PREPROCESSING_KEY, CLASS_NAMES_KEY = "config", "preprocessing", "class_names"
+_STATISTICS_KEY = "mean_and_std"  # all that we wrote before there was PREPROCESSING_KEY
 
 
 class Stated(NamedTuple):
@@ -18,17 +23,19 @@ class Stated(NamedTuple):
 
     Attributes:
       config: The network.
-      statistics: What images are normalized with.
+      preprocessing: How images are prepared.
+      class_names: One name per class.
       sgd: Learning rate at the start ("lr") and "weight_decay" of a run.
     """
 
     config: DenseNetConfig | None
-    statistics: ChannelStatistics | None
+    preprocessing: Preprocessing | None
+    class_names: tuple[str, ...] | None
     sgd: dict[str, float]
 
 
 def read_statement(path: Path, contents: Contents) -> Stated:
-    """Returns what is said beside the arrays: in config.json of a work directory, or in metadata.
+    """Returns what is said beside the arrays: in a config.json, or in metadata.
 
     Args:
       path: The file or directory.
@@ -39,16 +46,28 @@ def read_statement(path: Path, contents: Contents) -> Stated:
     """
     directory = path.parent.parent if path.parent.name == "checkpoints" else path
     if (directory / "config.json").is_file():
-        run = WorkDir(directory).read_config()
-        mean, std = run.data.mean, run.data.std
+        workdir = WorkDir(directory)
+        run, usage = workdir.read_config(), workdir.read_usage()
         sgd = {"lr": run.optimization.learning_rate, "weight_decay": run.optimization.weight_decay}
-        return Stated(run.network, ChannelStatistics(mean, std) if mean and std else None, sgd)
+        return Stated(run.network, usage.preprocessing, usage.class_names, sgd)
     if CONFIG_KEY not in contents.metadata:
-        return Stated(None, None, {})
+        timm = read_timm_config(path)
+        return Stated(None, *(timm or (None, None)), {})
     try:
-        config = DenseNetConfig(**json.loads(contents.metadata[CONFIG_KEY]))
-        pixels = json.loads(contents.metadata.get(STATISTICS_KEY, "null"))
-        statistics = ChannelStatistics(*map(tuple, pixels)) if pixels else None
+        return _from_metadata(contents.metadata)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its metadata describe no network ({error})") from error
-    return Stated(config, statistics, {})
+
+
+def _from_metadata(metadata: Mapping[str, str]) -> Stated:
+    config = DenseNetConfig(**json.loads(metadata[CONFIG_KEY]))
+    record, names, pixels = (
+        json.loads(metadata.get(key, "null"))
+        for key in (PREPROCESSING_KEY, CLASS_NAMES_KEY, _STATISTICS_KEY)
+    )
+    preprocessing = None
+    if record:
+        preprocessing = Preprocessing.from_record(record)
+    elif pixels:
+        preprocessing = usual_preprocessing(config, ChannelStatistics(*map(tuple, pixels)))
+    return Stated(config, preprocessing, tuple(names) if names else None, {})

@@ -13,7 +13,7 @@ from flax_densenet.conversion.optimizer import (
     to_torch_order,
     torch_training_checkpoint,
 )
-from flax_densenet.conversion.statement import CONFIG_KEY, STATISTICS_KEY
+from flax_densenet.conversion.statement import CLASS_NAMES_KEY, CONFIG_KEY, PREPROCESSING_KEY
 from flax_densenet.errors import InputError
 from flax_densenet.layouts import FLAX, LAYOUTS, TORCHVISION
 from flax_densenet.weight_files.write import write_orbax, write_safetensors, write_torch
@@ -62,8 +62,9 @@ def write_target(
         "layout": layout_name,
         "source": f"{source_name} ({LAYOUTS[checkpoint.layout].title})",
     }
-    if checkpoint.statistics is not None:
-        metadata[STATISTICS_KEY] = json.dumps(checkpoint.statistics)
+    metadata[PREPROCESSING_KEY] = json.dumps(checkpoint.preprocessing.to_record())
+    if checkpoint.class_names is not None:
+        metadata[CLASS_NAMES_KEY] = json.dumps(checkpoint.class_names)
     around = None
     if optimizer is not None:
         momentum = to_torch_order(optimizer, checkpoint.variables, checkpoint.config, TORCHVISION)

@@ -4,10 +4,12 @@ Axes: none; sizes and boxes are in pixels, boxes are (left, top, right, bottom) 
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 _AREA = (0.08, 1.0)  # of the whole image
 _ASPECT = (3 / 4, 4 / 3)  # width to height
@@ -24,7 +26,9 @@ class Box(NamedTuple):
     bottom: int
 
 
-def center_crop(image: Image.Image, *, shorter_side: int, size: int) -> Image.Image:
+def center_crop(
+    image: Image.Image, *, shorter_side: int, size: int, interpolation: Interpolation = "bilinear"
+) -> Image.Image:
     """Returns the middle of an image, resized so that its shorter side has a given length.
 
     It is torchvision's `Resize(shorter_side)` and `CenterCrop(size)`.
@@ -33,11 +37,12 @@ def center_crop(image: Image.Image, *, shorter_side: int, size: int) -> Image.Im
       image: Image of any size.
       shorter_side: Length of the shorter side after resizing, in pixels; at least `size`.
       size: Height and width of the result, in pixels.
+      interpolation: How it is resized.
     """
     shorter = min(image.size)
     if shorter != shorter_side:
         width, height = (int(shorter_side * side / shorter) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = (round((side - size) / 2) for side in image.size)
     return image.crop((left, top, left + size, top + size))
 

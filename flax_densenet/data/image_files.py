@@ -5,13 +5,14 @@ Axes: H height, W width, C channels.
 
 import dataclasses
 import io
+from typing import get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from flax_densenet.data.cropping import center_crop, random_crop
-from flax_densenet.errors import InputError
+from flax_densenet.data.cropping import Interpolation, center_crop, random_crop
+from flax_densenet.errors import InputError, require
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _GRAY = ("1", "L", "LA", "La")
@@ -32,6 +33,9 @@ class ImageFormat:
       random_crop: Trains on random parts of 8 to 100 % of the area, and evaluates on the middle
         after resizing the shorter side to S * 256/224. False resizes the shorter side to S and
         takes the middle, in both.
+      shorter_side: Length in pixels to which evaluation resizes the shorter side, if that is not
+        the one above.
+      interpolation: How evaluation resizes, as Pillow calls it; pixels are averaged in shrinking.
 
     Raises:
       InputError: No image can have this format.
@@ -40,6 +44,8 @@ class ImageFormat:
     size: int
     channels: int = 3
     random_crop: bool = False
+    shorter_side: int | None = None
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -49,6 +55,20 @@ class ImageFormat:
                 f"channels (={self.channels}) must be 1 (gray), 3 (red, green, blue) or 4 (with "
                 "alpha)"
             )
+        if self.resized_side < self.size:
+            raise InputError(
+                f"the shorter side (={self.resized_side}) must be at least image_size "
+                f"(={self.size}), which is cut out of it; give a larger one with --shorter_side"
+            )
+        names = get_args(Interpolation)
+        require(self.interpolation in names, "interpolation", self.interpolation, f"one of {names}")
+
+    @property
+    def resized_side(self) -> int:
+        """Length of the shorter side after evaluation has resized it, in pixels."""
+        if self.shorter_side is not None:
+            return self.shorter_side
+        return round(self.size * 256 / 224) if self.random_crop else self.size
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,8 +107,12 @@ def decode(
     if image_format.random_crop and random is not None:
         image = random_crop(image, size=size, random=random)
     else:
-        shorter_side = round(size * 256 / 224) if image_format.random_crop else size
-        image = center_crop(image, shorter_side=shorter_side, size=size)
+        image = center_crop(
+            image,
+            shorter_side=image_format.resized_side,
+            size=size,
+            interpolation=image_format.interpolation,
+        )
     return np.asarray(image).reshape(image_format.shape)
 
 

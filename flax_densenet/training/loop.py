@@ -25,6 +25,7 @@ from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.step import TrainState, create_state
 from flax_densenet.training.tensorboard import TensorBoard
+from flax_densenet.training.usage import run_usage
 from flax_densenet.training.workdir import Record, WorkDir, writing
 
 
@@ -78,7 +79,7 @@ def fit(
         first_step = int(state.step)
         records = [record for record in workdir.read_records() if record["step"] <= first_step]
         if is_first_process:
-            workdir.write_config(run)
+            workdir.write_config(run, run_usage(run, dataset))
             workdir.write_records(records)
         board = None
         if execution.tensorboard and is_first_process:

@@ -1,7 +1,8 @@
-"""Everything that decides the outcome of a training run; `config.json` holds exactly this."""
+"""Everything that decides the outcome of a training run, as `config.json` holds it."""
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from flax_densenet.config import DenseNetConfig
@@ -76,9 +77,13 @@ class RunConfig:
     data: DataConfig
     optimization: OptimizationConfig
 
-    def to_json(self) -> str:
-        """Returns the text of config.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+    def to_json(self, beside: Mapping[str, Any] = {}) -> str:
+        """Returns the text of config.json.
+
+        Args:
+          beside: What else it holds, which `from_json` passes over.
+        """
+        return json.dumps({**dataclasses.asdict(self), **beside}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":

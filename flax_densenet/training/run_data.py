@@ -20,14 +20,22 @@ def load_run_data(run: RunConfig, *, num_workers: int) -> Dataset:
     Raises:
       InputError: The data set cannot be used, or not in this way.
     """
-    data, reading = run.data, None
-    crops = data.augment in _CROPPED
-    if data.image_size is not None:
-        image_format = ImageFormat(data.image_size, run.network.in_channels, random_crop=crops)
+    data, image_format = run.data, run_image_format(run)
+    reading = None
+    if image_format is not None:
         reading = FileReading(image_format, num_workers, data.broken_images)
-    elif crops:
+    elif data.augment in _CROPPED:
         raise InputError(
             f"augment (={data.augment!r}) cuts images in files to image_size, which is not given; "
             "give it, or use --augment shift or none"
         )
     return hold_out(load_dataset(data.dataset, data.data_dir, reading), data.validation_images)
+
+
+def run_image_format(run: RunConfig) -> ImageFormat | None:
+    """Returns what images in files become in a run; None if they have one size already."""
+    data = run.data
+    if data.image_size is None:
+        return None
+    crops = data.augment in _CROPPED
+    return ImageFormat(data.image_size, run.network.in_channels, random_crop=crops)

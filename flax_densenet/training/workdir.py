@@ -11,6 +11,7 @@ from typing import Any
 
 from flax_densenet.errors import InputError, SavingFailed
 from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.usage import Usage, read_usage
 
 Record = dict[str, Any]
 _UNFINISHED = ".tmp"
@@ -71,9 +72,23 @@ class WorkDir:
                 "give the work directory of an earlier run with --workdir"
             ) from error
 
-    def write_config(self, run: RunConfig) -> None:
-        """Writes config.json, whole or not at all."""
-        write_whole(self.config_file, run.to_json())
+    def read_usage(self) -> Usage:
+        """Returns what using the network takes, as far as it is told.
+
+        Raises:
+          InputError: No run was started here.
+        """
+        run = self.read_config()
+        return read_usage(self.config_file.read_text(), run)
+
+    def write_config(self, run: RunConfig, usage: Usage | None = None) -> None:
+        """Writes config.json, whole or not at all.
+
+        Args:
+          run: The run.
+          usage: What using its network takes, once the data set has told.
+        """
+        write_whole(self.config_file, run.to_json(beside=usage.to_record() if usage else {}))
 
     def read_records(self) -> list[Record]:
         """Returns the metrics of the epochs done."""

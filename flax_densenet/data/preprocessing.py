@@ -1,0 +1,138 @@
+"""What an image file becomes before a network sees it: a record that travels with the weights."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.data.cropping import Interpolation
+from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.errors import InputError, require
+
+_CIFAR_SIZE = 32
+_IMAGENET_SIZE, _IMAGENET_SHORTER_SIDE = 224, 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Resizing, cropping and normalization in evaluation; None is what nobody has told.
+
+    Attributes:
+      size: Height and width (S) of what is cut out of the middle, in pixels.
+      shorter_side: Length of the shorter side after resizing, before that, in pixels.
+      interpolation: How it is resized, as Pillow calls it; pixels are averaged in shrinking.
+      mean: Mean of each channel that is subtracted, in 0 to 255.
+      std: Standard deviation of each channel that is divided by, in 0 to 255.
+
+    Raises:
+      InputError: Mean and deviation do not belong together, or a number is out of range.
+    """
+
+    size: int | None = None
+    shorter_side: int | None = None
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if (values := getattr(self, name)) is not None:  # JSON has lists only
+                object.__setattr__(self, name, tuple(values))
+                require(all(map(math.isfinite, values)), name, values, "finite numbers")
+        lengths = [None if values is None else len(values) for values in (self.mean, self.std)]
+        if lengths[0] != lengths[1]:
+            raise InputError(
+                f"mean (={self.mean}) and std (={self.std}) must both have one number for each "
+                "channel; give both"
+            )
+        is_positive = self.std is None or all(value > 0 for value in self.std)
+        require(is_positive, "std", self.std, "numbers above 0, one for each channel")
+
+    @property
+    def statistics(self) -> ChannelStatistics | None:
+        """What images are normalized with, if that is told."""
+        if self.mean is None or self.std is None:
+            return None
+        return ChannelStatistics(self.mean, self.std)
+
+    def for_channels(self, channels: int) -> "Preprocessing":
+        """Returns the same without mean and deviation if they are for other channels."""
+        if self.mean is None or len(self.mean) == channels:
+            return self
+        return dataclasses.replace(self, mean=None, std=None)
+
+    def resized_to(self, size: int) -> "Preprocessing":
+        """Returns the one for another size, of which the shorter side is the same multiple."""
+        multiple = self.shorter_side / self.size if self.shorter_side and self.size else 1
+        return dataclasses.replace(self, size=size, shorter_side=round(size * multiple))
+
+    def image_format(self, channels: int) -> ImageFormat:
+        """Returns what every image file becomes.
+
+        Args:
+          channels: Channels of the network (C).
+
+        Raises:
+          InputError: The size is not told, or no image can have it.
+        """
+        if self.size is None:
+            raise InputError(
+                "the size of the images that the network was trained on is not told by the file; "
+                "give it in pixels with --image_size"
+            )
+        return ImageFormat(
+            self.size, channels, shorter_side=self.shorter_side, interpolation=self.interpolation
+        )
+
+    def told_statistics(self, channels: int) -> ChannelStatistics:
+        """Returns what images are normalized with.
+
+        Args:
+          channels: Channels of the network (C).
+
+        Raises:
+          InputError: That is not told, or it is for other channels.
+        """
+        told = self.for_channels(channels).statistics
+        if told is None:
+            raise InputError(
+                f"what images of {channels} channel(s) were normalized with in training is not "
+                f"told by the file; give it with --mean and --std, {channels} number(s) in 0 to "
+                "255 for each"
+            )
+        return told
+
+    def to_record(self) -> dict[str, Any]:
+        """Returns it as JSON holds it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Preprocessing":
+        """Reads what `to_record` returned.
+
+        Raises:
+          TypeError: The record has other fields, or values of other types.
+          InputError: A value is out of range.
+        """
+        return cls(**record)
+
+
+def usual_preprocessing(
+    config: DenseNetConfig, statistics: ChannelStatistics | None = None
+) -> Preprocessing:
+    """Returns what is usual for a network whose file tells nothing.
+
+    Args:
+      config: The network. With the imagenet stem the shorter side becomes 256 pixels and 224x224
+        are cut out, as torchvision evaluates; with the cifar stem it becomes 32.
+      statistics: What images are normalized with, if that is known.
+    """
+    size = shorter_side = _CIFAR_SIZE
+    if config.stem == "imagenet":
+        size, shorter_side = _IMAGENET_SIZE, _IMAGENET_SHORTER_SIDE
+    mean, std = statistics or (None, None)
+    return Preprocessing(size=size, shorter_side=shorter_side, mean=mean, std=std).for_channels(
+        config.in_channels
+    )
