@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flax_densenet.initialization import initialize
     from flax_densenet.layers import count_parameters
     from flax_densenet.model import DenseBlock, DenseLayer, DenseNet, Transition
+    from flax_densenet.pretrained import create, image_reader, load
     from flax_densenet.variants import VARIANTS
     from flax_densenet.weights import from_torch, to_torch, to_torch_arrays
 else:
@@ -23,6 +24,7 @@ else:
             "initialization": ("initialize",),
             "layers": ("count_parameters",),
             "model": ("DenseBlock", "DenseLayer", "DenseNet", "Transition"),
+            "pretrained": ("create", "image_reader", "load"),
             "variants": ("VARIANTS",),
             "weights": ("from_torch", "to_torch", "to_torch_arrays"),
         },
@@ -40,8 +42,11 @@ __all__ = [
     "InputError",
     "Transition",
     "count_parameters",
+    "create",
     "from_torch",
+    "image_reader",
     "initialize",
+    "load",
     "to_torch",
     "to_torch_arrays",
 ]

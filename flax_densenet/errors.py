@@ -27,6 +27,10 @@ class NetworksDiffer(RuntimeError):
     """Two frameworks do not compute the same; the message says where they part."""
 
 
+class ImagesUnreadable(RuntimeError):
+    """Some of many images could not be used, and the others could; the message names them."""
+
+
 class TrainingInterrupted(Exception):
     """A signal ended the training between two steps, and everything up to there is saved.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flax_densenet.errors import (
+    ImagesUnreadable,
     InputError,
     NetworksDiffer,
     SavingFailed,
@@ -43,6 +44,11 @@ _COMMANDS = {
         "evaluate:evaluate",
         "report the error of a trained network, class by class",
     ),
+    "explain": _Command(
+        "explain_arguments:parse_explain_arguments",
+        "explain:explain",
+        "draw which part of an image speaks for a class",
+    ),
     "learning-curves": _Command(
         "learning_curves_arguments:parse_learning_curves_arguments",
         "learning_curves:learning_curves",
@@ -52,6 +58,11 @@ _COMMANDS = {
         "parity_arguments:parse_parity_arguments",
         "parity:parity",
         "show, layer by layer, that Flax and PyTorch compute the same",
+    ),
+    "predict": _Command(
+        "predict_arguments:parse_predict_arguments",
+        "predict:predict",
+        "show the most probable classes of images",
     ),
     "summary": _Command(
         "summary:parse_summary_arguments",
@@ -76,8 +87,8 @@ def main(args: Sequence[str] | None = None) -> int:
       args: Words after the program's name; None takes them from the command line.
 
     Returns:
-      Exit status: 0 done, 1 training diverged or could not be saved, or the frameworks differ, 2
-      wrong input, 130 or 143 interrupted by SIGINT or SIGTERM.
+      Exit status: 0 done, 1 training diverged or could not be saved, the frameworks differ or
+      some images could not be read, 2 wrong input, 130 or 143 interrupted by SIGINT or SIGTERM.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -108,7 +119,7 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _EXIT_INPUT
-    except (NetworksDiffer, TrainingDiverged, SavingFailed) as error:
+    except (ImagesUnreadable, NetworksDiffer, TrainingDiverged, SavingFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return _EXIT_FAILED
     except TrainingInterrupted as error:

@@ -5,7 +5,7 @@ Axes: N images.
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,11 @@ from jaxtyping import Int32
 
 from flax_densenet.data.dataset import ChannelStatistics, Dataset
 from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.image_paths import IMAGE_SUFFIXES, images_below, is_image
 from flax_densenet.data.streamed import EncodedExample, OnBroken, StreamedSplit
 from flax_densenet.errors import InputError
 
 TEST_FOLDERS = ("test", "val", "validation")
-_IMAGE_SUFFIXES = frozenset(
-    ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
 _LAYOUT = "wanted train/<class>/<image> and test/<class>/<image> (or val/ or validation/) in it"
 _MAX_NAMED = 3
 
@@ -128,7 +126,7 @@ def _class_names(split_folder: Path) -> tuple[str, ...]:
     class_names = tuple(entry.name for entry in visible if entry.is_dir())
     if class_names:
         return class_names
-    images = [entry.name for entry in visible if _is_image(entry.name)]
+    images = [entry.name for entry in visible if is_image(entry.name)]
     if images:
         raise InputError(
             f"dataset folder: images such as {images[0]} lie directly in {split_folder}; put those "
@@ -161,7 +159,7 @@ def _find_images(split_folder: Path, class_names: Sequence[str]) -> ImageFiles:
     label: list[int] = []
     empty = []
     for index, class_name in enumerate(class_names):
-        found = sorted(_images_below(split_folder, class_name))
+        found = sorted(os.fsencode(path) for path in images_below(split_folder, class_name))
         path += found
         label += [index] * len(found)
         if not found:
@@ -169,21 +167,9 @@ def _find_images(split_folder: Path, class_names: Sequence[str]) -> ImageFiles:
     if empty:
         raise InputError(
             f"dataset folder: {split_folder} has no image for {_some(empty)}; wanted files that "
-            f"end in one of {' '.join(sorted(_IMAGE_SUFFIXES))}, or no such folder"
+            f"end in one of {' '.join(sorted(IMAGE_SUFFIXES))}, or no such folder"
         )
     return ImageFiles(split_folder, np.array(path), np.array(label, np.int32))
-
-
-def _images_below(split_folder: Path, class_name: str) -> Iterator[bytes]:
-    # Links are followed, since big data sets are often linked into place.
-    for folder, folders, files in os.walk(split_folder / class_name, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = os.path.relpath(folder, split_folder)
-        yield from (os.fsencode(os.path.join(relative, name)) for name in files if _is_image(name))
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
 
 
 def _some(names: Sequence[str]) -> str:

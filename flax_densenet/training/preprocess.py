@@ -46,17 +46,21 @@ class Preprocess:
         Returns:
           [B, H, W, C] float32, each channel of the training set with mean 0 and deviation 1.
         """
-        mean, std = (jnp.asarray(value, jnp.float32) for value in (self.mean, self.std))
         mirror_key, shift_key, color_key = jax.random.split(key, 3)
         x = image.astype(jnp.float32)
         if train and self.augment == "crop_color":
             x = _each(change_colors, x, color_key)
-        x = (x - mean) / std
+        x = self.normalize(x)
         if train and self.augment != "none":
             x = _each(_mirror, x, mirror_key)
         if train and self.augment == "shift":
             x = _each(_shift, x, shift_key)
         return x
+
+    def normalize(self, image: UInt8[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        """Returns (image - mean) / std in float32, all that happens to images in evaluation."""
+        mean, std = (jnp.asarray(value, jnp.float32) for value in (self.mean, self.std))
+        return (image.astype(jnp.float32) - mean) / std
 
 
 def _each(

@@ -1,0 +1,109 @@
+"""A network in a checkpoint, ready for images: what `predict` and `explain` use.
+
+Axes: B batch, H height, W width, C channels, K classes.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float, UInt8
+
+from flax_densenet.commands.image_options import ImageOptions
+from flax_densenet.conversion.checkpoint import load_checkpoint
+from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.errors import InputError
+from flax_densenet.model import DenseNet
+from flax_densenet.training.preprocess import Preprocess
+
+
+class Classifier(NamedTuple):
+    """A network, and what it takes.
+
+    Attributes:
+      model: The network.
+      variables: {"params", "batch_stats"}.
+      image_format: What every image file becomes.
+      preprocess: Normalizes images.
+      class_names: One name per class; None if nobody has told.
+    """
+
+    model: DenseNet
+    variables: dict[str, Any]
+    image_format: ImageFormat
+    preprocess: Preprocess
+    class_names: tuple[str, ...] | None
+
+    def logits(self, image: UInt8[Array, "B H W C"]) -> Float[Array, "B K"]:
+        """Returns the logits of images, 0 to 255."""
+        x = self.preprocess.normalize(image)
+        return jax.numpy.asarray(self.model.apply(self.variables, x, train=False))
+
+    def class_name(self, index: int) -> str:
+        """Returns a name for people."""
+        return self.class_names[index] if self.class_names else f"class {index}"
+
+
+def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Classifier:
+    """Reads a checkpoint, and prepares for images as it and the flags say.
+
+    Args:
+      path: Whatever `convert` reads.
+      weights: Which weights in it, where there are several.
+      options: What is not as the checkpoint says.
+
+    Raises:
+      InputError: The checkpoint cannot be read, or what using it takes is not told.
+    """
+    checkpoint = load_checkpoint(Path(path).expanduser(), weights=weights)
+    config = checkpoint.config
+    preprocessing = _changed(checkpoint.preprocessing, options)
+    names = checkpoint.class_names
+    if options.class_names is not None:
+        names = _read_class_names(Path(options.class_names).expanduser())
+    if names is not None and len(names) != config.num_classes:
+        where = options.class_names or path
+        raise InputError(
+            f"{where} names {len(names)} classes and the network has {config.num_classes}; give a "
+            "file with one name for each class, in the order of training, with --class_names"
+        )
+    return Classifier(
+        DenseNet(config),
+        jax.tree.map(jax.numpy.asarray, checkpoint.variables),
+        preprocessing.image_format(config.in_channels),
+        Preprocess(*preprocessing.told_statistics(config.in_channels), "none"),
+        names,
+    )
+
+
+def _changed(preprocessing: Preprocessing, options: ImageOptions) -> Preprocessing:
+    if options.image_size is not None:
+        preprocessing = preprocessing.resized_to(options.image_size)
+    names = ("shorter_side", "interpolation", "mean", "std")
+    given = {name: getattr(options, name) for name in names}
+    return dataclasses.replace(preprocessing, **{k: v for k, v in given.items() if v is not None})
+
+
+def _read_class_names(file: Path) -> tuple[str, ...]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.reason
+        raise InputError(
+            f"{file} cannot be read ({reason}); give a text file with one name for each class"
+        ) from error
+    if not text.lstrip().startswith(("[", "{")):
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{file} is damaged JSON ({error}); wanted a list of names") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{file} is JSON, and no list of names; wanted such as "
+            '["ant", "bee"], or one name a line'
+        )
+    return tuple(names)

@@ -1,0 +1,83 @@
+"""`flax-densenet explain`: a picture of which part of an image speaks for a class."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_densenet.commands.classifier import Classifier, load_classifier
+from flax_densenet.commands.device_options import DeviceOptions
+from flax_densenet.commands.devices import choose_devices
+from flax_densenet.commands.explain_arguments import ExplainArguments
+from flax_densenet.commands.network import check_name
+from flax_densenet.data.image_paths import read_image
+from flax_densenet.errors import InputError, require
+from flax_densenet.explanation.activation_maps import (
+    class_activation_map,
+    gradient_activation_map,
+    gradient_layers,
+)
+from flax_densenet.explanation.picture import check_picture, plot_activation_map
+from flax_densenet.training.workdir import writing
+
+
+def explain(arguments: ExplainArguments, prog: str) -> None:
+    """Runs the command.
+
+    Args:
+      arguments: Its flags.
+      prog: Name of the command, for messages.
+
+    Raises:
+      InputError: The checkpoint, the image or the class cannot be used, or the picture is there.
+      SavingFailed: The picture cannot be written.
+    """
+    choose_devices(DeviceOptions())
+    source = Path(arguments.image).expanduser()
+    target = Path(arguments.out or f"{source.stem}-{arguments.method}.png").expanduser()
+    check_picture(target)
+    if target.exists() and not arguments.overwrite:
+        raise InputError(f"{target} exists; give another --out, or replace it with --overwrite")
+    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
+    layer = arguments.layer or "norm5"
+    layers = gradient_layers(classifier.model)
+    require(layer in layers, "layer", layer, f"one of {', '.join(layers)}")
+    image = read_image(source, classifier.image_format)
+    logits = np.asarray(jax.jit(classifier.logits)(image[np.newaxis])[0], np.float64)
+    if not np.isfinite(logits).all():
+        raise InputError(f"the network's output for {source} is not finite; check its weights")
+    index = _choose_class(arguments.chosen_class, classifier)
+    index = int(logits.argmax()) if index is None else index
+    x = classifier.preprocess.normalize(jnp.asarray(image[np.newaxis]))
+    inputs = (classifier.model, classifier.variables, x, jnp.array([index]))
+    if arguments.method == "cam":
+        values, unit = class_activation_map(*inputs), "added to the logit by each place"
+    else:
+        values = gradient_activation_map(*inputs, layer=layer)
+        unit = f"weighted maps of {layer}"
+    probability = np.exp(logits[index] - np.logaddexp.reduce(logits))
+    title = f"{classifier.class_name(index)}: {probability:.2%}, logit {logits[index]:.2f}"
+    with writing(target):
+        plot_activation_map(image, np.asarray(values[0]), title, unit, target)
+    print(title)
+    print(f"wrote {target}")
+
+
+def _choose_class(asked: str | None, classifier: Classifier) -> int | None:
+    """Returns the index of a class by its name, or else by its index."""
+    num_classes, names = classifier.model.config.num_classes, classifier.class_names
+    if asked is None:
+        return None
+    if names is not None and asked in names:
+        return names.index(asked)
+    if asked.isdecimal():
+        require(int(asked) < num_classes, "class", asked, f"below {num_classes}, counted from 0")
+        return int(asked)
+    if names is None:
+        raise InputError(
+            f"class (={asked!r}) is a name, and the checkpoint tells none; give the class's index "
+            f"in 0 to {num_classes - 1}, or all names with --class_names"
+        )
+    check_name("class", asked, dict.fromkeys(names))
+    return None

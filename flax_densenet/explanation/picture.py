@@ -1,0 +1,65 @@
+"""The picture of an activation map over its image.
+
+Axes: H height, W width, C channels; h and w are of the map.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from flax_densenet.errors import require
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf", ".svg")
+
+
+def check_picture(file: Path) -> None:
+    """Checks that a picture can have this name.
+
+    Raises:
+      InputError: Its ending is that of no format.
+    """
+    require(file.suffix.lower() in _ENDINGS, "out", str(file), f"FILE with {', '.join(_ENDINGS)}")
+
+
+def plot_activation_map(
+    image: UInt8[np.ndarray, "H W C"],
+    values: Float[np.ndarray, "h w"],
+    title: str,
+    unit: str,
+    file: Path,
+) -> None:
+    """Draws the image as the network sees it, and beside it with the map over it.
+
+    Args:
+      image: [H, W, C], 0 to 255; gray, or red, green and blue, or these with alpha.
+      values: [h, w]; what is above 0 is shown in red, what is below in blue.
+      title: Heading of the picture.
+      unit: What the values are, for the color bar.
+      file: Picture to write; its ending decides the format.
+    """
+    from matplotlib.figure import Figure  # half a second to import
+
+    height, width, channels = image.shape
+    shown = np.repeat(image, 3, axis=-1) if channels == 1 else image[..., :3]
+    gray = np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1).astype(np.uint8)
+    limit = float(np.abs(values).max()) or 1.0
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    left.imshow(shown)
+    right.imshow(gray)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    overlay = right.imshow(
+        values,
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        alpha=0.6,
+        extent=extent,
+        interpolation="bilinear",
+    )
+    figure.colorbar(overlay, ax=right, label=unit, shrink=0.8)
+    for axes in (left, right):
+        axes.set_axis_off()
+    figure.savefig(file, dpi=150)
