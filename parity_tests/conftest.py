@@ -9,6 +9,8 @@ from flax_densenet.config import ComputeType
 from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
 from parity_tests.networks import CASES, Case, with_precision
 
+collect_ignore = ["make_pixels.py"]  # needs torchvision
+
 __all__ = ["float64", "forget_compiled_programs", "small_chunks"]
 
 

@@ -5,18 +5,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from flax_densenet import VARIANTS, count_parameters
+import torch_reference
+from flax_densenet import VARIANTS, DenseNetConfig, count_parameters
 
 _README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+_EXAMPLES = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
+
+
+def test_images_become_logits_in_five_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is that of a tiny network with the stem and the preparation of DenseNet-121."""
+    config = DenseNetConfig(blocks=(1, 1), growth_rate=2, stem="imagenet", num_classes=4)
+    reference = torch_reference.DenseNet(config).eval()
+    monkeypatch.chdir(tmp_path)
+    torch.save(reference.state_dict(), "densenet121.safetensors")  # content decides, not the name
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
+    for name, image in zip(("cat.jpg", "dog.jpg"), pixels, strict=True):
+        Image.fromarray(image).save(name, "PNG")
+    names: dict = {}
+    assert len(_EXAMPLES[0].strip().splitlines()) == 5
+    exec(_EXAMPLES[0], names)
+    x = (pixels[:, 16:240, 16:240] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.no_grad():
+        right = reference(torch.from_numpy(x.transpose(0, 3, 1, 2)).float()).numpy()
+    np.testing.assert_allclose(names["logits"], right, rtol=0, atol=1e-5 * np.abs(right).max())
+
+
 @pytest.mark.slow
 def test_python_examples_run() -> None:
-    examples = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
-    assert len(examples) == 2
+    assert len(_EXAMPLES) == 3
     names: dict = {}
-    exec("\n".join(examples), names)
+    exec("\n".join(_EXAMPLES[1:]), names)
     assert names["logits"].shape == (2, 10)
     # The second example took the weights to PyTorch and back.
     kernel = names["variables"]["params"]["conv0"]["kernel"]

@@ -5,6 +5,7 @@ Axes: B batch, H height, W width, C channels, K classes.
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +49,7 @@ class Classifier(NamedTuple):
 
 
 def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Classifier:
-    """Reads a checkpoint, and prepares for images as it and the flags say.
+    """Reads a checkpoint, and prepares for images as it and the flags say; prints warnings.
 
     Args:
       path: Whatever `convert` reads.
@@ -59,6 +60,8 @@ def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Cl
       InputError: The checkpoint cannot be read, or what using it takes is not told.
     """
     checkpoint = load_checkpoint(Path(path).expanduser(), weights=weights)
+    for warning in checkpoint.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     config = checkpoint.config
     preprocessing = _changed(checkpoint.preprocessing, options)
     names = checkpoint.class_names

@@ -42,6 +42,8 @@ def read_timm_config(weights: Path) -> TimmConfig | None:
         settings = config["pretrained_cfg"]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # another program's
+    if not isinstance(settings, dict):
+        return None
     try:
         preprocessing = _preprocessing(settings)
         names = config.get("label_names")

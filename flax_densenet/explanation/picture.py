@@ -42,20 +42,21 @@ def plot_activation_map(
 
     height, width, channels = image.shape
     shown = np.repeat(image, 3, axis=-1) if channels == 1 else image[..., :3]
-    gray = np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1).astype(np.uint8)
+    light = 0.5 + 0.5 * shown.mean(axis=-1) / 255  # on dark pixels no color would show
     limit = float(np.abs(values).max()) or 1.0
+    has_negative = bool((values < 0).any())
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     left.imshow(shown)
-    right.imshow(gray)
+    right.imshow(light, cmap="gray", vmin=0, vmax=1)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     overlay = right.imshow(
         values,
-        cmap="RdBu_r",
-        vmin=-limit,
+        cmap="RdBu_r" if has_negative else "Reds",
+        vmin=-limit if has_negative else 0,
         vmax=limit,
-        alpha=0.6,
+        alpha=0.5,
         extent=extent,
         interpolation="bilinear",
     )
