@@ -145,7 +145,7 @@ def _with_ends(
     config: DenseNetConfig, num_classes: int | None, in_channels: int | None
 ) -> DenseNetConfig:
     """Returns the network with other classes and channels, which are checked, if they are given."""
-    given = {"num_classes": num_classes, "in_channels": in_channels}
+    given: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
     return dataclasses.replace(config, **{k: v for k, v in given.items() if v is not None})
 
 

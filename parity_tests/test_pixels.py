@@ -33,10 +33,11 @@ def test_pixels_are_torchvisions_to_one_gray_level(case: PixelCase) -> None:
         shorter_side=case.shorter_side,
         interpolation=case.interpolation,  # type: ignore[arg-type]
     )
-    in_levels = [tuple(255 * value for value in values) for values in (mean, std)]
     image = decode(encoded(case), image_format)
-    normalized = np.asarray(Preprocess(*in_levels, "none").normalize(jnp.asarray(image)))
+    mean_level, std_level = (tuple(255 * value for value in values) for values in (mean, std))
+    preprocess = Preprocess(mean_level, std_level, "none")
+    normalized = np.asarray(preprocess.normalize(jnp.asarray(image)))
     right = np.array(STORED[case.name]["part"])
-    levels = np.abs(stored_part(normalized) - right) * in_levels[1]
+    levels = np.abs(stored_part(normalized) - right) * std_level
     assert levels.max() <= (1.01 if case.as_tensor else 0.01)
-    assert abs(normalized.mean() - STORED[case.name]["mean"]) * 255 * max(std) < 0.1
+    assert abs(normalized.mean() - STORED[case.name]["mean"]) * max(std_level) < 0.1

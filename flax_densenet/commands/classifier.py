@@ -6,6 +6,7 @@ Axes: B batch, H height, W width, C channels, K classes.
 import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,13 +40,19 @@ class Classifier(NamedTuple):
     class_names: tuple[str, ...] | None
 
     def logits(self, image: UInt8[Array, "B H W C"]) -> Float[Array, "B K"]:
-        """Returns the logits of images, 0 to 255."""
-        x = self.preprocess.normalize(image)
-        return jax.numpy.asarray(self.model.apply(self.variables, x, train=False))
+        """Returns the logits of images, 0 to 255, in a compiled step."""
+        return _logits(self.model, self.preprocess, self.variables, image)
 
     def class_name(self, index: int) -> str:
         """Returns a name for people."""
         return self.class_names[index] if self.class_names else f"class {index}"
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _logits(
+    model: DenseNet, preprocess: Preprocess, variables: Any, image: UInt8[Array, "B H W C"]
+) -> Float[Array, "B K"]:
+    return jax.numpy.asarray(model.apply(variables, preprocess.normalize(image), train=False))
 
 
 def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Classifier:

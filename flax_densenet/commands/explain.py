@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -44,12 +43,13 @@ def explain(arguments: ExplainArguments, prog: str) -> None:
     layers = gradient_layers(classifier.model)
     require(layer in layers, "layer", layer, f"one of {', '.join(layers)}")
     image = read_image(source, classifier.image_format)
-    logits = np.asarray(jax.jit(classifier.logits)(image[np.newaxis])[0], np.float64)
+    batch = jnp.asarray(image[np.newaxis])
+    logits = np.asarray(classifier.logits(batch)[0], np.float64)
     if not np.isfinite(logits).all():
         raise InputError(f"the network's output for {source} is not finite; check its weights")
     index = _choose_class(arguments.chosen_class, classifier)
     index = int(logits.argmax()) if index is None else index
-    x = classifier.preprocess.normalize(jnp.asarray(image[np.newaxis]))
+    x = classifier.preprocess.normalize(batch)
     inputs = (classifier.model, classifier.variables, x, jnp.array([index]))
     if arguments.method == "cam":
         values, unit = class_activation_map(*inputs), "added to the logit by each place"

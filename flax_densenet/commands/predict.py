@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -36,13 +37,13 @@ def predict(arguments: PredictArguments, prog: str) -> None:
     paths = find_images(arguments.images)
     classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
     batch_size = min(arguments.batch_size, len(paths))
-    compute = jax.jit(lambda image: jax.nn.log_softmax(classifier.logits(image)))
     failed: list[str] = []
     for batch in read_images(paths, classifier.image_format, batch_size):
         missing = batch_size - len(batch.image)  # filled up, so that one program serves for all
-        image = np.pad(batch.image, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        log_probability = np.asarray(compute(image), np.float64)[: len(batch.image)]
-        for path, row, problem in zip(batch.paths, log_probability, batch.problems, strict=True):
+        image = jnp.asarray(np.pad(batch.image, ((0, missing), (0, 0), (0, 0), (0, 0))))
+        log_probability = jax.nn.log_softmax(classifier.logits(image))
+        rows = np.asarray(log_probability, np.float64)[: len(batch.image)]
+        for path, row, problem in zip(batch.paths, rows, batch.problems, strict=True):
             if problem is None and not np.isfinite(row).all():
                 problem = _NOT_FINITE
             if problem is not None:

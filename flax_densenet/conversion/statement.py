@@ -52,7 +52,8 @@ def read_statement(path: Path, contents: Contents) -> Stated:
         return Stated(run.network, usage.preprocessing, usage.class_names, sgd)
     if CONFIG_KEY not in contents.metadata:
         timm = read_timm_config(path)
-        return Stated(None, *(timm or (None, None)), {})
+        preprocessing, class_names = timm or (None, None)
+        return Stated(None, preprocessing, class_names, {})
     try:
         return _from_metadata(contents.metadata)
     except (TypeError, ValueError) as error:

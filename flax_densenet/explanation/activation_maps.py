@@ -4,6 +4,7 @@ Axes: B batch, H height, W width, C channels, K classes; h and w are of a featur
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from flax_densenet.errors import require
 from flax_densenet.model import DenseNet
 
 
+@partial(jax.jit, static_argnames="model")
 def class_activation_map(
     model: DenseNet,
     variables: Mapping[str, Any],
@@ -41,6 +43,7 @@ def class_activation_map(
     return jnp.einsum("bhwc,cb->bhw", features["last"], kernel[:, class_index])
 
 
+@partial(jax.jit, static_argnames=("model", "layer"))
 def gradient_activation_map(
     model: DenseNet,
     variables: Mapping[str, Any],

@@ -55,7 +55,7 @@ def probability(checkpoint: Path, images: Path) -> np.ndarray:
     variables = write_torchvision(checkpoint.parent / "a.safetensors", COLOR)
     paths = [images / f"{i}.png" for i in range(4)] + [images / "below" / "4.PNG"]
     pixels = np.stack([np.asarray(Image.open(path)) for path in paths]).astype(np.float32)
-    x = (pixels - np.float32([120, 130, 140])) / np.float32([50, 60, 70])
+    x = (pixels - np.array([120, 130, 140], np.float32)) / np.array([50, 60, 70], np.float32)
     logits = np.asarray(DenseNet(COLOR).apply(variables, x, train=False), np.float64)
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
@@ -131,7 +131,7 @@ def test_flags_override_what_the_checkpoint_tells(
     assert status("predict", str(checkpoint), str(image), "--json", *flags, *pixels) == 0
     (found,) = objects(capsys)
     resized = Image.open(image).resize((25, 25), Image.Resampling.BICUBIC).crop((2, 2, 22, 22))
-    x = (np.asarray(resized)[None].astype(np.float32) - np.float32([1, 2, 3])) / [4, 5, 6]
+    x = (np.asarray(resized)[np.newaxis].astype(np.float32) - [1, 2, 3]) / [4, 5, 6]
     variables = write_torchvision(checkpoint.parent / "a.safetensors", COLOR)
     logits = np.asarray(DenseNet(COLOR).apply(variables, x.astype(np.float32), train=False))[0]
     right = np.exp(logits) / np.exp(logits).sum()

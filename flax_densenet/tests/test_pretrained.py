@@ -115,7 +115,8 @@ def test_image_reader_normalizes_as_the_file_tells(tmp_path: Path) -> None:
     np.testing.assert_allclose(image, (pixels - np.float32(100)) / 50, rtol=1e-6)
     with pytest.raises(InputError, match=r"none.png cannot be read: No such file or directory;"):
         read([tmp_path / "none.png"])
-    for wrong in ("0.png", []):
+    refused: tuple[Any, ...] = ("0.png", [])
+    for wrong in refused:
         with pytest.raises(InputError, match=r"paths .* must be a list of paths, at least one"):
             read(wrong)
     with pytest.raises(InputError, match=r"not told by the file; give it with --mean"):
