@@ -198,3 +198,19 @@ def test_images_in_files_of_another_data_set(
     assert f"skipped 1 broken image(s) so far, such as {broken}" in printed()
     assert status("evaluate", str(config.path), *dataset) == 2
     assert "needs --image_size, to which its images are brought" in printed()
+
+
+def test_predict_knows_how_the_run_prepared_its_images(
+    workdir: Path, status: Status, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    split = load_dataset("digits", None).test
+    _, predicted, _ = predictions(workdir, split)
+    examples = next(split.read([np.arange(20)]))
+    for number, image in enumerate(examples.image):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{number:02}.png")
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in (workdir, newest):
+        assert status("predict", str(path), str(tmp_path), "--json", "--top_k", "1") == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        names = [line["classes"][0]["name"] for line in lines]
+        assert names == [str(digit) for digit in predicted[:20]]
