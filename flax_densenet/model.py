@@ -156,18 +156,14 @@ class DenseNet(nn.Module):
           The outputs by name, in forward order.
 
         Raises:
-          InputError: As for the logits, or there is no output of this name.
+          InputError: As for the logits, or there is no output of this name, or the formulation
+            shows none inside of the network.
         """
         known = self.config.feature_names
         wanted = set(known[:-1] if names is None else names)
         is_known = not isinstance(names, str) and wanted <= set(known)
         require(is_known, "names", names, f"a tuple of some of {', '.join(known)}")
         shows_maps = not wanted <= {"pooled", "logits"}
-        if shows_maps and self.formulation == "cache_blocked":
-            raise InputError(
-                "formulation (=cache_blocked) shows no feature maps; use auto, which chooses plain "
-                "for them"
-            )
         found: dict[str, Array] = {}
         outputs = self._outputs(image, train=train, shows_maps=shows_maps)
         while wanted.difference(found):
@@ -199,6 +195,11 @@ class DenseNet(nn.Module):
             axis_name=axis,
             captured=shows_maps or self.is_mutable_collection("intermediates"),
         )
+        if shows_maps and formulation != "plain":
+            raise InputError(
+                f"formulation (={formulation}) shows no feature maps; use auto, which chooses "
+                "plain for them"
+            )
         if formulation != "plain" and not self.is_initializing():
             x = apply(formulation, self, cfg, x, train=train, remat=self.remat)
         else:

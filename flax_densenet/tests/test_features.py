@@ -73,8 +73,11 @@ def test_unknown_names_are_refused(names: object, message: str, variables: dict)
         features(variables, names=names)
 
 
-def test_maps_of_the_cache_blocked_formulation_are_refused(variables: dict) -> None:
+def test_maps_of_formulations_that_hide_them_are_refused(variables: dict) -> None:
+    model = DenseNet(CONFIG, formulation="shared_statistics")
+    with pytest.raises(InputError, match=r"formulation .=shared_statistics. shows no feature maps"):
+        model.apply(variables, IMAGE, train=True, method="features", mutable=["batch_stats"])
     model = DenseNet(CONFIG, formulation="cache_blocked")
-    with pytest.raises(InputError, match="shows no feature maps; use auto"):
+    with pytest.raises(InputError, match=r"formulation .=cache_blocked. shows no feature maps; use"):
         features(variables, model)
     assert features(variables, model, names=("pooled",))["pooled"].shape == (2, 28)

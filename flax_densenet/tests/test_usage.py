@@ -53,5 +53,5 @@ def test_damaged_record_is_refused(record: object, tmp_path: Path) -> None:
     beside = {"preprocessing": record, "class_names": None}
     workdir.config_file.write_text(RUN.to_json(beside))
     assert json.loads(workdir.config_file.read_text())["preprocessing"] == record
-    with pytest.raises(InputError, match="config.json has a damaged record of preprocessing"):
+    with pytest.raises(InputError, match=r"config.json has a damaged record of preprocessing"):
         workdir.read_usage()
