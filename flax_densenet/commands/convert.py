@@ -11,7 +11,8 @@ import jax
 from flax_densenet.commands.convert_arguments import ConvertArguments
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.adaptation import cast, with_in_channels, with_new_head
-from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_checkpoint
+from flax_densenet.conversion.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.conversion.description import describe
 from flax_densenet.conversion.report import write_report
 from flax_densenet.conversion.target import TORCH_ENDINGS, default_layout, write_target
 from flax_densenet.conversion.verification import choose_sides, verify

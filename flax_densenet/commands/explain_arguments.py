@@ -34,8 +34,8 @@ class ExplainArguments:
       preparation: How the image is prepared.
     """
 
-    checkpoint: Annotated[str, tyro.conf.Positional]
-    image: Annotated[str, tyro.conf.Positional]
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    image: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     chosen_class: Annotated[str | None, tyro.conf.arg(name="class")] = None
     method: Method = "cam"
     layer: str | None = None

@@ -27,8 +27,10 @@ class PredictArguments:
       preparation: How images are prepared.
     """
 
-    checkpoint: Annotated[str, tyro.conf.Positional]
-    images: Annotated[tuple[str, ...], tyro.conf.Positional]
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    images: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|DIRECTORY ...")
+    ]
     top_k: int = 5
     json: bool = False
     batch_size: int = 32

@@ -253,46 +253,6 @@ def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list
     return [f"NaN or infinity in {_some(odd, 'array')}: {listed(odd)}"] if odd else []
 
 
-def describe(checkpoint: Checkpoint) -> dict[str, str]:
-    """Returns what a user should know of a checkpoint, by heading."""
-    config = checkpoint.config
-    dtypes = sorted({str(array.dtype) for array in flat(checkpoint.variables).values()})
-    rows = {
-        "format": checkpoint.format,
-        "layout": LAYOUTS[checkpoint.layout].title
-        + (f", under {checkpoint.where}" if checkpoint.where else ""),
-        "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
-        f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
-        "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
-        "images": _describe_size(checkpoint.preprocessing),
-        "pixels": _describe_statistics(checkpoint.statistics),
-        "dtype": ", ".join(dtypes),
-    }
-    if checkpoint.unneeded:
-        rows["not taken"] = listed(checkpoint.unneeded)
-    return rows
-
-
-def _describe_size(preprocessing: Preprocessing) -> str:
-    size, shorter_side, interpolation = (
-        preprocessing.size,
-        preprocessing.shorter_side,
-        preprocessing.interpolation,
-    )
-    if size is None:
-        return "size not told by the file"
-    return f"{size}x{size} from the middle, shorter side {shorter_side}, {interpolation}"
-
-
-def _describe_statistics(statistics: ChannelStatistics | None) -> str:
-    if statistics is None:
-        return (
-            "not told by the file; say with --mean and --std what the images were normalized with"
-        )
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in statistics)
-    return f"mean {mean}, standard deviation {std} (of 0 to 255)"
-
-
 def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns variables by their paths, such as "params/conv0/kernel"."""
     return traverse_util.flatten_dict(dict(variables), sep="/")
