@@ -11,7 +11,7 @@ import flax_densenet
 import torch_reference
 from flax_densenet import DenseNet
 from flax_densenet.parity.tolerances import TOLERANCES
-from parity_tests.networks import CASES, with_precision
+from parity_tests.networks import CASES, OPTION_CASES, with_precision
 from torch_reference.hooks import record_outputs
 
 NAMES = ("plain, gray, odd size", "ImageNet", "convolutions first, maximum, attention")
@@ -20,7 +20,7 @@ NAMES = ("plain, gray, odd size", "ImageNet", "convolutions first, maximum, atte
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("float64")
 def test_features_equal_those_of_pytorch(name: str) -> None:
-    config, shape = with_precision(CASES[name], "float64")
+    config, shape = with_precision((CASES | OPTION_CASES)[name], "float64")
     torch.manual_seed(0)
     reference = torch_reference.DenseNet(config).double().eval()
     for key, buffer in reference.named_buffers():
