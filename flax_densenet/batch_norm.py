@@ -25,7 +25,7 @@ class BatchNorm(nn.Module):
         running mean <- (1 - momentum) running mean + momentum mean
         running var  <- (1 - momentum) running var  + momentum var n / (n - 1)
 
-    In evaluation the running values take the place of mean and var.
+    In evaluation the running values take the place of mean and var, and in training if `frozen`.
 
     Attributes:
       momentum: Weight of the new batch, in (0, 1].
@@ -33,12 +33,14 @@ class BatchNorm(nn.Module):
       dtype: Type of the result. Statistics and parameters have at least float32.
       axis_name: Mapped axis (of `pmap`) over which the batch is spread, if the statistics are to be
         those of the whole batch. Under `jit` they are without it.
+      frozen: Train as in evaluation: with the running values, which stay as they are.
     """
 
     momentum: float = 0.1
     epsilon: float = 1e-5
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    frozen: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
@@ -62,7 +64,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
 
         x = x.astype(dtype)
-        if train:
+        if train and not self.frozen:
             mean = self._mean(x)
             var = self._mean(jnp.square(x - mean))
             if not self.is_initializing():

@@ -28,6 +28,7 @@ class DenseLayer(nn.Module):
 
     config: DenseNetConfig
     axis_name: str | None = None
+    freeze_batch_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W k"]:
@@ -51,6 +52,7 @@ class DenseBlock(nn.Module):
     config: DenseNetConfig
     num_layers: int
     axis_name: str | None = None
+    freeze_batch_norm: bool = False
     remat: bool = False
 
     @nn.compact
@@ -64,7 +66,9 @@ class DenseBlock(nn.Module):
             apply = nn.remat(apply)
         features = [x]
         for number in range(1, self.num_layers + 1):
-            layer = DenseLayer(self.config, self.axis_name, name=f"denselayer{number}")
+            layer = DenseLayer(
+                self.config, self.axis_name, self.freeze_batch_norm, name=f"denselayer{number}"
+            )
             features.append(apply(layer, features))
         return jnp.concatenate(features, axis=-1)
 
@@ -74,6 +78,7 @@ class Transition(nn.Module):
 
     config: DenseNetConfig
     axis_name: str | None = None
+    freeze_batch_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B h w D"]:
@@ -104,6 +109,8 @@ class DenseNet(nn.Module):
         a CPU (cache_blocked), or with fewer passes over the memory of a GPU (shared_statistics);
         the latter two show no output inside of a block. Nothing else depends on it; "auto" chooses,
         and is plain where outputs are captured.
+      freeze_batch_norm: Normalize by the running statistics in training, too, which stay as they
+        are, as with `eval()` on PyTorch's batch normalizations alone.
 
     Example:
       >>> import jax, flax_densenet
@@ -118,6 +125,7 @@ class DenseNet(nn.Module):
     axis_name: str | None = None
     remat: bool = False
     formulation: Formulation = "auto"
+    freeze_batch_norm: bool = False
 
     def __call__(self, image: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B K"]:
         """Returns the logits of a batch of normalized images.
@@ -177,7 +185,7 @@ class DenseNet(nn.Module):
         self, image: Float[Array, "B H W C"], *, train: bool, shows_maps: bool
     ) -> Iterator[tuple[str, Array]]:
         """Yields each output by its name, in forward order, computed when it is taken."""
-        cfg, axis = self.config, self.axis_name
+        cfg, axis, freeze = self.config, self.axis_name, self.freeze_batch_norm
         _check_image(cfg, image)
         x = image.astype(cfg.dtype)
         if cfg.stem == "imagenet":
@@ -193,6 +201,7 @@ class DenseNet(nn.Module):
             cfg,
             train=train,
             axis_name=axis,
+            freeze_batch_norm=freeze,
             captured=shows_maps or self.is_mutable_collection("intermediates"),
         )
         if shows_maps and formulation != "plain":
@@ -201,17 +210,18 @@ class DenseNet(nn.Module):
                 "plain for them"
             )
         if formulation != "plain" and not self.is_initializing():
-            x = apply(formulation, self, cfg, x, train=train, remat=self.remat)
+            on_batch = train and not freeze
+            x = apply(formulation, self, cfg, x, train=on_batch, remat=self.remat)
         else:
             last_block = len(cfg.block_sizes)
             for block, num_layers in enumerate(cfg.block_sizes, start=1):
                 dense_block = DenseBlock(
-                    cfg, num_layers, axis, self.remat, name=f"denseblock{block}"
+                    cfg, num_layers, axis, freeze, self.remat, name=f"denseblock{block}"
                 )
                 x = dense_block(x, train=train)
                 yield f"denseblock{block}", x
                 if block != last_block:
-                    x = Transition(cfg, axis, name=f"transition{block}")(x, train=train)
+                    x = Transition(cfg, axis, freeze, name=f"transition{block}")(x, train=train)
             if cfg.normalizes_head:
                 x = _norm(self, "5")(x, train=train)
                 yield "norm5", x
@@ -260,6 +270,7 @@ def _norm(module: DenseLayer | Transition | DenseNet, number: str) -> BatchNorm:
         cfg.batch_norm_epsilon,
         cfg.dtype,
         module.axis_name,
+        frozen=module.freeze_batch_norm,
         name=f"norm{number}",
     )
 

@@ -16,7 +16,9 @@ from flax_densenet.data import Dataset, Split
 from flax_densenet.data.batches import eval_batches, steps_per_epoch, train_batches
 from flax_densenet.errors import TrainingDiverged, require
 from flax_densenet.training.epoch import describe_epoch
-from flax_densenet.training.loop import channel_statistics, check_dataset, run_schedule
+from flax_densenet.training.initial_state import run_schedule
+from flax_densenet.training.loop import channel_statistics, check_dataset
+from flax_densenet.training.parameter_parts import find_parts, parameter_counts
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.stopwatch import Stopwatch
 from flax_densenet.training.workdir import Record
@@ -69,6 +71,8 @@ def fit(run: RunConfig, dataset: Dataset, *, variables: Mapping[str, Any] | None
             label_smoothing=optimization.label_smoothing,
             max_gradient_norm=optimization.max_gradient_norm,
             ema_decay=optimization.ema_decay,
+            parts=find_parts(run.network, run.fine_tuning),
+            freeze_batch_norm=run.fine_tuning.freeze_batch_norm,
             variables=variables,
         )
         records = []
@@ -125,6 +129,7 @@ def _run_epoch(state: TrainState, run: RunConfig, dataset: Dataset, epoch: int) 
         for part in ("data", "step", "evaluation", "compile"):
             record[f"seconds_{part}"] = watch.seconds[part]
         record["learning_rate"] = state.schedule(state.step - 1)
+        record |= parameter_counts(run.network, run.fine_tuning)
     return record
 
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.training.loss import TOP
+from flax_densenet.training.parameter_parts import ParameterParts
 from flax_densenet.weights import to_torch
 from torch_reference.densenet import DenseNet
 from torch_reference.preprocess import Preprocess
@@ -35,6 +36,7 @@ class TrainState:
       label_smoothing: Share of the target probability that is spread over all classes.
       max_gradient_norm: Norm to which the gradients are scaled down, if any.
       average: Exponential moving average of the parameters, which evaluation uses, if any.
+      freeze_batch_norm: Whether batch normalizations stay in evaluation mode.
       step: Steps done.
     """
 
@@ -46,6 +48,7 @@ class TrainState:
     label_smoothing: float
     max_gradient_norm: float | None
     average: AveragedModel | None
+    freeze_batch_norm: bool = False
     step: int = 0
 
     @property
@@ -64,6 +67,8 @@ def create_state(
     label_smoothing: float = 0.0,
     max_gradient_norm: float | None = None,
     ema_decay: float | None = None,
+    parts: ParameterParts | None = None,
+    freeze_batch_norm: bool = False,
     variables: Mapping[str, Any] | None = None,
 ) -> TrainState:
     """Returns the state before the first step.
@@ -77,6 +82,9 @@ def create_state(
       label_smoothing: Share of the target probability that is spread over all classes.
       max_gradient_norm: Scale the gradient down to this norm (over all parameters) if it is longer.
       ema_decay: Weight of the old average of the parameters at each step; None keeps no average.
+      parts: Which parameters are frozen, and factors of the others' learning rates; None trains all
+        alike.
+      freeze_batch_norm: Keep batch normalizations in evaluation mode.
       variables: Initial weights as Flax variables, to start where another training starts.
     """
     model = DenseNet(config).to(getattr(torch, config.dtype))
@@ -84,7 +92,11 @@ def create_state(
         model.load_state_dict(to_torch(variables, config))
     # The learning rate is set before each step.
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=weight_decay
+        _parameter_groups(model, parts),
+        lr=0.0,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=weight_decay,
     )
     average = None
     if ema_decay is not None:
@@ -98,6 +110,7 @@ def create_state(
         label_smoothing=label_smoothing,
         max_gradient_norm=max_gradient_norm,
         average=average,
+        freeze_batch_norm=freeze_batch_norm,
     )
 
 
@@ -114,6 +127,10 @@ def train_step(state: TrainState, batch: TrainBatch) -> Metrics:
     image = state.preprocess(torch.tensor(batch["image"]), state.generator, train=True)
     label = torch.tensor(batch["label"]).long()
     state.model.train()
+    if state.freeze_batch_norm:
+        for module in state.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
     logits = state.model(image.to(state.model.classifier.weight.dtype))
     loss = F.cross_entropy(logits, label, label_smoothing=state.label_smoothing)
     state.optimizer.zero_grad()
@@ -121,7 +138,7 @@ def train_step(state: TrainState, batch: TrainBatch) -> Metrics:
     if state.max_gradient_norm is not None:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.max_gradient_norm)
     for group in state.optimizer.param_groups:
-        group["lr"] = state.schedule(state.step)
+        group["lr"] = state.schedule(state.step) * group["factor"]
     state.optimizer.step()
     if state.average is not None:
         state.average.update_parameters(state.model)
@@ -152,3 +169,15 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
         "in_top": torch.sum(valid & (torch.sum(logits > of_label, dim=1) < TOP)),
         "count": torch.sum(valid),
     }
+
+
+def _parameter_groups(model: DenseNet, parts: ParameterParts | None) -> list[dict[str, Any]]:
+    """Freezes what is frozen, and returns a group for each factor of the learning rate."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parts is not None and name in parts.frozen:
+            parameter.requires_grad_(False)
+        else:
+            factor = 1.0 if parts is None else parts.factors[name]
+            groups.setdefault(factor, []).append(parameter)
+    return [{"params": group, "factor": factor} for factor, group in groups.items()]

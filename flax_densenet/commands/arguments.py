@@ -1,43 +1,20 @@
-"""The flags of commands that train: one per field of the run's configuration, and `train`'s own."""
+"""The flags that all commands that train have: one per field of the run's configuration."""
 
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from flax_densenet.commands.comma_separated import comma_separated_registry
-from flax_densenet.commands.device_options import DeviceOptions, ProcessOptions
 from flax_densenet.commands.network import NetworkArguments, check_name, network_arguments
-from flax_densenet.errors import InputError
-from flax_densenet.training.execution import Execution
+from flax_densenet.config import DenseNetConfig
 from flax_densenet.training.optimization_config import OptimizationConfig
 from flax_densenet.training.presets import PRESETS
 from flax_densenet.training.recipes import default_run
 from flax_densenet.training.run_config import DataConfig, RunConfig
-from flax_densenet.training.workdir import WorkDir
 from flax_densenet.variants import VARIANTS
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where the run is kept and what it starts from.
-
-    Attributes:
-      workdir: Directory for config.json, metrics.jsonl, curves.png and checkpoints/. If not given,
-        a new one under runs/ with the time in its name.
-      resume: Go on with the run in workdir; its configuration is the default of every flag.
-      variant: Start from a named network of the paper; other flags change it further.
-      preset: Start from a row of the paper's tables, such as densenet-bc-100-12-cifar10+; other
-        flags change it further.
-    """
-
-    workdir: str | None = None
-    resume: bool = False
-    variant: str | None = None
-    preset: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,43 +33,10 @@ class RunArguments:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainArguments(RunArguments):
-    """Train a DenseNet.
-
-    Without any flag it is DenseNet (L=40, k=12) on the handwritten digits of scikit-learn.
-    """
-
-    run: RunOptions = RunOptions()
-    execution: Execution = Execution()
-    devices: DeviceOptions = DeviceOptions()
-    processes: ProcessOptions = ProcessOptions()
-
-
 Arguments = TypeVar("Arguments", bound=RunArguments)
-
-
-def parse_train_arguments(args: Sequence[str], prog: str) -> TrainArguments:
-    """Parses the command line of `train`.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      InputError: As `parse_run_arguments`, or flags exclude each other.
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    first = _read_first(args)
-    resumed = _resumed_run(first) if first.resume else None
-    arguments = parse_run_arguments(TrainArguments, args, prog, default=resumed)
-    if not arguments.optimization.synchronized_batch_norm:
-        if arguments.execution.parallel != "pmap":
-            raise InputError(
-                "--no_synchronized_batch_norm needs --parallel pmap; with jit the statistics are "
-                "always those of the whole batch"
-            )
-    return arguments
+_DECIDING = (
+    "dataset data_dir augment variant preset blocks depth workdir init_from weights"
+).split()
 
 
 def parse_run_arguments(
@@ -101,6 +45,7 @@ def parse_run_arguments(
     prog: str,
     *,
     default: RunConfig | None = None,
+    **own: Any,
 ) -> Arguments:
     """Parses the command line of a command that trains.
 
@@ -112,12 +57,13 @@ def parse_run_arguments(
       args: Words after the command.
       prog: Name of the command, for messages.
       default: Defaults of all flags, instead of those that the flags decide.
+      own: Defaults of the command's own groups of flags.
 
     Raises:
       InputError: A default cannot be determined, such as that of an unknown data set.
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    run = default or _default_run(_read_first(args))
+    run = default or implied_run(read_first(args))
     return tyro.cli(
         arguments_class,
         args=args,
@@ -125,6 +71,7 @@ def parse_run_arguments(
             network=network_arguments(run.network),
             data=run.data,
             optimization=run.optimization,
+            **own,
         ),
         prog=prog,
         use_underscores=True,
@@ -133,39 +80,54 @@ def parse_run_arguments(
     )
 
 
-def _read_first(args: Sequence[str]) -> argparse.Namespace:
+def read_first(args: Sequence[str]) -> argparse.Namespace:
+    """Returns the flags that decide the defaults of others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("dataset", "data_dir", "augment", "variant", "preset", "blocks"):
+    for name in _DECIDING:
         parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", dest=name)
-    parser.add_argument("--workdir")
     parser.add_argument("--resume", action="store_true")
     try:
         return parser.parse_known_args(args)[0]
-    except argparse.ArgumentError:  # a flag without its value, which tyro explains below
+    except argparse.ArgumentError:  # a flag without its value, which tyro explains
         return parser.parse_args([])
 
 
-def _resumed_run(first: argparse.Namespace) -> RunConfig:
-    if first.workdir is None:
-        raise InputError("--resume needs --workdir, the directory of the run to go on with")
-    _check_names(first)
-    return WorkDir(Path(first.workdir).expanduser().absolute()).read_config()
+def implied_run(first: argparse.Namespace, network: DenseNetConfig | None = None) -> RunConfig:
+    """Returns the run that flags imply.
 
+    Args:
+      first: What `read_first` returns.
+      network: The network, if it is not for the flags to say.
 
-def _default_run(first: argparse.Namespace) -> RunConfig:
-    _check_names(first)
-    variant, dataset, augment = first.variant, first.dataset, first.augment
+    Raises:
+      InputError: A name is in none of the tables.
+    """
+    check_names(first)
+    dataset, augment, variant = first.dataset, first.augment, named_variant(first)
     if first.preset is not None:
         preset = PRESETS[first.preset]
-        variant, dataset = variant or preset.variant, dataset or preset.dataset
-        augment = augment or preset.augment
-    network = VARIANTS[variant] if variant else None
+        dataset, augment = dataset or preset.dataset, augment or preset.augment
+    if network is None and variant is not None:
+        network = VARIANTS[variant]
     run = default_run(dataset or DataConfig.dataset, first.data_dir, network, augment)
     if first.blocks is not None:  # they take the place of the depth
         run = dataclasses.replace(run, network=dataclasses.replace(run.network, depth=None))
     return run
 
 
-def _check_names(first: argparse.Namespace) -> None:
+def named_variant(first: argparse.Namespace) -> str | None:
+    """Returns the network that flags name, by itself or by a preset."""
+    check_names(first)
+    if first.variant is None and first.preset is not None:
+        return PRESETS[first.preset].variant
+    return first.variant
+
+
+def check_names(first: argparse.Namespace) -> None:
+    """Checks names that must stand in a table.
+
+    Raises:
+      InputError: One does not.
+    """
     check_name("variant", first.variant, VARIANTS)
     check_name("preset", first.preset, PRESETS)

@@ -70,7 +70,7 @@ _COMMANDS = {
         "show every operation of a network, and what the network costs",
     ),
     "train": _Command(
-        "arguments:parse_train_arguments",
+        "train_arguments:parse_train_arguments",
         "train:train",
         "train a DenseNet and write everything to a work directory",
     ),

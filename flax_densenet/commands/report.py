@@ -2,13 +2,15 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 
 import jax
 
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
-from flax_densenet.layers import count_parameters
+from flax_densenet.training.fine_tuning_config import FineTuningConfig
 from flax_densenet.training.loop import channel_statistics, selection_error
+from flax_densenet.training.parameter_parts import parameter_counts
 from flax_densenet.training.presets import Preset
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.workdir import Record, WorkDir
@@ -32,6 +34,7 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
     steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
     held_out = f", {len(dataset.validation):,} validation" if dataset.validation else ""
     mean, std = channel_statistics(run, dataset)
+    counts = parameter_counts(run.network, run.fine_tuning)
     rows = {
         "backend": f"{jax.default_backend()}, {len(devices)} device(s){processes}: "
         f"{devices[0].device_kind}",
@@ -41,10 +44,12 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
         f"{dataset.num_classes} classes",
         "pixels": f"mean {_listed(mean)}, standard deviation {_listed(std)}, "
         f"augmentation {run.data.augment}",
-        "network": f"{run.network.title}: {count_parameters(run.network):,} parameters",
+        "network": f"{run.network.title}: {_describe_counts(counts)}",
         "training": f"{run.optimization.epochs} epochs of {steps} steps, "
         f"{run.optimization.batch_size} images each",
     }
+    if run.fine_tuning.init_from is not None:
+        rows["start"] = _describe_start(run.fine_tuning)
     if preset is not None:
         rows["published"] = f"test error {preset.published_error:.2f}%"
     rows["directory"] = str(workdir.path)
@@ -70,7 +75,7 @@ def print_result(
         wrong = round(final["test_error"] * num_test_images)
         error += f" ({wrong} of {num_test_images} images)"
     took = f", {seconds:.0f} s in all" if seconds else ""
-    print(f"test error {error} after epoch {final['epoch']}{took}")
+    print(f"test error {error} after epoch {final['epoch']}{took}{_describe_trained(final)}")
     if "validation_error" in best:
         print(
             f"smallest validation error {best['validation_error']:.2%} after epoch "
@@ -83,3 +88,21 @@ def print_result(
 
 def _listed(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.1f}" for value in values)
+
+
+def _describe_counts(counts: Mapping[str, int]) -> str:
+    total, trained = counts["parameters"], counts["trained_parameters"]
+    return f"{total:,} parameters" + ("" if trained == total else f", {trained:,} of them trained")
+
+
+def _describe_start(fine_tuning: FineTuningConfig) -> str:
+    words = [f"weights of {fine_tuning.init_from}"]
+    words += ["new classifier"] if fine_tuning.new_head else []
+    words += [f"frozen: {', '.join(parts)}"] if (parts := fine_tuning.frozen_parts) else []
+    kept = "kept" if fine_tuning.freeze_batch_norm else "those of the new images"
+    return ", ".join([*words, f"running statistics {kept}"])
+
+
+def _describe_trained(record: Record) -> str:
+    total, trained = (record.get(name) for name in ("parameters", "trained_parameters"))
+    return "" if trained == total else f"; {trained:,} of {total:,} parameters trained"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import jax
 
-from flax_densenet.commands.arguments import TrainArguments
 from flax_densenet.commands.devices import choose_devices
 from flax_densenet.commands.report import print_result, print_start
+from flax_densenet.commands.train_arguments import TrainArguments
 from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.loop import check_dataset, fit
 from flax_densenet.training.parallel import check_batch_size
+from flax_densenet.training.parameter_parts import find_parts
 from flax_densenet.training.presets import PRESETS
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.run_data import load_run_data
@@ -36,6 +37,7 @@ def train(arguments: TrainArguments, prog: str) -> None:
     """
     start = time.perf_counter()
     run = arguments.run_config
+    find_parts(run.network, run.fine_tuning)  # refuses what is not in the network
     if arguments.execution.tensorboard:
         check_tensorboard()
     choose_devices(arguments.devices, arguments.processes)

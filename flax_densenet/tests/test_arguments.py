@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
-from flax_densenet.commands.arguments import RunOptions, TrainArguments, parse_train_arguments
 from flax_densenet.commands.device_options import DeviceOptions, ProcessOptions
+from flax_densenet.commands.train_arguments import (
+    RunOptions,
+    TrainArguments,
+    parse_train_arguments,
+)
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
 from flax_densenet.training.execution import Execution
 

@@ -8,6 +8,7 @@ import optax
 
 from flax_densenet.conversion.checkpoint import Checkpoint
 from flax_densenet.errors import InputError
+from flax_densenet.training.parameter_parts import split_params
 from flax_densenet.training.step import TrainState
 
 
@@ -35,7 +36,8 @@ def continue_from(state: TrainState, checkpoint: Checkpoint) -> TrainState:
         return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), new, old)
 
     trace = optax.tree_utils.tree_get(state.optimizer_state, "trace")
-    values = {"trace": like(checkpoint.optimizer.momentum, trace)}
+    momentum, _ = split_params(checkpoint.optimizer.momentum, state.frozen)
+    values = {"trace": like(momentum, trace)}
     if optax.tree_utils.tree_get(state.optimizer_state, "count") is not None:
         values["count"] = step
     return state.replace(

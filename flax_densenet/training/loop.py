@@ -4,26 +4,25 @@ import contextlib
 import dataclasses
 
 import jax
-import optax
 
 from flax_densenet.data import ChannelStatistics, Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
 from flax_densenet.errors import InputError, TrainingInterrupted, require
 from flax_densenet.initialization import check_x64
-from flax_densenet.model import DenseNet
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.curves import plot_curves
 from flax_densenet.training.epoch import EpochTrainer, StepMetrics
 from flax_densenet.training.execution import Execution
-from flax_densenet.training.optimization_config import OptimizationConfig
-from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.parallel import check_batch_size, mapped_axis, parallel_steps
+from flax_densenet.training.fine_tuning import start_variables
+from flax_densenet.training.initial_state import initial_state, run_schedule
+from flax_densenet.training.parallel import check_batch_size, parallel_steps
+from flax_densenet.training.parameter_parts import parameter_counts
 from flax_densenet.training.preprocess import Preprocess
 from flax_densenet.training.processes import ending_with_the_others
 from flax_densenet.training.profile import StepProfile
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.signals import StopSignals
-from flax_densenet.training.step import TrainState, create_state
+from flax_densenet.training.step import TrainState
 from flax_densenet.training.tensorboard import TensorBoard
 from flax_densenet.training.usage import run_usage
 from flax_densenet.training.workdir import Record, WorkDir, writing
@@ -67,7 +66,10 @@ def fit(
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, mean=mean, std=std))
     on_devices = parallel_steps(execution.parallel)
     preprocess = Preprocess(mean, std, run.data.augment)
-    state = on_devices.place(_initial_state(run, execution, preprocess, schedule))
+    # A run that was ended before its first checkpoint starts again.
+    variables = None if resume and _has_checkpoint(workdir) else start_variables(run)
+    state = on_devices.place(initial_state(run, execution, preprocess, schedule, variables))
+    counts = parameter_counts(run.network, run.fine_tuning)
     is_first_process = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
@@ -101,6 +103,7 @@ def fit(
             state, metrics, record = trainer.run_epoch(state, epoch, metrics, stop)
             if record is not None:
                 record["learning_rate"] = float(schedule(steps * (epoch + 1) - 1))
+                record |= counts
                 records.append(record)
                 # First the record, which a resumed run drops if the checkpoint is not there; a
                 # checkpoint without its record would leave a gap.
@@ -121,32 +124,6 @@ def fit(
         with writing(workdir.curves_file):
             plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
     return records
-
-
-def run_schedule(optimization: OptimizationConfig, steps_per_epoch: int) -> optax.Schedule:
-    """Returns the learning rate of a run, a function from the step (from 0)."""
-    return learning_rate_schedule(
-        optimization.learning_rate,
-        steps_per_epoch * optimization.epochs,
-        kind=optimization.schedule,
-        drops=optimization.drops,
-        warmup_steps=round(optimization.warmup_epochs * steps_per_epoch),
-    )
-
-
-def _initial_state(
-    run: RunConfig, execution: Execution, preprocess: Preprocess, schedule: optax.Schedule
-) -> TrainState:
-    optimization = run.optimization
-    axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
-    return create_state(
-        DenseNet(run.network, axis_name, execution.remat, execution.formulation),
-        sgd(schedule, optimization.weight_decay, max_gradient_norm=optimization.max_gradient_norm),
-        preprocess,
-        seed=optimization.seed,
-        label_smoothing=optimization.label_smoothing,
-        ema_decay=optimization.ema_decay,
-    )
 
 
 def selection_error(record: Record) -> float:
@@ -190,6 +167,11 @@ def check_dataset(run: RunConfig, dataset: Dataset) -> None:
         )
     height, width, channels = dataset.image_shape
     run.network.check_image(height=height, width=width, channels=channels)
+
+
+def _has_checkpoint(workdir: WorkDir) -> bool:
+    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        return checkpoints.latest_step() is not None
 
 
 def _restore(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, StepMetrics]:

@@ -56,6 +56,7 @@ def sgd(
     weight_decay: float,
     *,
     max_gradient_norm: float | None = None,
+    learning_rate_factors: Any = None,
 ) -> optax.GradientTransformation:
     """Returns the optimizer of the paper, equal to PyTorch's.
 
@@ -67,15 +68,19 @@ def sgd(
       weight_decay: Factor of the parameter that is added to its gradient.
       max_gradient_norm: Before anything else, scale the gradients down to this norm over all of
         them, as `torch.nn.utils.clip_grad_norm_`; None does not.
+      learning_rate_factors: What the learning rate of each parameter is multiplied by, as a tree
+        like the parameters, as with PyTorch's parameter groups; None is 1 for all.
 
     Returns:
       The optax transformation. Paper, section 4.2.
     """
     clip = [] if max_gradient_norm is None else [_clip_by_norm(max_gradient_norm)]
+    scale = [] if learning_rate_factors is None else [_scale_each(learning_rate_factors)]
     return optax.chain(
         *clip,
         optax.add_decayed_weights(weight_decay),
         optax.sgd(schedule, momentum=_MOMENTUM, nesterov=True),
+        *scale,
     )
 
 
@@ -87,3 +92,8 @@ def _clip_by_norm(max_norm: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda gradient: gradient * factor, gradients)
 
     return optax.stateless(lambda gradients, _: clip(gradients))
+
+
+def _scale_each(factors: Any) -> optax.GradientTransformation:
+    """Multiplies each update by its own factor; momentum does not depend on the learning rate."""
+    return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.streamed import OnBroken
 from flax_densenet.errors import InputError, require
+from flax_densenet.training.fine_tuning_config import FineTuningConfig
 from flax_densenet.training.optimization_config import OptimizationConfig
 
 Augment = Literal["none", "shift", "crop", "crop_color"]
@@ -71,11 +72,13 @@ class RunConfig:
       network: The network.
       data: The data.
       optimization: How it is trained.
+      fine_tuning: Where it starts from, and what of it is trained.
     """
 
     network: DenseNetConfig
     data: DataConfig
     optimization: OptimizationConfig
+    fine_tuning: FineTuningConfig = FineTuningConfig()
 
     def to_json(self, beside: Mapping[str, Any] = {}) -> str:
         """Returns the text of config.json.
@@ -98,6 +101,8 @@ class RunConfig:
                 network=DenseNetConfig(**groups["network"]),
                 data=DataConfig(**groups["data"]),
                 optimization=OptimizationConfig(**groups["optimization"]),
+                # Runs from before it existed have none.
+                fine_tuning=FineTuningConfig(**groups.get("fine_tuning", {})),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(

@@ -3,6 +3,7 @@
 Axes: B batch, H height, W width, C channels.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -15,6 +16,7 @@ from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.initialization import initialize
 from flax_densenet.model import DenseNet
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
+from flax_densenet.training.parameter_parts import Path, join_params, split_params
 from flax_densenet.training.preprocess import Preprocess
 
 Metrics = dict[str, jax.Array]
@@ -27,7 +29,7 @@ class TrainState(flax.struct.PyTreeNode):
       step: Steps done.
       params: Parameters.
       batch_stats: Running statistics of the batch normalizations.
-      optimizer_state: State of `optimizer`.
+      optimizer_state: State of `optimizer`, for the parameters that are trained.
       average_params: Exponential moving average of the parameters, which evaluation uses; None
         without `ema_decay`.
       key_data: Data of the run's random key, [2] uint32; step and use are folded in.
@@ -36,6 +38,7 @@ class TrainState(flax.struct.PyTreeNode):
       preprocess: What happens to an image before the network.
       label_smoothing: Share of the target probability that is spread over all classes.
       ema_decay: Weight of the old average at each step.
+      frozen: Paths of the parameters that are not trained.
     """
 
     step: jax.Array
@@ -49,6 +52,7 @@ class TrainState(flax.struct.PyTreeNode):
     preprocess: Preprocess = flax.struct.field(pytree_node=False)
     label_smoothing: float = flax.struct.field(pytree_node=False, default=0.0)
     ema_decay: float | None = flax.struct.field(pytree_node=False, default=None)
+    frozen: frozenset[Path] = flax.struct.field(pytree_node=False, default=frozenset())
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -65,16 +69,31 @@ def create_state(
     seed: int,
     label_smoothing: float = 0.0,
     ema_decay: float | None = None,
+    frozen: frozenset[Path] = frozenset(),
+    variables: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Returns the state before the first step; equal seeds give equal states."""
+    """Returns the state before the first step; equal seeds give equal states.
+
+    Args:
+      model: The network.
+      optimizer: The optax transformation.
+      preprocess: What happens to an image before the network.
+      seed: Decides initial weights, augmentation and dropout.
+      label_smoothing: Share of the target probability that is spread over all classes.
+      ema_decay: Weight of the old average of the parameters at each step; None keeps no average.
+      frozen: Paths of the parameters that are not trained.
+      variables: {"params", "batch_stats"} to start from, instead of initial weights.
+    """
     init_key, run_key = jax.random.split(jax.random.key(seed))
-    variables = initialize(model.config, init_key)
+    if variables is None:
+        variables = initialize(model.config, init_key)
+    variables = jax.device_put(dict(variables))
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables["batch_stats"],
-        optimizer_state=jax.jit(optimizer.init)(params),
+        optimizer_state=jax.jit(optimizer.init)(split_params(params, frozen)[0]),
         # The first step replaces it; a copy, since the step may reuse the parameters' memory.
         average_params=jax.tree.map(jnp.copy, params) if ema_decay is not None else None,
         key_data=jax.random.key_data(run_key),
@@ -83,13 +102,14 @@ def create_state(
         preprocess=preprocess,
         label_smoothing=label_smoothing,
         ema_decay=ema_decay,
+        frozen=frozen,
     )
 
 
 def train_step(
     state: TrainState, batch: TrainBatch, *, axis_name: str | None = None
 ) -> tuple[TrainState, Metrics]:
-    """Does one step of gradient descent.
+    """Does one step of gradient descent; no gradient is computed for what is frozen.
 
     Args:
       state: Current state.
@@ -106,10 +126,11 @@ def train_step(
     augment_key, dropout_key = jax.random.split(key)
     image = state.preprocess(jnp.asarray(batch["image"]), augment_key, train=True)
     label = batch["label"]
+    trained, rest = split_params(state.params, state.frozen)
 
-    def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+    def loss_fn(trained: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         logits, updates = state.model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
+            {"params": join_params(trained, rest), "batch_stats": state.batch_stats},
             image,
             train=True,
             mutable=["batch_stats"],
@@ -118,16 +139,14 @@ def train_step(
         loss = cross_entropy(logits, label, smoothing=state.label_smoothing)
         return jnp.mean(loss), (logits, updates["batch_stats"])
 
-    (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params
-    )
+    (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(trained)
     metrics = {"loss": loss, "accuracy": jnp.mean(is_correct(logits, label))}
     if axis_name is not None:
         gradients, batch_stats, metrics = lax.pmean((gradients, batch_stats, metrics), axis_name)
-    updates, optimizer_state = state.optimizer.update(
-        gradients, state.optimizer_state, state.params
-    )
-    params = optax.apply_updates(state.params, updates)
+    if state.model.freeze_batch_norm:  # a mean of equal numbers may round
+        batch_stats = state.batch_stats
+    updates, optimizer_state = state.optimizer.update(gradients, state.optimizer_state, trained)
+    params = join_params(optax.apply_updates(trained, updates), rest)
     new_state = state.replace(
         step=state.step + 1,
         params=params,

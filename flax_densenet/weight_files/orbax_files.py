@@ -36,7 +36,7 @@ def read_orbax(path: Path) -> Contents:
     Raises:
       InputError: The directory holds no checkpoint, or a damaged one.
     """
-    checkpoint = _newest(path)
+    checkpoint = newest_checkpoint(path)
     if is_checkpoint(checkpoint) and not (checkpoint / _TREE).exists():
         trees = {(): checkpoint / _VARIABLES, (_TRAINING,): checkpoint / _TRAINING}
     else:
@@ -106,8 +106,12 @@ def _check_not_empty(tree: Any, keys: Keys) -> None:
         )
 
 
-def _newest(path: Path) -> Path:
-    """Goes down from a work directory, or from its checkpoints, to the newest checkpoint."""
+def newest_checkpoint(path: Path) -> Path:
+    """Goes down from a work directory, or from its checkpoints, to the newest checkpoint.
+
+    Args:
+      path: A directory; one that holds no checkpoints is returned as it is.
+    """
     if is_checkpoint(path):
         return path
     if (path / _CHECKPOINTS).is_dir():
