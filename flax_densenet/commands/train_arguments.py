@@ -23,6 +23,7 @@ from flax_densenet.training.fine_tuning_config import FineTuningConfig
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.workdir import WorkDir
 from flax_densenet.variants import VARIANTS
+from flax_densenet.weight_files.orbax_files import newest_checkpoint
 
 if TYPE_CHECKING:
     from flax_densenet.training.fine_tuning import Source
@@ -158,8 +159,8 @@ def _with_source(arguments: TrainArguments, source: "Source | None") -> TrainArg
     how = arguments.fine_tuning
     if source is None:
         if how.init_from is not None:  # of a resumed run, where it is not read again
-            path = str(Path(how.init_from).expanduser().absolute())
-            how = dataclasses.replace(how, init_from=path)
+            path = newest_checkpoint(Path(how.init_from).expanduser().absolute())
+            how = dataclasses.replace(how, init_from=str(path))
         return dataclasses.replace(arguments, fine_tuning=how)
     from flax_densenet.training.fine_tuning import check_source
 

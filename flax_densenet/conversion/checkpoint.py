@@ -203,6 +203,12 @@ def _optimizer(
             "the weights of this run are the moving average of its parameters (--ema_decay), to "
             "which the momentum does not belong; convert the weights alone, without --optimizer"
         )
+    if stated.has_parts:
+        raise InputError(
+            "this run has frozen parts of the network or trained them at other rates (--freeze, "
+            "--learning_rate_factors), which its momentum does not tell; convert the weights "
+            "alone, without --optimizer"
+        )
     found = find_optimizer(contents, chosen, config)
     return found and found._replace(settings={**stated.sgd, **found.settings})
 

@@ -26,12 +26,14 @@ class Stated(NamedTuple):
       preprocessing: How images are prepared.
       class_names: One name per class.
       sgd: Learning rate at the start ("lr") and "weight_decay" of a run.
+      has_parts: Whether a run freezes parts of the network, or trains them at other rates.
     """
 
     config: DenseNetConfig | None
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...] | None
     sgd: dict[str, float]
+    has_parts: bool = False
 
 
 def read_statement(path: Path, contents: Contents) -> Stated:
@@ -49,7 +51,8 @@ def read_statement(path: Path, contents: Contents) -> Stated:
         workdir = WorkDir(directory)
         run, usage = workdir.read_config(), workdir.read_usage()
         sgd = {"lr": run.optimization.learning_rate, "weight_decay": run.optimization.weight_decay}
-        return Stated(run.network, usage.preprocessing, usage.class_names, sgd)
+        has_parts = bool(run.fine_tuning.frozen_parts or run.fine_tuning.factors)
+        return Stated(run.network, usage.preprocessing, usage.class_names, sgd, has_parts)
     if CONFIG_KEY not in contents.metadata:
         timm = read_timm_config(path)
         preprocessing, class_names = timm or (None, None)

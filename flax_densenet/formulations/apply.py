@@ -24,7 +24,7 @@ _TRAIN = {
     "cache_blocked": jax.jit(cache_blocked.train, static_argnames=("config", "remat")),
     "shared_statistics": jax.jit(shared_statistics.train, static_argnames=("config", "remat")),
 }
-_EVALUATE = jax.jit(cache_blocked.evaluate, static_argnames="config")
+_EVALUATE = jax.jit(cache_blocked.evaluate, static_argnames=("config", "remat"))
 
 
 def apply(
@@ -54,7 +54,7 @@ def apply(
     """
     params, running = _checked_variables(config, module.variables)
     if not train:
-        return _EVALUATE(config, params, running, x)
+        return _EVALUATE(config, params, running, x, remat=remat)
     x, seen = _TRAIN[formulation](config, params, x, remat=remat)
     before = traverse_util.flatten_dict(running)
     after: dict[tuple[str, ...], Any] = {}

@@ -45,13 +45,34 @@ _NETWORKS = {
 def test_values_gradients_and_statistics_are_those_of_the_plain_formulation(
     name: str, formulation: str, train: bool, remat: bool, float64: None, small_chunks: None
 ) -> None:
+    compare(formulation, name, train=train, remat=remat)
+
+
+@pytest.mark.parametrize(
+    ("formulation", "remat"),
+    [("cache_blocked", False), ("cache_blocked", True), ("shared_statistics", False)],
+)
+def test_training_with_frozen_statistics_is_that_of_the_plain_formulation(
+    formulation: str, remat: bool, float64: None, small_chunks: None
+) -> None:
+    compare(formulation, "BC", train=True, remat=remat, freeze_batch_norm=True)
+
+
+def compare(
+    formulation: str, name: str, *, train: bool, remat: bool, freeze_batch_norm: bool = False
+) -> None:
     config, size = _NETWORKS[name]
     variables = random_variables(config)
     image = jax.random.normal(jax.random.key(0), (6, *size, 3))
     assert to_chunks(image).shape[0] > 1
 
     def run(formulation: Any) -> Any:
-        model = DenseNet(config, remat=remat, formulation=formulation)
+        model = DenseNet(
+            config,
+            remat=remat,
+            formulation=formulation,
+            freeze_batch_norm=freeze_batch_norm,
+        )
 
         def loss(params: Any, image: jax.Array) -> Any:
             logits, updates = model.apply(

@@ -30,7 +30,7 @@ def test_json_text_holds_every_field_under_its_name() -> None:
     text = RUN.to_json()
     assert text.endswith("}\n")
     groups = json.loads(text)
-    assert set(groups) == {"network", "data", "optimization"}
+    assert set(groups) == {"network", "data", "optimization", "fine_tuning"}
     assert groups["network"]["blocks"] == [6, 12]
     assert groups["data"] == {
         "dataset": "tfds:cifar10",

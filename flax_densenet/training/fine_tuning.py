@@ -42,9 +42,7 @@ def open_source(init_from: str | Path, weights: str | None = None) -> Source:
     Raises:
       InputError: They cannot be read; `load_checkpoint` says why.
     """
-    path = Path(init_from).expanduser().absolute()
-    if path.is_dir():
-        path = newest_checkpoint(path)
+    path = newest_checkpoint(Path(init_from).expanduser().absolute())
     checkpoint = load_checkpoint(path, weights=weights)
     return Source(path, _sha256(path) if path.is_file() else None, checkpoint)
 
@@ -73,8 +71,8 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
     )
     if network.num_classes != found.num_classes and not new_head:
         raise InputError(
-            f"the weights in {source.path} are for {found.num_classes} classes, and the data set "
-            f"has {network.num_classes}; give the network a new classifier with --new_head"
+            f"the weights in {source.path} are for {found.num_classes} classes, and "
+            f"{network.num_classes} are wanted; give the network a new classifier with --new_head"
         )
     if network.in_channels != found.in_channels:
         with_in_channels(source.checkpoint.variables, found, network.in_channels)

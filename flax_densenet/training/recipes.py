@@ -104,12 +104,14 @@ def default_run(
       InputError: There is no such data set.
     """
     augment, recipe = find_recipe(dataset, augment, network)
-    description = describe_dataset(dataset, data_dir)
+    description = describe_dataset(dataset, data_dir)._asdict()
+    if network is not None and dataset.startswith("folder:"):
+        del description["in_channels"]  # images in files become what the network takes
     return RunConfig(
         network=dataclasses.replace(
             network or recipe.network,
             dropout_rate=recipe.dropout_rate,
-            **description._asdict(),
+            **description,
         ),
         data=DataConfig(
             dataset=dataset,

@@ -110,12 +110,14 @@ def newest_checkpoint(path: Path) -> Path:
     """Goes down from a work directory, or from its checkpoints, to the newest checkpoint.
 
     Args:
-      path: A directory; one that holds no checkpoints is returned as it is.
+      path: Whatever is neither is returned as it is.
     """
     if is_checkpoint(path):
         return path
     if (path / _CHECKPOINTS).is_dir():
         path = path / _CHECKPOINTS
+    if not path.is_dir():
+        return path
     # An unfinished checkpoint has more than digits in its name until everything is written.
     steps = [child for child in path.iterdir() if child.name.isdecimal() and child.is_dir()]
     return max(steps, key=lambda child: int(child.name), default=path)

@@ -67,6 +67,8 @@ def evaluate(
     params: Mapping[str, Any],
     running: Mapping[str, Any],
     x: Float[Array, "B H W C"],
+    *,
+    remat: bool = False,
 ) -> Float[Array, "B D"]:
     """Computes blocks and transitions on the running statistics.
 
@@ -78,6 +80,8 @@ def evaluate(
       params: Its parameters under torchvision's names.
       running: Its running statistics, likewise.
       x: Output of the stem, [B, H, W, C].
+      remat: In a backward pass, as of a training with frozen statistics, compute each chunk of a
+        block again instead of keeping its activations.
 
     Returns:
       The pooled features [B, D].
@@ -88,7 +92,8 @@ def evaluate(
 
     for block in range(1, last_block + 1):
         window = _window_after(block, last_block, height, width)
-        x = lax.map(partial(_evaluate_block, config, params, running, block, window), x)
+        through_block = partial(_evaluate_block, config, params, running, block, window)
+        x = lax.map(jax.checkpoint(through_block) if remat else through_block, x)
         height, width = window.pooled_height, window.pooled_width
         if block != last_block:
             x = resize_chunks(_transition_convolution(params, block, x), height, width)
