@@ -37,6 +37,13 @@ FILES = {
         r"is no DenseNet whose names are known: of its 2 arrays, the first is weight of .*2, 3.*; "
         "wanted those of one of torchvision or timm, torchvision before 2018, gpleiss",
     ),
+    "TorchScript": (
+        "import warnings\n"
+        "def net():\n"
+        "    warnings.simplefilter('ignore')\n"
+        "    return torch.jit.script(nn.Linear(3, 2))\n", "net",
+        "is a TorchScript program, whose layers cannot be looked into; give the torch.nn.Module",
+    ),
     "no arrays": ("def net(): return nn.ReLU()\n", "net", "of its 0 arrays, it has none"),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from flax_densenet.config import DenseNetConfig
@@ -41,6 +42,11 @@ def recognize(model: nn.Module, title: str) -> Recognized:
       InputError: It is no DenseNet in a known layout, or not a whole one, or has arrays or settings
         that the reference has no place for; all of it is named.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"{title} is a TorchScript program, whose layers cannot be looked into; give the "
+            "torch.nn.Module that it was made from"
+        )
     state = {key: tensor for key, tensor in model.state_dict().items() if hasattr(tensor, "shape")}
     # Only the shapes matter.
     arrays = {key: np.broadcast_to(np.float32(0), tensor.shape) for key, tensor in state.items()}

@@ -9,6 +9,8 @@ from pathlib import Path
 import jax
 
 from flax_densenet.commands.convert_arguments import ConvertArguments
+from flax_densenet.commands.device_options import DeviceOptions
+from flax_densenet.commands.devices import choose_devices
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.adaptation import cast, with_in_channels, with_new_head
 from flax_densenet.conversion.checkpoint import Checkpoint, load_checkpoint
@@ -36,6 +38,7 @@ def convert(arguments: ConvertArguments, prog: str) -> None:
       InputError: The source is not understood, or the target cannot be made from it.
       SavingFailed: The target cannot be written, or is not equal to the source.
     """
+    choose_devices(DeviceOptions())
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another target, or replace it with --overwrite")

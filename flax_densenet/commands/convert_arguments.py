@@ -66,6 +66,10 @@ class ConvertArguments:
     report: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("source", "target"):
+            require(
+                bool(getattr(self, name)), name, "", "a path; is a variable of the shell empty?"
+            )
         for name, table in (("layout", LAYOUTS), ("variant", VARIANTS)):
             value = getattr(self, name)
             require(value is None or value in table, name, value, f"one of {', '.join(table)}")

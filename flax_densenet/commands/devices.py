@@ -27,12 +27,25 @@ def choose_devices(options: DeviceOptions, processes: ProcessOptions = ProcessOp
         jax.config.update("jax_num_cpu_devices", options.cpu_devices)
     if processes.distributed or processes.coordinator is not None:
         _join_processes(processes)
+    _check_platform()
     if options.require_accelerator and jax.default_backend() == "cpu":
         raise InputError(
             "--require_accelerator is given, and JAX sees the CPU only; install "
             "flax-densenet[cuda12], check the driver with nvidia-smi, or leave the flag out"
         )
     _use_compilation_cache()
+
+
+def _check_platform() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where a plugin is not installed
+        reason = (str(error).strip() or "its plugin is not installed").splitlines()[0]
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        raise InputError(
+            f"JAX cannot use the devices of JAX_PLATFORMS={asked} ({reason}); unset that variable, "
+            "or install what the devices need, such as flax-densenet[cuda12]"
+        ) from error
 
 
 def _join_processes(options: ProcessOptions) -> None:

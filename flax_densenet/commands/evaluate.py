@@ -1,7 +1,6 @@
 """`flax-densenet evaluate`: the error of a trained network, class by class."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from flax_densenet.commands.devices import choose_devices
 from flax_densenet.commands.evaluate_arguments import EvaluateArguments, SplitName
+from flax_densenet.commands.strict_json import to_json
 from flax_densenet.data import Dataset, Split
 from flax_densenet.errors import InputError
 from flax_densenet.model import DenseNet
@@ -163,7 +163,7 @@ def _row(confusion: np.ndarray, class_names: tuple[str, ...], index: int) -> _Ro
 
 
 def _write_result(result: Evaluation, dataset: Dataset, title: str, directory: Path) -> None:
-    text = json.dumps(
+    text = to_json(
         {
             "title": title,
             **result._asdict(),

@@ -1,5 +1,7 @@
 """The command line `flax-densenet COMMAND ...`, and what a failure looks like."""
 
+import difflib
+import errno
 import logging
 import os
 import pkgutil
@@ -8,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from flax_densenet.commands.interruption import EXIT_INTERRUPTED, interruptible, raise_again
 from flax_densenet.errors import (
     ImagesUnreadable,
     InputError,
@@ -95,7 +98,9 @@ def main(args: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if words else _EXIT_INPUT
     if words[0] not in _COMMANDS:
-        print(f"error: no command {words[0]!r}\n{_usage()}", file=sys.stderr)
+        near = difflib.get_close_matches(words[0], _COMMANDS, n=1)
+        hint = f"; perhaps you meant {near[0]}" if near else ""
+        print(f"error: no command {words[0]!r}{hint}\n{_usage()}", file=sys.stderr)
         return _EXIT_INPUT
     return run_command(words[0], words[1:], prog=f"flax-densenet {words[0]}")
 
@@ -112,37 +117,76 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
       Exit status, as `main`.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises, too
-    sys.unraisablehook = _report_unless_save_failed
-    try:
-        arguments = _import(_COMMANDS[name].parse)(args, prog)
-        _import(_COMMANDS[name].run)(arguments, prog)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _EXIT_INPUT
-    except (ImagesUnreadable, NetworksDiffer, TrainingDiverged, SavingFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _EXIT_FAILED
-    except TrainingInterrupted as error:
-        return _EXIT_SIGNAL + (error.signal or signal.SIGTERM)
-    except BrokenPipeError:  # the reader of our output has gone, as after `| head`
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python complains at exit
-        return _EXIT_SIGNAL + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return _EXIT_SIGNAL + signal.SIGINT
+    sys.unraisablehook = _report_unless_told
+    with interruptible() as interruption:
+        try:
+            arguments = _import(_COMMANDS[name].parse)(args, prog)
+            run = _import(_COMMANDS[name].run)
+            interruption.raises = True
+            run(arguments, prog)
+            sys.stdout.flush()  # here, where a full disk can be told
+        except InputError as error:
+            return _failed(str(error), _EXIT_INPUT)
+        except (ImagesUnreadable, NetworksDiffer, TrainingDiverged, SavingFailed) as error:
+            return _failed(str(error), _EXIT_FAILED)
+        except TrainingInterrupted as error:
+            return _EXIT_SIGNAL + (error.signal or signal.SIGTERM)
+        except BrokenPipeError:  # the reader of our output has gone, as after `| head`
+            _discard_output()
+            return _EXIT_SIGNAL + signal.SIGPIPE
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            if interruption.received:  # others make other exceptions of a KeyboardInterrupt
+                return EXIT_INTERRUPTED
+            if (told := _describe(error)) is None:
+                raise
+            return _failed(told, _EXIT_FAILED)
     return 0
+
+
+def _failed(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _describe(error: Exception) -> str | None:
+    """Returns a line on what the machine lacks; None for a fault in the program."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # XLA and PyTorch have exceptions of their own, which are not imported for this.
+    if (
+        isinstance(error, MemoryError)
+        or "RESOURCE_EXHAUSTED" in reason
+        or "out of memory" in reason
+    ):
+        return (
+            f"the memory is full ({reason}); give a smaller --batch_size or smaller images, or in "
+            "training --remat"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _discard_output()
+        return f"{error.filename or 'the output'} cannot be written ({error.strerror}); make room"
+    if isinstance(error, PermissionError):
+        return f"{error.filename or 'a file'} cannot be used ({error.strerror}); change its rights"
+    return None
+
+
+def _discard_output() -> None:
+    """Keeps Python from writing the rest of the output at exit, and complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _import(function: str) -> Callable[..., Any]:
     return pkgutil.resolve_name(f"flax_densenet.commands.{function}")
 
 
-def _report_unless_save_failed(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Reports an exception in a callback as usual, but not those of a failed save.
+def _report_unless_told(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Reports an exception in a callback as usual, but neither Ctrl-C nor those of a failed save.
 
     TensorStore's threads raise one for each file, when Orbax has long raised the failure itself.
     """
+    if raise_again(unraisable):
+        return
     error = unraisable.exc_value
     if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)

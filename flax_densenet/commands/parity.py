@@ -1,13 +1,13 @@
 """`flax-densenet parity`: whether two frameworks compute the same network, layer by layer."""
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flax_densenet.commands.parity_arguments import ParityArguments, ParityRequest
 from flax_densenet.commands.parity_networks import set_up_frameworks
+from flax_densenet.commands.strict_json import to_json
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.agreement import OWN_NETWORK_HINT, check_agreement
 from flax_densenet.conversion.checkpoint import Checkpoint
@@ -51,7 +51,7 @@ def parity(request: ParityRequest, prog: str) -> None:
         counterpart = find_counterpart(arguments.against, config)
     with contextlib.redirect_stdout(sys.stderr):
         report = _compare(arguments, config, checkpoint, counterpart, command)
-    print(json.dumps(report.as_json(), indent=1) if arguments.json else render(report))
+    print(to_json(report.as_json(), indent=1) if arguments.json else render(report))
     if arguments.html is not None:
         page = Path(arguments.html).expanduser()
         with writing(page):

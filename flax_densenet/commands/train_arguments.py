@@ -99,7 +99,7 @@ def parse_train_arguments(args: Sequence[str], prog: str) -> TrainArguments:
     source, run = None, None
     if first.resume:
         run = _resumed_run(first)
-    elif first.init_from is not None:
+    elif first.init_from:
         from flax_densenet.training.fine_tuning import open_source  # JAX, and perhaps PyTorch
 
         source = open_source(first.init_from, first.weights)

@@ -1,7 +1,5 @@
 """Tests of flax_densenet/commands/: exit statuses and messages."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,21 +69,6 @@ def test_directory_in_use_is_refused(status: Status, tmp_path: Path, printed: Pr
     (tmp_path / "thesis.txt").write_text("keep me")
     assert status("train", "--workdir", str(tmp_path)) == 2
     assert f"error: work directory {tmp_path} is not empty" in printed()
-
-
-def test_interrupt_while_jax_is_imported_is_no_traceback() -> None:
-    program = (
-        "import os, signal, sys\n"
-        "class Interrupt:\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'jax':\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Interrupt())\n"
-        "from flax_densenet.commands.main import main\n"
-        "sys.exit(main(['evaluate', '/nowhere']))"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(

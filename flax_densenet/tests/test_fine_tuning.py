@@ -193,7 +193,7 @@ def test_another_network_is_refused(
 
 def test_dropout_type_and_momentum_are_the_trainings_own(weights: Path) -> None:
     source = open_source(weights)
-    own = {"dropout_rate": 0.2, "dtype": "bfloat16", "batch_norm_momentum": 0.01}
+    own: dict[str, Any] = {"dropout_rate": 0.2, "dtype": "bfloat16", "batch_norm_momentum": 0.01}
     network = dataclasses.replace(source.checkpoint.config, **own)
     check_source(source, network, new_head=False)
 

@@ -38,6 +38,8 @@ class FineTuningConfig:
     init_from_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        wanted = "a path; is a variable of the shell empty?"
+        require(self.init_from != "", "init_from", self.init_from, wanted)
         needs_weights = {
             "weights": self.weights,
             "new_head": self.new_head,

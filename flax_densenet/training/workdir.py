@@ -126,8 +126,9 @@ def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = Tru
             pass
         is_empty = not any(directory.iterdir())
     except OSError as error:
+        reason = "it is a file" if directory.is_file() else error.strerror
         raise InputError(
-            f"work directory {directory} cannot be written to ({error.strerror}); "
+            f"work directory {directory} cannot be written to ({reason}); "
             "give another one with --workdir"
         ) from error
     if not is_empty and not resume:

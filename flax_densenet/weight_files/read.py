@@ -48,6 +48,12 @@ def read_weights(path: Path) -> Contents:
             raise refused(path, "is neither a file nor a directory", "give a weight file")
         return _read_file(path)
     except FileNotFoundError as error:
+        if {"http:", "https:"} & set(path.parts):
+            address = "https://" + str(path).partition(":/")[2].lstrip("/")
+            raise InputError(
+                f"{address} is an address; download it first, such as with curl -O {address}, and "
+                "give the file"
+            ) from error
         raise InputError(f"{path} does not exist; give a weight file") from error
     except OSError as error:
         reason = error.strerror or str(error)

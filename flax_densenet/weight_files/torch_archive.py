@@ -16,7 +16,11 @@ SAVE_AGAIN = (
 _AGAIN = "copy or download it again"
 _CHUNK = 2**20
 _NOT_TORCH_SAVED = {
-    "constants.pkl": ("is a TorchScript program", "torch.jit.load it where you trust it, and save"),
+    "constants.pkl": (
+        "is a TorchScript program, which is not run",
+        "where you trust it, save its weights alone: "
+        "torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)",
+    ),
     "model.weights.h5": ("is a .keras archive", "unzip it and give the model.weights.h5 in it"),
 }
 

@@ -1,0 +1,125 @@
+"""Tests of what the machine lacks, told by flax_densenet/commands/main.py in one line."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flax_densenet.commands.strict_json import to_json
+
+Status = Callable[..., int]
+Printed = Callable[[], str]
+
+
+class XlaRuntimeError(RuntimeError):
+    """The name and text that XLA's has."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            XlaRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nx"
+            ),
+            "error: the memory is full (RESOURCE_EXHAUSTED: Out of memory while trying to allocate "
+            "9 bytes.); give a smaller --batch_size or smaller images, or in training --remat",
+        ),
+        (MemoryError(), "error: the memory is full (MemoryError); give a smaller --batch_size"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            "error: a/b cannot be written (No space left on device); make room",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a/b"),
+            "error: a/b cannot be used (Permission denied); change its rights",
+        ),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    error: Exception,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    status: Status,
+    printed: Printed,
+) -> None:
+    def command(arguments: Any, prog: str) -> None:
+        raise error
+
+    monkeypatch.setattr("flax_densenet.commands.summary.summary", command)
+    monkeypatch.setattr("flax_densenet.commands.main._discard_output", lambda: None)
+    assert status("summary") == 1
+    assert printed().startswith(message)
+
+
+def test_fault_in_the_program_is_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    def command(arguments: Any, prog: str) -> None:
+        raise KeyError("fault")
+
+    monkeypatch.setattr("flax_densenet.commands.summary.summary", command)
+    with pytest.raises(KeyError, match="fault"):
+        status("summary")
+
+
+def test_output_that_finds_no_room_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "flax_densenet", "summary", "--depth", "7"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    message = "error: the output cannot be written (No space left on device); make room\n"
+    assert (result.returncode, result.stderr) == (1, message)
+
+
+@pytest.mark.parametrize(("platform", "reason"), [("cuda", "plugin"), ("bogus", "list of known")])
+def test_devices_that_jax_is_told_to_use_and_cannot_are_told(platform: str, reason: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "flax_densenet", "evaluate", "/nowhere"],
+        env={**os.environ, "JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert f"error: JAX cannot use the devices of JAX_PLATFORMS={platform} (" in result.stderr
+    assert reason in result.stderr and "Traceback" not in result.stderr
+
+
+def test_similar_command_is_named(status: Status, printed: Printed) -> None:
+    assert status("trian") == 2
+    assert printed().startswith("error: no command 'trian'; perhaps you meant train usage:")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("convert", "", "x"), "source (='') must be a path; is a variable of the shell empty?"),
+        (("convert", "x", ""), "target (='') must be a path"),
+        (("train", "--init_from", ""), "init_from (='') must be a path"),
+        (
+            ("convert", "https://a.org/b.pth", "x"),
+            "error: https://a.org/b.pth is an address; download it first, such as with curl -O",
+        ),
+        (("train", "--init_from", "https://a.org/b.pth"), "error: https://a.org/b.pth is an addr"),
+    ],
+)
+def test_path_that_is_none_is_told(
+    args: tuple[str, ...], message: str, status: Status, printed: Printed
+) -> None:
+    assert status(*args) == 2
+    assert message in printed()
+
+
+def test_json_has_no_number_that_its_standard_does_not_know() -> None:
+    value = {"a": [1.5, float("nan"), (float("inf"), -float("inf"))], "b": {"c": None, "d": "NaN"}}
+    text = to_json(value)
+    assert json.loads(text) == {"a": [1.5, None, [None, None]], "b": {"c": None, "d": "NaN"}}
+    assert text.count("NaN") == 1  # the word
