@@ -26,7 +26,7 @@ class Interrupt:
 sys.meta_path.insert(0, Interrupt())
 """
 _START = {
-    "python -m flax_densenet": "import runpy; runpy.run_module('flax_densenet', run_name='__main__')",
+    "python -m": "import runpy; runpy.run_module('flax_densenet', run_name='__main__')",
     "flax-densenet": "from flax_densenet.__main__ import main; sys.exit(main())",
     "train.py": f"import runpy; runpy.run_path({str(TRAIN_PY)!r}, run_name='__main__')",
 }

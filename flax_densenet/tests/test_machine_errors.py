@@ -24,11 +24,9 @@ class XlaRuntimeError(RuntimeError):
     ("error", "message"),
     [
         (
-            XlaRuntimeError(
-                "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nx"
-            ),
-            "error: the memory is full (RESOURCE_EXHAUSTED: Out of memory while trying to allocate "
-            "9 bytes.); give a smaller --batch_size or smaller images, or in training --remat",
+            XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nx"),
+            "error: the memory is full (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.); "
+            "give a smaller --batch_size or smaller images, or in training --remat",
         ),
         (MemoryError(), "error: the memory is full (MemoryError); give a smaller --batch_size"),
         (
