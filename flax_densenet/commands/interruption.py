@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -45,11 +44,14 @@ def exit_on_interrupt() -> None:
 def interruptible() -> Iterator[Interruption]:
     """Handles Ctrl-C inside, unless somebody else does or it is ignored, as in `nohup`."""
     interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread() or not _is_default():
+    previous = None
+    if _is_default():
+        with contextlib.suppress(ValueError):  # threads may not, but for the main one
+            previous = signal.signal(signal.SIGINT, interruption.handle)
+    if previous is None:
         interruption.raises = True
         yield interruption
         return
-    previous = signal.signal(signal.SIGINT, interruption.handle)
     try:
         yield interruption
     finally:
@@ -64,6 +66,8 @@ def raise_again(unraisable: "sys.UnraisableHookArgs") -> bool:
     """
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         return False
+    import threading  # not at the top, which is to be done before the first Ctrl-C
+
     timer = threading.Timer(_SECONDS_TO_LEAVE, _thread.interrupt_main)  # after the callback
     timer.daemon = True
     timer.start()

@@ -71,7 +71,7 @@ def test_factors_are_a_tree_like_the_trained_parameters() -> None:
     trained, rest = split_params(params, frozen_paths(CONFIG, parts))
     assert set(rest) == {"conv0"}
     tree = factor_tree(CONFIG, parts)
-    assert jax.tree.structure(tree) == jax.tree.structure(trained)
+    jax.tree.map(lambda factor, array: None, tree, trained)  # fails if they differ
     assert tree is not None and tree["classifier"] == {"kernel": 3, "bias": 1}
     assert factor_tree(CONFIG, find_parts(CONFIG, fine_tuning(freeze="conv0"))) is None
     jax.tree.map(np.testing.assert_array_equal, join_params(trained, rest), params)
