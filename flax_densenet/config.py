@@ -261,7 +261,7 @@ class DenseNetConfig:
                 f"convert the image, or build the network with in_channels={channels}"
             )
         minimum = self.min_image_size
-        if min(height, width) < minimum:
+        if height < minimum or width < minimum:  # min() would not take symbolic sizes
             raise InputError(
                 f"image is {height}x{width} pixels, but {self.title} with the {self.stem} stem and "
                 f"{len(self.block_sizes)} blocks needs at least {minimum}x{minimum}; "
