@@ -16,9 +16,9 @@ from flax_densenet.conversion.adaptation import cast, with_in_channels, with_new
 from flax_densenet.conversion.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.conversion.description import describe
 from flax_densenet.conversion.report import write_report
+from flax_densenet.conversion.statement import given_statistics
 from flax_densenet.conversion.target import TORCH_ENDINGS, default_layout, write_target
 from flax_densenet.conversion.verification import choose_sides, verify
-from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.errors import InputError, SavingFailed
 from flax_densenet.layouts import LAYOUTS
 from flax_densenet.variants import VARIANTS
@@ -122,7 +122,7 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
     }
     preprocessing = source.preprocessing.for_channels(config.in_channels)
     if arguments.mean is not None or arguments.std is not None:
-        mean, std = _statistics(arguments, config.in_channels)
+        mean, std = given_statistics(arguments.mean, arguments.std, config.in_channels)
         preprocessing = dataclasses.replace(preprocessing, mean=mean, std=std)
     optimizer = source.optimizer
     if optimizer is not None:
@@ -162,16 +162,6 @@ def _note_untold_options(config: DenseNetConfig, target: Path) -> None:
     if untold and target.suffix in TORCH_ENDINGS:
         flags = " ".join(f"--{name} {value}" for name, value in untold.items())
         print(f"note: the arrays in {target.name} do not tell {flags}; say so when you read it")
-
-
-def _statistics(arguments: ConvertArguments, channels: int) -> ChannelStatistics:
-    mean, std = arguments.mean, arguments.std
-    if mean is None or std is None or not len(mean) == len(std) == channels:
-        raise InputError(
-            f"--mean (={mean}) and --std (={std}) must both be {channels} numbers in 0 to 255, one "
-            "for each image channel"
-        )
-    return ChannelStatistics(mean, std)
 
 
 def _check_variant(source: Checkpoint, variant: str) -> None:

@@ -52,6 +52,11 @@ _COMMANDS = {
         "explain:explain",
         "draw which part of an image speaks for a class",
     ),
+    "export": _Command(
+        "export_arguments:parse_export_arguments",
+        "export:export",
+        "write a trained network as StableHLO or ONNX, to be run without this package",
+    ),
     "learning-curves": _Command(
         "learning_curves_arguments:parse_learning_curves_arguments",
         "learning_curves:learning_curves",

@@ -75,3 +75,24 @@ def _from_metadata(metadata: Mapping[str, str]) -> Stated:
     elif pixels:
         preprocessing = usual_preprocessing(config, ChannelStatistics(*map(tuple, pixels)))
     return Stated(config, preprocessing, tuple(names) if names else None, {})
+
+
+def given_statistics(
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channels: int
+) -> ChannelStatistics:
+    """Returns what a user says with `--mean` and `--std` where the checkpoint does not or is wrong.
+
+    Args:
+      mean: Of each image channel, in 0 to 255.
+      std: Likewise.
+      channels: Image channels of the network.
+
+    Raises:
+      InputError: They are not numbers for each channel, or deviations are not above 0.
+    """
+    if mean is None or std is None or not len(mean) == len(std) == channels or min(std) <= 0:
+        raise InputError(
+            f"--mean (={mean}) and --std (={std}) must both be {channels} numbers in 0 to 255, one "
+            "for each image channel, and deviations above 0"
+        )
+    return ChannelStatistics(mean, std)

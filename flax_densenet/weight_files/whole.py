@@ -27,8 +27,8 @@ def written_whole(path: Path, *, overwrite: bool, is_directory: bool = False) ->
       InputError: The target is there or its directory is not.
       SavingFailed: Writing failed; what was there is untouched.
     """
+    check_target(path, overwrite=overwrite, is_directory=is_directory)
     target = Path(os.path.realpath(path))
-    _check_target(path, target, overwrite=overwrite, is_directory=is_directory)
     # Short, since the name of the target may be as long as names can be.
     unfinished = target.parent / f".{secrets.token_hex(8)}.unfinished"
     try:
@@ -48,7 +48,7 @@ def written_whole(path: Path, *, overwrite: bool, is_directory: bool = False) ->
         _flush(target.parent)
     except FileExistsError as error:
         raise _already_there(path) from error
-    except InputError:
+    except (InputError, SavingFailed):
         raise
     except (OSError, ValueError, RuntimeError) as error:  # Orbax and its storage raise all of them
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -62,7 +62,18 @@ def written_whole(path: Path, *, overwrite: bool, is_directory: bool = False) ->
                 unfinished.unlink()
 
 
-def _check_target(path: Path, target: Path, *, overwrite: bool, is_directory: bool) -> None:
+def check_target(path: Path, *, overwrite: bool, is_directory: bool = False) -> None:
+    """Checks what `written_whole` would refuse, before work is done for it.
+
+    Args:
+      path: The target.
+      overwrite: Whether to replace what is there.
+      is_directory: Whether it is an Orbax checkpoint instead of a file.
+
+    Raises:
+      InputError: The target is there or its directory is not.
+    """
+    target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise InputError(f"{path} cannot be written: {target.parent} is no directory; create it")
     if not target.exists():

@@ -1,0 +1,86 @@
+"""What an exported network takes and returns, and what a reader must know to use it.
+
+Axes: B batch, H height, W width, C channels, K classes.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax_densenet
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.errors import InputError
+
+Axes = Literal["BHWC", "BCHW"]
+INPUT_NAME, OUTPUT_NAME = "image", "logits"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interface:
+    """What an exported network takes; the batch size is always free.
+
+    Attributes:
+      axes: Order of the image's axes.
+      channels: Image channels (C).
+      image_size: Height and width in pixels; None leaves both free.
+      statistics: What images were normalized with, if known.
+      is_uint8: Whether the network takes pixels from 0 to 255 and normalizes them itself.
+
+    Raises:
+      InputError: It shall normalize, and with what is not known.
+    """
+
+    axes: Axes
+    channels: int
+    image_size: tuple[int, int] | None = None
+    statistics: ChannelStatistics | None = None
+    is_uint8: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_uint8 and self.statistics is None:
+            raise InputError(
+                "--uint8 normalizes inside of the exported network, and the checkpoint does not "
+                "tell with what; say it with --mean and --std, or leave --uint8 out"
+            )
+
+    def shape(self, batch: Any, height: Any = None, width: Any = None) -> tuple[Any, ...]:
+        """Returns the image's shape, in the order of its axes.
+
+        Args:
+          batch: Images.
+          height: Height, if it is free.
+          width: Width, likewise.
+        """
+        height, width = self.image_size or (height, width)
+        sizes = {"B": batch, "H": height, "W": width, "C": self.channels}
+        return tuple(sizes[axis] for axis in self.axes)
+
+    def describe(self, config: DenseNetConfig, source: str) -> dict[str, Any]:
+        """Returns what is written with the network, as JSON can hold it.
+
+        Args:
+          config: The network.
+          source: Name of the checkpoint.
+        """
+        mean, std = self.statistics or (None, None)
+        minimum = config.min_image_size
+        return {
+            "network": config.title,
+            "config": dataclasses.asdict(config),
+            "input": {
+                "name": INPUT_NAME,
+                "axes": self.axes,
+                "shape": self.shape(None),
+                "dtype": "uint8" if self.is_uint8 else "float32",
+                "smallest_image": [minimum, minimum],
+            },
+            "output": {"name": OUTPUT_NAME, "axes": "BK", "shape": (None, config.num_classes)},
+            "normalization": {
+                "mean": mean,
+                "std": std,
+                "of": "pixels from 0 to 255: (pixel - mean) / std in each channel",
+                "is_inside": self.is_uint8,
+            },
+            "source": source,
+            "made_by": f"flax-densenet {flax_densenet.__version__}",
+        }
