@@ -15,18 +15,18 @@ import jax
 import torch
 
 from benchmarks.contestants import CONTESTANTS, DeviceKind
-from benchmarks.environment import Allocator, describe_machine
+from benchmarks.environment import Allocator
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case, make_case
 from benchmarks.plot import plot_comparison
 from benchmarks.rounds import Settings, measure
 from benchmarks.summary import summarize
 from benchmarks.table import comparison
+from flax_densenet.bench.machine import busy, describe_machine
 from flax_densenet.errors import InputError, NetworksDiffer, SavingFailed, require
 from flax_densenet.training.workdir import writing
 
 _EXIT_FAILED, _EXIT_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
-_MAX_LOAD = 0.5  # average number of running processes in the last minute
 _PICTURES = (".png", ".svg")
 
 
@@ -64,11 +64,10 @@ def _compare(arguments: argparse.Namespace, words: Sequence[str]) -> None:
     settings = _settings(arguments)
     _check_files(arguments)
     machine = describe_machine()
-    load = machine["load_average"][0]
-    if load > _MAX_LOAD:
+    if note := busy(machine):
         print(
-            f"note: something else runs on this machine (load {load:.1f}); its figures mean "
-            "nothing, since PyTorch's threads wait for each other and suffer more than JAX's\n"
+            f"note: {note}, since PyTorch's threads wait for each other and suffer more than "
+            "JAX's\n"
         )
     jax.config.update("jax_platforms", "cpu")  # the GPU is the contestants' alone
     # The contestants inherit it; JAX starts as many threads as there are CPUs that it may use.

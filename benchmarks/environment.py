@@ -1,11 +1,8 @@
-"""The environment of every worker, and what must be known of the machine to read the figures."""
+"""The environment of every worker."""
 
-import importlib.metadata
 import os
-import platform
-import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.contestants import DeviceKind
 
@@ -56,26 +53,3 @@ def worker_environment(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "torch"),
     }
-
-
-def describe_machine() -> dict[str, Any]:
-    """Returns processor, cores, load and the versions of all installed packages."""
-    return {
-        "cpu": _cpu_model(),
-        "cpus_of_the_machine": os.cpu_count(),
-        "cpus_for_this_process": len(os.sched_getaffinity(0)),
-        "load_average": os.getloadavg(),
-        "system": platform.platform(),
-        "python": sys.version,
-        "packages": {
-            distribution.name: distribution.version
-            for distribution in importlib.metadata.distributions()
-        },
-    }
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from benchmarks.ours import initial_state
+from flax_densenet.bench.initial_state import initial_state
 from flax_densenet.config import DenseNetConfig
 
 

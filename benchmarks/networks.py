@@ -3,12 +3,11 @@
 import dataclasses
 import re
 
-from flax_densenet.config import DenseNetConfig, Stem
+from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
-from flax_densenet.variants import VARIANTS
+from flax_densenet.variants import IMAGE_SIZES, VARIANTS
 
 _SLUG = re.compile(r"densenet-(bc-)?(\d+)-(\d+)")
-_IMAGE_SIZES: dict[Stem, int] = {"cifar": 32, "imagenet": 224}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +45,7 @@ def make_case(name: str, image_size: int | None, batch_size: int) -> Case:
       InputError: There is no such network, or the images are too small for it.
     """
     config = _parse(name)
-    size = image_size or _IMAGE_SIZES[config.stem]
+    size = image_size or IMAGE_SIZES[config.stem]
     config.check_image(height=size, width=size, channels=config.in_channels)
     return Case(name, config, size, batch_size)
 

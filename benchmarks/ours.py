@@ -6,26 +6,10 @@ from typing import Any
 import jax
 
 from benchmarks.jax_memory import program_memory
-from benchmarks.recipe import LEARNING_RATE, SEED, WEIGHT_DECAY, channel_statistics
+from flax_densenet.bench.initial_state import initial_state
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
-from flax_densenet.model import DenseNet
-from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.parallel import parallel_steps
-from flax_densenet.training.preprocess import Preprocess
-from flax_densenet.training.step import TrainState, create_state
-
-_TOTAL_STEPS = 1_000_000  # so many that the learning rate does not drop
-
-
-def initial_state(config: DenseNetConfig, *, remat: bool = False) -> TrainState:
-    """Returns the state before the first step."""
-    return create_state(
-        DenseNet(config, remat=remat),
-        sgd(learning_rate_schedule(LEARNING_RATE, _TOTAL_STEPS), WEIGHT_DECAY),
-        Preprocess(*channel_statistics(config), "none"),
-        seed=SEED,
-    )
 
 
 class Ours:

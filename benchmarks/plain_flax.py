@@ -16,7 +16,7 @@ from flax.training import train_state
 from jaxtyping import Array, Float
 
 from benchmarks.jax_memory import program_memory
-from benchmarks.recipe import LEARNING_RATE, WEIGHT_DECAY, channel_statistics
+from flax_densenet.bench.workload import LEARNING_RATE, WEIGHT_DECAY, channel_statistics
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 

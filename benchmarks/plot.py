@@ -6,7 +6,8 @@ from pathlib import Path
 from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
-from benchmarks.summary import QUANTITIES, spread
+from benchmarks.summary import QUANTITIES
+from flax_densenet.bench.spread import spread
 
 _BAR_HEIGHT = 0.34  # inches, with the space around
 _WIDTH = 11  # inches

@@ -1,13 +1,11 @@
 """What the figures of a measurement say: medians, ratios, the best mode of PyTorch."""
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
-
-MIB = 2**20
+from flax_densenet.bench.spread import MIB, spread
 
 
 class Quantity(NamedTuple):
@@ -40,22 +38,6 @@ QUANTITIES = {
     "eval": Quantity("evaluation step", "s", _FASTER, lambda one: one.eval_seconds),
     "memory": Quantity("peak memory", "MiB", _SMALLER, peak_mib),
 }
-
-
-class Spread(NamedTuple):
-    """Smallest, middle and largest of some values, and how many there are."""
-
-    min: float
-    median: float
-    max: float
-    n: int
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Returns the spread of some values, None without any."""
-    if not values:
-        return None
-    return Spread(min(values), statistics.median(values), max(values), len(values))
 
 
 def ratio(

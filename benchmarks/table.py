@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
-from benchmarks.summary import MIB, QUANTITIES, best_torch, peak_mib, ratio, spread
+from benchmarks.summary import QUANTITIES, best_torch, peak_mib, ratio
+from flax_densenet.bench.spread import MIB, spread
 
 _SPEED_HEADER = (
     "contestant",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.recipe import LEARNING_RATE, SEED, WEIGHT_DECAY, channel_statistics
 from benchmarks.torch_efficient import make_efficient
+from flax_densenet.bench.workload import LEARNING_RATE, SEED, WEIGHT_DECAY, channel_statistics
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from torch_reference.preprocess import Preprocess

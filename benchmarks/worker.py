@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.contestants import Job, Program
 from benchmarks.initial_weights import read_initial_weights
-from benchmarks.recipe import eval_batch, train_batches
+from flax_densenet.bench.workload import eval_batch, train_batches
 
 
 class Worker:

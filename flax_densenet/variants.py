@@ -4,7 +4,10 @@ CIFAR nets: paper, Table 2 (parameters there are rounded). ImageNet nets: paper,
 DenseNet-161 from the authors' code. The counts are trainable parameters with 10 and 1000 classes.
 """
 
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.config import DenseNetConfig, Stem
+
+# Height and width in pixels of the images that each stem is made for (paper, section 4.1).
+IMAGE_SIZES: dict[Stem, int] = {"cifar": 32, "imagenet": 224}
 
 
 def _imagenet(*blocks: int, growth_rate: int = 32) -> DenseNetConfig:

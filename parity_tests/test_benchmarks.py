@@ -22,9 +22,9 @@ from benchmarks.initial_weights import read_initial_weights, write_initial_weigh
 from benchmarks.measurement import Measurement
 from benchmarks.networks import make_case
 from benchmarks.process import WorkerFailed, WorkerProcess
-from benchmarks.recipe import eval_batch, train_batches
 from benchmarks.summary import QUANTITIES, best_torch, ratio
 from flax_densenet import VARIANTS, DenseNetConfig
+from flax_densenet.bench.workload import eval_batch, train_batches
 from flax_densenet.errors import NetworksDiffer
 
 _ROOT = Path(__file__).parents[1]

@@ -37,6 +37,11 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
+    "bench": _Command(
+        "bench_arguments:parse_bench_arguments",
+        "bench:bench",
+        "measure how fast a network is on this machine",
+    ),
     "convert": _Command(
         "convert_arguments:parse_convert_arguments",
         "convert:convert",

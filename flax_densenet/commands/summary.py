@@ -11,8 +11,8 @@ from flax_densenet.commands.network import NetworkArguments, NetworkName, parse_
 from flax_densenet.errors import require
 from flax_densenet.summary.published import Quantity
 from flax_densenet.summary.summarize import Row, Summary, summarize
+from flax_densenet.variants import IMAGE_SIZES
 
-_USUAL_SIZE = {"cifar": (32, 32), "imagenet": (224, 224)}
 _COLUMNS = {  # and how each is aligned
     "name": "<",
     "operation": "<",
@@ -72,7 +72,7 @@ def summary(arguments: SummaryArguments, prog: str) -> None:
       InputError: There is no such network, or it cannot take images of this size.
     """
     config = arguments.network.config
-    size = arguments.image_size or _USUAL_SIZE[config.stem]
+    size = arguments.image_size or (IMAGE_SIZES[config.stem],)
     result = summarize(config, image_size=(size[0], size[-1]), batch_size=arguments.batch_size)
     if arguments.json:
         print(json.dumps(result.to_json()))

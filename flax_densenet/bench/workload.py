@@ -1,4 +1,4 @@
-"""What every contestant trains on and how: images, labels, learning rate, weight decay.
+"""What is measured on: images, labels, learning rate, weight decay.
 
 Axes: B batch, H height, W width, C channels.
 """

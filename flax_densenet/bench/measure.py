@@ -1,0 +1,97 @@
+"""Timing the steps of one network, those of all formulations in turn."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import get_args
+
+import jax
+
+from flax_densenet.bench.programs import Pass, Program, build_program
+from flax_densenet.cache_blocked import is_cache_blocked
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulation import Formulation
+
+_WARM_UP = 2  # steps, in which the heap grows
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+@dataclasses.dataclass
+class Measured:
+    """What a step has shown.
+
+    Attributes:
+      batch_size: Images in a batch (B).
+      step: "evaluation" or "training".
+      formulation: How blocks were computed.
+      is_automatic: Whether it is what "auto" chooses here.
+      error: Why it could not be measured, if so.
+      cold_seconds: Tracing and compiling, with nothing kept from before.
+      cached_seconds: The same with what an earlier process has kept.
+      memory_bytes: What XLA plans for it: arguments, results and temporary memory.
+      seconds: Every timed step.
+    """
+
+    batch_size: int
+    step: Pass
+    formulation: Formulation
+    is_automatic: bool
+    error: str | None = None
+    cold_seconds: float | None = None
+    cached_seconds: float | None = None
+    memory_bytes: int | None = None
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+
+def measure(
+    config: DenseNetConfig, *, batch_size: int, image_size: int, steps: int
+) -> Iterator[list[Measured]]:
+    """Yields the figures of evaluation, and then of training, for each formulation.
+
+    Whatever else happens on the machine reaches all formulations, which take turns.
+
+    Args:
+      config: The network.
+      batch_size: Images in a batch.
+      image_size: Their height and width in pixels.
+      steps: Timed steps of each.
+    """
+    for which in get_args(Pass):
+        automatic = automatic_formulation(config, train=which == "training")
+        formulations = dict.fromkeys(("plain", automatic))
+        results, programs = [], []
+        for formulation in formulations:
+            one = Measured(batch_size, which, formulation, formulation == automatic)
+            results.append(one)
+            program = _prepared(one, config, image_size)
+            if program is not None:
+                programs.append((one, program))
+        for _ in range(steps):
+            for one, program in programs:
+                start = time.perf_counter()
+                program.run()
+                one.seconds.append(time.perf_counter() - start)
+        yield results
+
+
+def automatic_formulation(config: DenseNetConfig, *, train: bool) -> Formulation:
+    """Returns what "auto" chooses on this machine."""
+    blocked = is_cache_blocked("auto", config, train=train, axis_name=None, captured=False)
+    return "cache_blocked" if blocked else "plain"
+
+
+def _prepared(one: Measured, config: DenseNetConfig, image_size: int) -> Program | None:
+    try:
+        program = build_program(
+            config, one.formulation, one.step, batch_size=one.batch_size, image_size=image_size
+        )
+        one.cold_seconds, one.cached_seconds = program.cold_seconds, program.cached_seconds
+        one.memory_bytes = program.memory_bytes
+        for _ in range(_WARM_UP):
+            program.run()
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and _OUT_OF_MEMORY not in str(error):
+            raise
+        one.error = "out of memory"
+        return None
+    return program
