@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flax_densenet.commands.export_arguments import ExportArguments, ExportFormat
+from flax_densenet.commands.export_arguments import ExportArguments
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_checkpoint
 from flax_densenet.conversion.statement import given_statistics
@@ -49,7 +49,7 @@ def export(arguments: ExportArguments, prog: str) -> None:
         is_uint8=arguments.uint8,
     )
     description = interface.describe(config, source.name)
-    exported = _make(target, config, variables, interface, description)
+    exported = _make(arguments, config, variables, interface, description)
     difference = verify(exported.run, config, variables, interface)
     print(f"verified   logits differ by {difference:.1e} of the largest, from ours in float64")
     contents = [exported.serialized, f"{json.dumps(description, indent=1)}\n".encode()]
@@ -88,16 +88,16 @@ class _Exported(NamedTuple):
 
 
 def _make(
-    target: ExportFormat,
+    arguments: ExportArguments,
     config: DenseNetConfig,
     variables: Mapping[str, Any],
     interface: Interface,
     description: Mapping[str, Any],
 ) -> _Exported:
-    if target == "stablehlo":
+    if arguments.format == "stablehlo":
         from flax_densenet.export.stablehlo import load_stablehlo, to_stablehlo
 
-        serialized = to_stablehlo(config, variables, interface)
+        serialized = to_stablehlo(config, variables, interface, tf32=arguments.tf32)
         return _Exported(serialized, load_stablehlo(serialized))
     try:
         from flax_densenet.export.onnx_network import load_onnx, to_onnx

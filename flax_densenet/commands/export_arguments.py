@@ -26,6 +26,8 @@ class ExportArguments:
       to: Format, if it is not the ending of out.
       image_size: Height and width in pixels, one number if they are equal; free if not given.
       uint8: Take pixels from 0 to 255 and normalize them inside of the network.
+      tf32: Let an NVIDIA GPU round the factors of products to TF32 (stablehlo): faster, and logits
+        differ by about 1e-3 of the largest. ONNX Runtime has an option of its own.
       weights: Which weights of the checkpoint to take, by their place in it, where there are
         several.
       mean: Mean of each image channel in 0 to 255, if the checkpoint does not tell or is wrong.
@@ -38,6 +40,7 @@ class ExportArguments:
     to: ExportFormat | None = None
     image_size: tuple[int, ...] | None = None
     uint8: bool = False
+    tf32: bool = False
     weights: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -47,6 +50,11 @@ class ExportArguments:
         size = self.image_size
         is_size = size is None or (len(size) in (1, 2) and min(size) >= 1)
         require(is_size, "image_size", size, "one number of at least 1, or two: HEIGHT,WIDTH")
+        if self.tf32 and self.format == "onnx":
+            raise InputError(
+                "--tf32 is for StableHLO; in an ONNX file it is not decided, but by the provider "
+                "option use_tf32 of ONNX Runtime; leave it out"
+            )
 
     @property
     def format(self) -> ExportFormat:

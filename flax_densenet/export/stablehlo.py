@@ -22,7 +22,11 @@ PLATFORMS = ("cpu", "cuda")
 
 
 def to_stablehlo(
-    config: DenseNetConfig, variables: Mapping[str, Any], interface: Interface
+    config: DenseNetConfig,
+    variables: Mapping[str, Any],
+    interface: Interface,
+    *,
+    tf32: bool = False,
 ) -> bytes:
     """Returns the serialized network, weights included, for every platform of `PLATFORMS`.
 
@@ -30,6 +34,7 @@ def to_stablehlo(
       config: The network, of dtype float32.
       variables: {"params", "batch_stats"}.
       interface: What it takes, with axes "BHWC".
+      tf32: Whether an NVIDIA GPU may round the factors of products to TF32.
     """
     # Cache-blocked code depends on the batch size and suits no GPU.
     model = DenseNet(config, formulation="plain")
@@ -47,8 +52,8 @@ def to_stablehlo(
     else:
         shape = interface.shape(*export.symbolic_shape("b"))
     dtype = jnp.uint8 if interface.is_uint8 else jnp.float32
-    # A GPU would round to TF32 otherwise, and whoever loads the network cannot change that.
-    with jax.default_matmul_precision("highest"):
+    # It is part of the program: whoever loads the network cannot change it.
+    with jax.default_matmul_precision("default" if tf32 else "highest"):
         make = export.export(jax.jit(logits), platforms=PLATFORMS)
         exported = make(jax.ShapeDtypeStruct(shape, dtype))
     return bytes(exported.serialize())

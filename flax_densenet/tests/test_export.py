@@ -18,7 +18,12 @@ from onnx.reference import ReferenceEvaluator
 
 from flax_densenet import DenseNet, DenseNetConfig, weights
 from flax_densenet.commands.main import main
+from flax_densenet.errors import InputError, NetworksDiffer
+from flax_densenet.export.interface import Interface
 from flax_densenet.export.onnx_graph import Graph
+from flax_densenet.export.stablehlo import PLATFORMS, to_stablehlo
+from flax_densenet.export.verification import verify
+from flax_densenet.layers import weight_layers
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.tests.exported import BC, IMAGENET, PLAIN, STATISTICS, write_checkpoint
@@ -200,6 +205,7 @@ def test_onnx_that_is_not_installed_is_told(
         ("bc.safetensors x.onnx --image_size 1,2,3", "image_size (=(1, 2, 3)) must be one number"),
         ("bc.safetensors x.onnx --mean 1", "--mean (=(1.0,)) and --std (=None) must both be 3 "),
         ("bc.safetensors x.onnx --mean 1,2,3 --std 1,0,1", "and deviations above 0"),
+        ("bc.safetensors x.onnx --tf32", "--tf32 is for StableHLO; in an ONNX file it is not "),
         ("silent.safetensors x.onnx --uint8", "does not tell with what; say it with --mean and "),
     ],
 )
@@ -219,6 +225,41 @@ def test_wrong_input_is_one_message(
     assert message in text
     assert "Traceback" not in text
     assert not (directory / "x.onnx").exists()
+
+
+def test_tf32_is_asked_for() -> None:
+    """The text of the program tells; on a CPU there is no difference."""
+    interface = Interface(axes="BHWC", channels=1)
+    precise, rounded = (
+        jax.export.deserialize(
+            bytearray(to_stablehlo(PLAIN, random_variables(PLAIN), interface, tf32=tf32))
+        ).mlir_module()
+        for tf32 in (False, True)
+    )
+    num_products = sum(layer.kind != "norm" for layer in weight_layers(PLAIN))
+    # Of both factors, in the program of each platform.
+    assert precise.count("HIGHEST") == 2 * num_products * len(PLATFORMS)
+    assert "HIGHEST" not in rounded
+
+
+def test_cpu_that_is_left_out_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_backend(backend: str) -> None:
+        raise RuntimeError("Unknown backend cpu")
+
+    monkeypatch.setattr(jax, "local_devices", no_such_backend)
+    with pytest.raises(InputError, match="leaves out the CPU, on which exported networks are"):
+        verify(np.asarray, PLAIN, random_variables(PLAIN), Interface(axes="BHWC", channels=1))
+
+
+def test_nan_is_a_difference() -> None:
+    interface = Interface(axes="BHWC", channels=1, image_size=(4, 4))
+    with pytest.raises(NetworksDiffer, match="its logits differ by nan of the largest"):
+        verify(
+            lambda image: np.full((len(image), 3), np.nan),
+            PLAIN,
+            random_variables(PLAIN),
+            interface,
+        )
 
 
 def test_full_disk_leaves_nothing(
