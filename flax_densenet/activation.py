@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from flax_densenet.config import DenseNetConfig
 
-_LEAKY_SLOPE = 0.01
+LEAKY_SLOPE = 0.01
 PRELU_SLOPE = 0.25  # initial
 
 
@@ -56,7 +56,7 @@ def _leaky(x: jax.Array, slope: jax.Array | float) -> jax.Array:
 
 _FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
-    "leaky_relu": lambda x: _leaky(x, _LEAKY_SLOPE),
+    "leaky_relu": lambda x: _leaky(x, LEAKY_SLOPE),
     "sigmoid": nn.sigmoid,
     "tanh": jnp.tanh,
 }

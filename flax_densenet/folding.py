@@ -20,14 +20,14 @@ def foldable(config: DenseNetConfig) -> list[tuple[Path, Path]]:
     """Returns the paths of each convolution that a normalization reads alone, and of that one.
 
     A dense layer normalizes before it convolves (paper, section 3). So these are the stem's on
-    ImageNet, and the 3x3 convolution's in a bottleneck, which reads the 1x1 one; all others read
-    feature maps that several layers read, each with a normalization of its own.
+    ImageNet, and the one before the 3x3 convolution of a bottleneck; all others read feature maps
+    that several layers read, each with a normalization of its own. With the option
+    order="conv-norm-act" they are all of them.
     """
-    layers = weight_layers(config)
     return [
-        (conv.path, norm.path)
-        for conv, norm in itertools.pairwise(layers)
-        if (conv.path[-1], norm.path[-1]) in (("conv0", "norm0"), ("conv1", "norm2"))
+        (first.path, second.path)
+        for first, second in itertools.pairwise(weight_layers(config))
+        if (first.kind, second.kind) == ("conv", "norm") and first.path[:-1] == second.path[:-1]
     ]
 
 

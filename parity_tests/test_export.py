@@ -13,14 +13,15 @@ from flax_densenet.export.onnx_network import load_onnx, to_onnx
 from flax_densenet.export.stablehlo import load_stablehlo, to_stablehlo
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
-from parity_tests.networks import CASES
+from parity_tests.networks import CASES, OPTION_CASES
 
+_NETWORKS = CASES | OPTION_CASES
 _COMPILED = ("ImageNet",)  # StableHLO of the others would compile the same operations once more
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", _NETWORKS)
 def test_exported_network_equals_torch(name: str) -> None:
-    config, image_shape = CASES[name]
+    config, image_shape = _NETWORKS[name]
     variables = random_variables(config)
     reference = torch_reference.DenseNet(config).eval()
     reference.load_state_dict(to_torch(variables, config))

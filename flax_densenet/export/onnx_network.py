@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, checker, helper
 
+from flax_densenet.activation import LEAKY_SLOPE
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.export.interface import INPUT_NAME, OUTPUT_NAME, Interface
 from flax_densenet.export.onnx_graph import Graph
@@ -75,17 +76,20 @@ def _densenet(graph: Graph, cfg: DenseNetConfig, x: str) -> str:
     """Adds the network behind a normalized image and returns the logits [B, K]."""
     if cfg.stem == "imagenet":
         x = _conv(graph, x, "features.conv0", size=7, stride=2)
-        x = _norm_relu(graph, cfg, x, "features.norm0")
-        window: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
-        x = graph.add("MaxPool", [x], "features.pool0", **window)
     else:
         x = _conv(graph, x, "features.conv0", size=3)
+    if cfg.normalizes_stem:
+        x = _norm_act(graph, cfg, x, "features", "0")
+    if cfg.stem == "imagenet":
+        window: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+        x = graph.add("MaxPool", [x], "features.pool0", **window)
     last_block = len(cfg.block_sizes)
     for block, num_layers in enumerate(cfg.block_sizes, start=1):
         x = _dense_block(graph, cfg, x, f"features.denseblock{block}", num_layers)
         if block != last_block:
             x = _transition(graph, cfg, x, f"features.transition{block}")
-    x = _norm_relu(graph, cfg, x, "features.norm5")
+    if cfg.normalizes_head:
+        x = _norm_act(graph, cfg, x, "features", "5")
     x = graph.add("GlobalAveragePool", [x], "global_pool")  # [B, C, 1, 1]
     x = graph.add("Flatten", [x], "flatten")  # [B, C]
     weights = graph.weights("classifier", "weight", "bias")
@@ -101,18 +105,18 @@ def _dense_block(graph: Graph, cfg: DenseNetConfig, x: str, name: str, num_layer
 
 
 def _dense_layer(graph: Graph, cfg: DenseNetConfig, x: str, name: str) -> str:
-    y = _norm_relu(graph, cfg, x, f"{name}.norm1")
+    y = x
     if cfg.bottleneck:
-        y = _conv(graph, y, f"{name}.conv1", size=1)
-        y = _norm_relu(graph, cfg, y, f"{name}.norm2")
-        return _conv(graph, y, f"{name}.conv2", size=3)
-    return _conv(graph, y, f"{name}.conv1", size=3)
+        y = _composite(graph, cfg, y, name, "1", size=1)
+    last = str(cfg.convolutions_per_layer)
+    y = _composite(graph, cfg, y, name, last, size=cfg.kernel_size, groups=cfg.groups)
+    return _squeeze_excitation(graph, y, f"{name}.attention") if cfg.attention == "se" else y
 
 
 def _transition(graph: Graph, cfg: DenseNetConfig, x: str, name: str) -> str:
-    x = _norm_relu(graph, cfg, x, f"{name}.norm")
-    x = _conv(graph, x, f"{name}.conv", size=1)
-    return graph.add("AveragePool", [x], f"{name}.pool", kernel_shape=[2, 2], strides=[2, 2])
+    x = _composite(graph, cfg, x, name, "", size=1)
+    pool = {"avg": "AveragePool", "max": "MaxPool"}[cfg.transition_pool]
+    return graph.add(pool, [x], f"{name}.pool", kernel_shape=[2, 2], strides=[2, 2])
 
 
 def _joined(graph: Graph, features: list[str], name: str) -> str:
@@ -121,7 +125,24 @@ def _joined(graph: Graph, features: list[str], name: str) -> str:
     return graph.add("Concat", features, f"{name}.concat", axis=1)
 
 
-def _conv(graph: Graph, x: str, name: str, *, size: int, stride: int = 1) -> str:
+def _composite(
+    graph: Graph,
+    cfg: DenseNetConfig,
+    x: str,
+    name: str,
+    number: str,
+    *,
+    size: int,
+    groups: int = 1,
+) -> str:
+    if cfg.order == "conv-norm-act":
+        x = _conv(graph, x, f"{name}.conv{number}", size=size, groups=groups)
+        return _norm_act(graph, cfg, x, name, number)
+    x = _norm_act(graph, cfg, x, name, number)
+    return _conv(graph, x, f"{name}.conv{number}", size=size, groups=groups)
+
+
+def _conv(graph: Graph, x: str, name: str, *, size: int, stride: int = 1, groups: int = 1) -> str:
     return graph.add(
         "Conv",
         [x, *graph.weights(name, "weight")],
@@ -129,10 +150,34 @@ def _conv(graph: Graph, x: str, name: str, *, size: int, stride: int = 1) -> str
         kernel_shape=[size, size],
         strides=[stride, stride],
         pads=[size // 2] * 4,
+        group=groups,
     )
 
 
-def _norm_relu(graph: Graph, cfg: DenseNetConfig, x: str, name: str) -> str:
-    weights = graph.weights(name, "weight", "bias", "running_mean", "running_var")
-    x = graph.add("BatchNormalization", [x, *weights], name, epsilon=cfg.batch_norm_epsilon)
-    return graph.add("Relu", [x], name.replace("norm", "relu"))
+def _norm_act(graph: Graph, cfg: DenseNetConfig, x: str, name: str, number: str) -> str:
+    norm, activation = f"{name}.norm{number}", f"{name}.{cfg.activation}{number}"
+    weights = graph.weights(norm, "weight", "bias", "running_mean", "running_var")
+    x = graph.add("BatchNormalization", [x, *weights], norm, epsilon=cfg.batch_norm_epsilon)
+    match cfg.activation:
+        case "relu":
+            return graph.add("Relu", [x], activation)
+        case "leaky_relu":
+            return graph.add("LeakyRelu", [x], activation, alpha=LEAKY_SLOPE)
+        case "prelu":
+            return graph.add("PRelu", [x, *graph.weights(activation, "weight")], activation)
+        case "sigmoid":
+            return graph.add("Sigmoid", [x], activation)
+        case "tanh":
+            return graph.add("Tanh", [x], activation)
+
+
+def _squeeze_excitation(graph: Graph, x: str, name: str) -> str:
+    weights = graph.add("GlobalAveragePool", [x], f"{name}.pool")  # [B, C, 1, 1]
+    weights = graph.add("Flatten", [weights], f"{name}.flatten")  # [B, C]
+    for layer, function in (("fc1", "Relu"), ("fc2", "Sigmoid")):
+        inputs = [weights, *graph.weights(f"{name}.{layer}", "weight", "bias")]
+        weights = graph.add("Gemm", inputs, f"{name}.{layer}", transB=1)
+        weights = graph.add(function, [weights], f"{name}.{layer}.{function.lower()}")
+    axes = graph.constant(f"{name}.axes", np.asarray([2, 3]))
+    weights = graph.add("Unsqueeze", [weights, axes], f"{name}.weights")  # [B, C, 1, 1]
+    return graph.add("Mul", [x, weights], f"{name}.weighed")

@@ -74,7 +74,7 @@ def test_directory_in_use_is_refused(status: Status, tmp_path: Path, printed: Pr
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ((), 2, "usage: flax-densenet COMMAND [OPTIONS] commands: convert"),
+        ((), 2, "usage: flax-densenet COMMAND [OPTIONS] commands: bench"),
         (("--help",), 0, "usage: flax-densenet COMMAND"),
         (("-h",), 0, "usage: flax-densenet COMMAND"),
         (("fly",), 2, "error: no command 'fly' usage: flax-densenet COMMAND"),

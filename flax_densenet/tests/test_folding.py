@@ -1,5 +1,7 @@
 """Tests of flax_densenet/folding.py."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +15,13 @@ from flax_densenet.tests.exported import IMAGENET, PLAIN
 
 def test_every_normalization_behind_a_convolution_is_folded() -> None:
     assert foldable(PLAIN) == []
+    other_order = dataclasses.replace(PLAIN, blocks=(1, 1), depth=None, order="conv-norm-act")
+    assert foldable(other_order) == [
+        (("conv0",), ("norm0",)),
+        (("denseblock1", "denselayer1", "conv1"), ("denseblock1", "denselayer1", "norm1")),
+        (("transition1", "conv"), ("transition1", "norm")),
+        (("denseblock2", "denselayer1", "conv1"), ("denseblock2", "denselayer1", "norm1")),
+    ]
     assert foldable(IMAGENET) == [
         (("conv0",), ("norm0",)),
         (("denseblock1", "denselayer1", "conv1"), ("denseblock1", "denselayer1", "norm2")),
@@ -21,11 +30,16 @@ def test_every_normalization_behind_a_convolution_is_folded() -> None:
     ]
 
 
+_BOTTLENECKS = DenseNetConfig(blocks=(1, 2), growth_rate=4, bottleneck=True, stem="imagenet")
+_CONVOLUTIONS_FIRST = DenseNetConfig(
+    blocks=(1, 1), growth_rate=4, order="conv-norm-act", groups=2, activation="prelu"
+)
+
+
 @pytest.mark.usefixtures("float64")
-def test_folded_network_computes_the_same() -> None:
-    config = DenseNetConfig(
-        blocks=(1, 2), growth_rate=4, bottleneck=True, stem="imagenet", dtype="float64"
-    )
+@pytest.mark.parametrize("config", [_BOTTLENECKS, _CONVOLUTIONS_FIRST])
+def test_folded_network_computes_the_same(config: DenseNetConfig) -> None:
+    config = dataclasses.replace(config, dtype="float64")
     variables = random_variables(config)
     folded = fold_batch_norms(variables, config)
     image = np.random.default_rng(0).normal(size=(2, 16, 16, 3))
