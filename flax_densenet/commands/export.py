@@ -4,15 +4,19 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from flax_densenet.commands.export_arguments import ExportArguments
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.adaptation import cast
 from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_checkpoint
 from flax_densenet.conversion.statement import given_statistics
+from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.errors import InputError
 from flax_densenet.export.interface import Interface
 from flax_densenet.export.verification import verify
@@ -45,7 +49,7 @@ def export(arguments: ExportArguments, prog: str) -> None:
         axes="BCHW" if target == "onnx" else "BHWC",
         channels=config.in_channels,
         image_size=_image_size(arguments, config),
-        statistics=checkpoint.statistics,
+        statistics=_statistics(checkpoint, arguments),
         is_uint8=arguments.uint8,
     )
     description = interface.describe(config, source.name)
@@ -71,15 +75,23 @@ def _check_targets(paths: Sequence[Path], source: Path, arguments: ExportArgumen
 def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
     """Returns the checkpoint in float32, and prints what it is."""
     checkpoint = load_checkpoint(source, weights=arguments.weights)
-    checkpoint = checkpoint._replace(config=dataclasses.replace(checkpoint.config, dtype="float32"))
-    if arguments.mean is not None or arguments.std is not None:
-        statistics = given_statistics(arguments.mean, arguments.std, checkpoint.config.in_channels)
-        checkpoint = checkpoint._replace(statistics=statistics)
     for heading, text in describe(checkpoint).items():
         print(f"{heading:<10} {text}")
     for warning in checkpoint.warnings:
         print(f"warning: {warning}")
-    return checkpoint
+    variables = {
+        collection: jax.tree.map(partial(cast, collection=collection, dtype="float32"), tree)
+        for collection, tree in checkpoint.variables.items()
+    }
+    config = dataclasses.replace(checkpoint.config, dtype="float32")
+    return checkpoint._replace(config=config, variables=variables)
+
+
+def _statistics(checkpoint: Checkpoint, arguments: ExportArguments) -> ChannelStatistics | None:
+    if arguments.mean is None and arguments.std is None:
+        return checkpoint.statistics
+    print("given      --mean and --std, which take the place of what the checkpoint tells")
+    return given_statistics(arguments.mean, arguments.std, checkpoint.config.in_channels)
 
 
 class _Exported(NamedTuple):

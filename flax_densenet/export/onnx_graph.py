@@ -39,9 +39,7 @@ class Graph:
         ]
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """Puts an array into the graph, floating ones as float32, and returns its name."""
-        if np.issubdtype(array.dtype, np.floating):
-            array = array.astype(np.float32)
+        """Puts an array into the graph and returns its name."""
         self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 

@@ -30,7 +30,7 @@ def to_onnx(
 
     Args:
       config: The network.
-      variables: {"params", "batch_stats"}.
+      variables: {"params", "batch_stats"}, float32.
       interface: What it takes, with axes "BCHW".
       description: Written into the model's metadata, each entry as JSON.
     """

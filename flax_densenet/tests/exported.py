@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from flax_densenet import DenseNetConfig, to_torch_arrays
-from flax_densenet.conversion.statement import CONFIG_KEY, STATISTICS_KEY
+from flax_densenet.conversion.statement import CONFIG_KEY
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.weight_files import write_safetensors
 
@@ -33,6 +33,6 @@ def write_checkpoint(file: Path, config: DenseNetConfig, *, knows_statistics: bo
     metadata = {"format": "pt", CONFIG_KEY: json.dumps(dataclasses.asdict(config))}
     if knows_statistics:
         channels = [values[: config.in_channels] for values in STATISTICS]
-        metadata[STATISTICS_KEY] = json.dumps(channels)
+        metadata["mean_and_std"] = json.dumps(channels)
     arrays = to_torch_arrays(random_variables(config), config)
     write_safetensors(file, arrays, metadata, overwrite=False)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -146,6 +147,21 @@ def test_pixels_are_normalized_inside(suffix: str, directory: Path, status: Stat
         assert (str(image.dtype), image.shape[1:]) == ("uint8", (8, 6, 3))
         logits = np.asarray(exported.call(pixels))
     _assert_close(logits, wanted)
+
+
+def test_bfloat16_weights_become_float32(directory: Path, status: Status) -> None:
+    narrow, file = directory / "narrow.safetensors", directory / "narrow.onnx"
+    source = str(directory / "plain.safetensors")
+    words = ("--dtype", "bfloat16", "--no_verify")
+    assert status("convert", source, str(narrow), *words) == 0
+    assert status("export", str(narrow), str(file)) == 0
+    stored = {
+        one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer
+    }
+    assert {array.dtype for array in stored.values()} == {np.dtype(np.float32)}
+    kernel = random_variables(PLAIN)["params"]["classifier"]["kernel"]
+    wanted = kernel.astype(ml_dtypes.bfloat16).astype(np.float32).T
+    np.testing.assert_array_equal(stored["classifier.weight"], wanted)
 
 
 def test_wrong_network_is_not_written(
