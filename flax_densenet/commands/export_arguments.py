@@ -35,8 +35,8 @@ class ExportArguments:
       overwrite: Replace what is there.
     """
 
-    checkpoint: Annotated[str, tyro.conf.Positional]
-    out: Annotated[str, tyro.conf.Positional]
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     to: ExportFormat | None = None
     image_size: tuple[int, ...] | None = None
     uint8: bool = False
