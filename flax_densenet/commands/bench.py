@@ -11,6 +11,8 @@ from flax_densenet.bench.machine import busy, count_cpus, describe_machine
 from flax_densenet.bench.measure import Measured, measure
 from flax_densenet.bench.spread import MIB, spread
 from flax_densenet.commands.bench_arguments import BenchArguments
+from flax_densenet.commands.device_options import DeviceOptions
+from flax_densenet.commands.devices import choose_devices
 from flax_densenet.commands.network import check_name
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.checkpoint import load_checkpoint
@@ -38,6 +40,7 @@ def bench(arguments: BenchArguments, prog: str) -> None:
       InputError: There is no such network, or it cannot take images of this size.
     """
     machine = describe_machine()
+    choose_devices(DeviceOptions())  # as `train` does
     config = _find_network(arguments)
     size = arguments.image_size or IMAGE_SIZES[config.stem]
     config.check_image(height=size, width=size, channels=config.in_channels)

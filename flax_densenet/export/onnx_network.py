@@ -2,7 +2,7 @@
 
 Axes: B batch, C channels, H height, W width, K classes; images are [B, C, H, W].
 
-Operations and weights have torchvision's names (docs/decisions/0011-onnx.md).
+Operations and weights have torchvision's names (docs/decisions/0012-onnx.md).
 """
 
 import json
