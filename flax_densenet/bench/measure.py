@@ -8,9 +8,9 @@ from typing import get_args
 import jax
 
 from flax_densenet.bench.programs import Pass, Program, build_program
-from flax_densenet.cache_blocked import is_cache_blocked
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.formulation import Formulation
+from flax_densenet.formulation import ChosenFormulation
+from flax_densenet.formulations import choose_formulation
 
 _WARM_UP = 2  # steps, in which the heap grows
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
@@ -34,7 +34,7 @@ class Measured:
 
     batch_size: int
     step: Pass
-    formulation: Formulation
+    formulation: ChosenFormulation
     is_automatic: bool
     error: str | None = None
     cold_seconds: float | None = None
@@ -57,8 +57,10 @@ def measure(
       steps: Timed steps of each.
     """
     for which in get_args(Pass):
-        automatic = automatic_formulation(config, train=which == "training")
-        formulations = dict.fromkeys(("plain", automatic))
+        automatic = choose_formulation(
+            "auto", config, train=which == "training", axis_name=None, captured=False
+        )
+        formulations: dict[ChosenFormulation, None] = dict.fromkeys(("plain", automatic))
         results, programs = [], []
         for formulation in formulations:
             one = Measured(batch_size, which, formulation, formulation == automatic)
@@ -72,12 +74,6 @@ def measure(
                 program.run()
                 one.seconds.append(time.perf_counter() - start)
         yield results
-
-
-def automatic_formulation(config: DenseNetConfig, *, train: bool) -> Formulation:
-    """Returns what "auto" chooses on this machine."""
-    blocked = is_cache_blocked("auto", config, train=train, axis_name=None, captured=False)
-    return "cache_blocked" if blocked else "plain"
 
 
 def _prepared(one: Measured, config: DenseNetConfig, image_size: int) -> Program | None:

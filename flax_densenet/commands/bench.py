@@ -21,7 +21,7 @@ from flax_densenet.variants import IMAGE_SIZES, VARIANTS
 _COLUMNS = {  # and their widths
     "batch": 5,
     "step": 10,
-    "formulation": 20,
+    "formulation": 24,
     "ms per batch: min / median / max": 32,
     "images/s": 8,
     "compile (s): cold / cached": 26,
