@@ -14,9 +14,10 @@ import numpy as np
 from flax_densenet.commands.export_arguments import ExportArguments
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.conversion.adaptation import cast
-from flax_densenet.conversion.checkpoint import Checkpoint, describe, load_checkpoint
+from flax_densenet.conversion.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.conversion.description import describe
 from flax_densenet.conversion.statement import given_statistics
-from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.preprocessing import Preprocessing
 from flax_densenet.errors import InputError
 from flax_densenet.export.interface import Interface
 from flax_densenet.export.verification import verify
@@ -49,7 +50,8 @@ def export(arguments: ExportArguments, prog: str) -> None:
         axes="BCHW" if target == "onnx" else "BHWC",
         channels=config.in_channels,
         image_size=_image_size(arguments, config),
-        statistics=_statistics(checkpoint, arguments),
+        preprocessing=_preprocessing(checkpoint, arguments),
+        class_names=checkpoint.class_names,
         is_uint8=arguments.uint8,
     )
     description = interface.describe(config, source.name)
@@ -87,11 +89,13 @@ def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
     return checkpoint._replace(config=config, variables=variables)
 
 
-def _statistics(checkpoint: Checkpoint, arguments: ExportArguments) -> ChannelStatistics | None:
+def _preprocessing(checkpoint: Checkpoint, arguments: ExportArguments) -> Preprocessing:
     if arguments.mean is None and arguments.std is None:
-        return checkpoint.statistics
+        return checkpoint.preprocessing
     print("given      --mean and --std, which take the place of what the checkpoint tells")
-    return given_statistics(arguments.mean, arguments.std, checkpoint.config.in_channels)
+    channels = checkpoint.config.in_channels
+    mean, std = given_statistics(arguments.mean, arguments.std, channels)
+    return dataclasses.replace(checkpoint.preprocessing, mean=mean, std=std)
 
 
 class _Exported(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import flax_densenet
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.preprocessing import Preprocessing
 from flax_densenet.errors import InputError
 
 Axes = Literal["BHWC", "BCHW"]
@@ -23,7 +24,8 @@ class Interface:
       axes: Order of the image's axes.
       channels: Image channels (C).
       image_size: Height and width in pixels; None leaves both free.
-      statistics: What images were normalized with, if known.
+      preprocessing: How images were prepared in training, as far as that is known.
+      class_names: One name per class, if known.
       is_uint8: Whether the network takes pixels from 0 to 255 and normalizes them itself.
 
     Raises:
@@ -33,7 +35,8 @@ class Interface:
     axes: Axes
     channels: int
     image_size: tuple[int, int] | None = None
-    statistics: ChannelStatistics | None = None
+    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    class_names: tuple[str, ...] | None = None
     is_uint8: bool = False
 
     def __post_init__(self) -> None:
@@ -42,6 +45,11 @@ class Interface:
                 "--uint8 normalizes inside of the exported network, and the checkpoint does not "
                 "tell with what; say it with --mean and --std, or leave --uint8 out"
             )
+
+    @property
+    def statistics(self) -> ChannelStatistics | None:
+        """What images were normalized with, if known."""
+        return self.preprocessing.statistics
 
     def shape(self, batch: Any, height: Any = None, width: Any = None) -> tuple[Any, ...]:
         """Returns the image's shape, in the order of its axes.
@@ -62,7 +70,7 @@ class Interface:
           config: The network.
           source: Name of the checkpoint.
         """
-        mean, std = self.statistics or (None, None)
+        prepared = self.preprocessing
         minimum = config.min_image_size
         return {
             "network": config.title,
@@ -75,9 +83,15 @@ class Interface:
                 "smallest_image": [minimum, minimum],
             },
             "output": {"name": OUTPUT_NAME, "axes": "BK", "shape": (None, config.num_classes)},
+            "class_names": self.class_names,
+            "resizing": {
+                "shorter_side": prepared.shorter_side,
+                "central_crop": prepared.size,
+                "interpolation": prepared.interpolation,
+            },
             "normalization": {
-                "mean": mean,
-                "std": std,
+                "mean": prepared.mean,
+                "std": prepared.std,
                 "of": "pixels from 0 to 255: (pixel - mean) / std in each channel",
                 "is_inside": self.is_uint8,
             },

@@ -99,6 +99,12 @@ def test_stablehlo_runs_without_this_package(exported: Path) -> None:
     assert [described["normalization"][name] for name in ("mean", "std")] == [
         *map(list, STATISTICS)
     ]
+    assert described["resizing"] == {
+        "shorter_side": 32,
+        "central_crop": 32,
+        "interpolation": "bilinear",
+    }
+    assert described["class_names"] is None
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -116,7 +122,8 @@ def test_onnx_runs_anywhere(name: str, exported: Path, status: Status, printed: 
         image = _image(config, *size)
         ours = _ours(config, image)
         inputs = {"image": image.transpose(0, 3, 1, 2)}
-        for run in (session.run, ReferenceEvaluator(model).run):
+        runs: list[Any] = [session.run, ReferenceEvaluator(model).run]
+        for run in runs:
             _assert_close(run(["logits"], inputs)[0], ours)
     arrays = weights.to_torch_arrays(random_variables(config), config)
     stored = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
