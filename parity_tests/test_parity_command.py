@@ -67,6 +67,16 @@ def test_table_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "DenseNet (L=5, k=3)" in page.read_text()
 
 
+def test_options_are_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--activation prelu --order conv-norm-act --transition_pool max --attention se"
+    assert parity(*TINY, *flags.split(), "--precision", "float64", "--steps", 0) == 0
+    text = capsys.readouterr().out
+    assert "transition1.prelu " in text
+    assert "denseblock1.denselayer1.attention.fc1 " in text
+    title = "DenseNet (L=5, k=3, activation=prelu, order=conv-norm-act, transition_pool=max, atten"
+    assert f"equal: {title}" in text
+
+
 def test_fault_is_found_where_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,15 @@ from flax import traverse_util
 from flax_densenet import DenseNet, DenseNetConfig, initialize
 
 CONFIG = DenseNetConfig(blocks=(2, 1), growth_rate=32, bottleneck=True, num_classes=100)
+OPTIONS = DenseNetConfig(
+    blocks=(1, 1),
+    growth_rate=32,
+    activation="prelu",
+    order="conv-norm-act",
+    groups=2,
+    attention="se",
+    attention_reduction=2,
+)
 Flat = dict[tuple[str, ...], np.ndarray]
 
 
@@ -90,6 +99,7 @@ def test_layers_are_drawn_independently(arrays: Flat) -> None:
         CONFIG,
         DenseNetConfig(depth=7, growth_rate=2, dtype="bfloat16"),
         DenseNetConfig(blocks=(1, 2), growth_rate=2, stem="imagenet", in_channels=4),
+        OPTIONS,
     ],
 )
 def test_initialize_builds_the_tree_of_the_model(
@@ -101,6 +111,28 @@ def test_initialize_builds_the_tree_of_the_model(
     variables = initialize(config, jax.random.key(0))
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables))
     assert described(variables) == described(model_shapes(config))
+
+
+def test_slopes_and_attention_start_as_in_pytorch() -> None:
+    arrays = flat(initialize(OPTIONS, jax.random.key(0)))
+    slopes = [array for path, array in arrays.items() if path[-1] == "slope"]
+    assert len(slopes) == 4  # stem, two layers, transition
+    assert all(slope == 0.25 for slope in slopes)
+    kernels = {
+        path: a for path, a in arrays.items() if path[-1] == "kernel" and "attention" in path
+    }
+    bounds = {"fc1": 1 / math.sqrt(32), "fc2": 1 / math.sqrt(16)}
+    assert len(kernels) == 2 * 2
+    for path, kernel in kernels.items():
+        assert 0.9 * bounds[path[-2]] < np.abs(kernel).max() <= bounds[path[-2]]
+        assert abs(kernel.mean()) < 5 * bounds[path[-2]] / math.sqrt(3 * kernel.size)
+        np.testing.assert_array_equal(arrays[*path[:-1], "bias"], 0)
+    first, second = (kernel for path, kernel in kernels.items() if "fc1" in path)
+    assert np.all(first != second)
+    groups = arrays["params", "denseblock1", "denselayer1", "conv1", "kernel"]
+    assert groups.shape == (3, 3, 16 // 2, 32)
+    deviation = math.sqrt(2 / (3 * 3 * 32))  # whatever the groups, as in PyTorch
+    assert groups.std() == pytest.approx(deviation, rel=5 / math.sqrt(2 * groups.size))
 
 
 def test_initialize_in_float64_draws_float64() -> None:
