@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -92,12 +92,17 @@ def read_first(args: Sequence[str]) -> argparse.Namespace:
         return parser.parse_args([])
 
 
-def implied_run(first: argparse.Namespace, network: DenseNetConfig | None = None) -> RunConfig:
+def implied_run(
+    first: argparse.Namespace,
+    network: DenseNetConfig | None = None,
+    make_run: Callable[..., RunConfig] = default_run,
+) -> RunConfig:
     """Returns the run that flags imply.
 
     Args:
       first: What `read_first` returns.
       network: The network, if it is not for the flags to say.
+      make_run: `default_run`, or a command's own that takes the same.
 
     Raises:
       InputError: A name is in none of the tables.
@@ -109,7 +114,7 @@ def implied_run(first: argparse.Namespace, network: DenseNetConfig | None = None
         dataset, augment = dataset or preset.dataset, augment or preset.augment
     if network is None and variant is not None:
         network = VARIANTS[variant]
-    run = default_run(dataset or DataConfig.dataset, first.data_dir, network, augment)
+    run = make_run(dataset or DataConfig.dataset, first.data_dir, network, augment)
     if first.blocks is not None:  # they take the place of the depth
         run = dataclasses.replace(run, network=dataclasses.replace(run.network, depth=None))
     return run

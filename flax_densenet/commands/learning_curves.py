@@ -1,9 +1,6 @@
 """`flax-densenet learning-curves`: the same recipe in Flax and in PyTorch, over several seeds."""
 
 import dataclasses
-import importlib.metadata
-import os
-import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +12,14 @@ from flax_densenet.commands.learning_curves_arguments import LearningCurvesArgum
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import InputError, TrainingInterrupted
-from flax_densenet.parity.learning_curves import comparison_table, group_runs, plot_learning_curves
-from flax_densenet.parity.study import FRAMEWORKS, Study, open_study
+from flax_densenet.parity.learning_curves import (
+    FRAMEWORKS,
+    comparison_table,
+    group_runs,
+    plot_learning_curves,
+)
+from flax_densenet.study.conditions import hardware, software
+from flax_densenet.study.directory import StudyDirectory, open_study
 from flax_densenet.training.loop import check_dataset, fit
 from flax_densenet.training.parallel import check_batch_size
 from flax_densenet.training.run_config import RunConfig
@@ -24,6 +27,8 @@ from flax_densenet.training.run_data import load_run_data
 from flax_densenet.training.workdir import Record, open_workdir, write_whole, writing
 
 _PACKAGES = {"flax": ("jax", "flax"), "torch": ("torch",)}
+_CURVES = "learning-curves.png"
+_COMPARISON = "comparison.md"
 
 
 def learning_curves(arguments: LearningCurvesArguments, prog: str) -> None:
@@ -46,17 +51,20 @@ def learning_curves(arguments: LearningCurvesArguments, prog: str) -> None:
     check_dataset(run, dataset)
     steps_per_epoch(len(dataset.train), run.optimization.batch_size)
     check_batch_size(run.optimization.batch_size, jax.device_count())
-    study = open_study(Path(arguments.study.output).expanduser().absolute(), run)
+    study = open_study(
+        Path(arguments.study.output).expanduser().absolute(),
+        {"study": "learning-curves", **dataclasses.asdict(run)},
+    )
     first = run.optimization.seed
     seeds = range(first, first + arguments.study.seeds)
     try:
         for seed in seeds:
             for framework, train in (("flax", _fit_flax), ("torch", fit_torch)):
-                _train_unless_done(study, dataset, framework, seed, train)
+                _train_unless_done(study, run, dataset, framework, seed, train)
     except (KeyboardInterrupt, TrainingInterrupted):
         print(f"\ninterrupted; the finished runs are in {study.path}; the same command goes on")
         raise
-    _write_comparison(study, dataset, seeds)
+    _write_comparison(study, run, dataset, seeds)
 
 
 def _torch_training(run: RunConfig) -> Callable[[RunConfig, Dataset], list[Record]]:
@@ -84,47 +92,46 @@ def _fit_flax(run: RunConfig, dataset: Dataset) -> list[Record]:
 
 
 def _train_unless_done(
-    study: Study,
+    study: StudyDirectory,
+    run: RunConfig,
     dataset: Dataset,
     framework: str,
     seed: int,
     train: Callable[[RunConfig, Dataset], list[Record]],
 ) -> None:
     title = f"{FRAMEWORKS[framework]}, seed {seed}"
-    if study.has(framework, seed):
+    identity = {"framework": framework, "seed": seed}
+    if study.find(identity):
         print(f"{title}: done before")
         return
     print(title, flush=True)
-    optimization = dataclasses.replace(study.run.optimization, seed=seed)
-    records = train(dataclasses.replace(study.run, optimization=optimization), dataset)
-    versions = (f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES[framework])
-    study.add(framework, seed, ", ".join(versions), records)
+    optimization = dataclasses.replace(run.optimization, seed=seed)
+    records = train(dataclasses.replace(run, optimization=optimization), dataset)
+    version = {"version": software(*_PACKAGES[framework])}
+    study.add(identity, [version | record for record in records])
 
 
-def _write_comparison(study: Study, dataset: Dataset, seeds: range) -> None:
+def _write_comparison(
+    study: StudyDirectory, run: RunConfig, dataset: Dataset, seeds: range
+) -> None:
     records = study.read()
     runs = group_runs(records, seeds)
     versions = sorted({record["version"] for record in records})
-    title = f"{study.run.network.title} on {dataset.name}"
+    title = f"{run.network.title} on {dataset.name}"
     table = comparison_table(runs)
     text = (
         f"# Learning curves: {title}\n\n"
-        f"{study.run.optimization.epochs} epochs, seeds {seeds[0]} to {seeds[-1]} in each "
+        f"{run.optimization.epochs} epochs, seeds {seeds[0]} to {seeds[-1]} in each "
         f"framework (n = {len(seeds)}), {len(dataset.test):,} test images.\n"
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), JAX on {jax.default_backend()}; "
-        f"{'; '.join(versions)}.\n\n"
+        f"{hardware()}; {'; '.join(versions)}.\n\n"
         f"Mean ± standard deviation of the runs:\n\n{table}\n\n"
         "The difference is Flax minus PyTorch. p (permutation) is exact up to n = 10 and decides; "
         "the tests share a level of\n5 %. The detectable difference is the one that 4 of 5 such "
         "studies would find.\n\n"
-        "![Learning curves](learning-curves.png)\n"
+        f"![Learning curves]({_CURVES})\n"
     )
-    write_whole(study.comparison_file, text)
-    with writing(study.curves_file):
-        plot_learning_curves(runs, title, study.curves_file)
-    print(f"\n{table}\n\neverything is in {study.path}: {_listed(study)}")
-
-
-def _listed(study: Study) -> str:
-    files = (study.config_file, study.results_file, study.curves_file, study.comparison_file)
-    return ", ".join(file.name for file in files)
+    write_whole(study.path / _COMPARISON, text)
+    with writing(study.path / _CURVES):
+        plot_learning_curves(runs, title, study.path / _CURVES)
+    files = (study.config_file.name, study.results_file.name, _CURVES, _COMPARISON)
+    print(f"\n{table}\n\neverything is in {study.path}: {', '.join(files)}")

@@ -77,6 +77,11 @@ _COMMANDS = {
         "predict:predict",
         "show the most probable classes of images",
     ),
+    "study": _Command(
+        "study_arguments:parse_study_arguments",
+        "study:study",
+        "vary the network, or look inside: a table and a picture",
+    ),
     "summary": _Command(
         "summary:parse_summary_arguments",
         "summary:summary",

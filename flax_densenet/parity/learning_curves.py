@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_densenet.parity.significance import compare_samples, verdict
-from flax_densenet.parity.study import FRAMEWORKS
 from flax_densenet.training.workdir import Record
+
+# Keys of results.jsonl, and what people call them.
+FRAMEWORKS = {"flax": "Flax", "torch": "PyTorch"}
 
 Run = list[Record]
 Runs = dict[str, list[Run]]  # by framework, one run for each seed

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/learning_curves.py and the study it keeps, without PyTorch."""
+"""Tests of flax_densenet/commands/learning_curves.py and what it keeps, without PyTorch."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flax_densenet.commands import learning_curves as command
-from flax_densenet.parity.study import Study
+from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.training import RunConfig
 
 Printed = Callable[[], str]
@@ -112,7 +112,7 @@ def test_another_configuration_is_refused(
     asked.clear()
     assert status(*flags, "--growth_rate", "4", "--learning_rate", "0.2") == 2
     text = printed()
-    assert f"error: the study in {tmp_path} has another configuration: growth_rate was 2" in text
+    assert f"error: the study in {tmp_path} has other settings: growth_rate was 2" in text
     assert "now 4; learning_rate was 0.1, now 0.2; give the same flags to go on with it" in text
     assert asked == []
 
@@ -122,7 +122,7 @@ def test_a_directory_with_something_else_is_refused(
 ) -> None:
     (tmp_path / "thesis.txt").write_text("keep me")
     assert status("learning-curves", "--output", str(tmp_path)) == 2
-    assert f"error: {tmp_path} is no study of learning curves, and not an empty" in printed()
+    assert f"error: {tmp_path} is no study, and not an empty" in printed()
     assert status("learning-curves", "--output", str(tmp_path / "thesis.txt")) == 2
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -179,6 +179,6 @@ def test_a_full_disk_keeps_the_runs_before(
         monkeypatch.setattr(command, "_torch_training", lambda run: lambda *_: _records(0) * 20)
         assert status(*flags) == 1
     assert f"error: {tmp_path}/results.jsonl cannot be written" in printed()
-    study = Study(tmp_path, RunConfig.from_json((tmp_path / "config.json").read_text()))
-    assert study.has("flax", 0)
-    assert not study.has("torch", 0)
+    study = StudyDirectory(tmp_path)
+    assert study.find({"framework": "flax", "seed": 0})
+    assert not study.find({"framework": "torch", "seed": 0})

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import WHOLE, Share, train_batches
@@ -14,6 +13,7 @@ from flax_densenet.training.evaluation import evaluate
 from flax_densenet.training.optimization_config import OptimizationConfig
 from flax_densenet.training.parallel import ParallelSteps
 from flax_densenet.training.profile import StepProfile
+from flax_densenet.training.progress import Progress
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.step import Metrics, TrainState
 from flax_densenet.training.stopwatch import Stopwatch
@@ -39,7 +39,7 @@ class EpochResult(NamedTuple):
 
 
 class EpochTrainer:
-    """Trains epochs and shows the progress of the whole run."""
+    """Trains epochs and shows their progress."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class EpochTrainer:
         dataset: Dataset,
         on_devices: ParallelSteps,
         steps: int,
+        progress: Progress,
         *,
         share: Share = WHOLE,
         profile: StepProfile | None = None,
@@ -58,6 +59,7 @@ class EpochTrainer:
           dataset: Images that suit the network.
           on_devices: The steps.
           steps: Steps per epoch.
+          progress: Shows it.
           share: The part of each batch that this process reads.
           profile: Profiles some steps.
         """
@@ -67,18 +69,7 @@ class EpochTrainer:
         self._steps = steps
         self._share = share
         self._profile = profile
-        self._is_first_process = share.process == 0
-        self._progress = tqdm(
-            total=steps * optimization.epochs * optimization.batch_size,
-            unit="images",
-            unit_scale=True,
-            # Where the output is no terminal, the lines of the epochs do.
-            disable=None if self._is_first_process else True,
-        )
-
-    def close(self) -> None:
-        """Ends the progress bar."""
-        self._progress.close()
+        self._progress = progress
 
     def run_epoch(
         self, state: TrainState, epoch: int, metrics: StepMetrics, stop: StopSignals
@@ -116,8 +107,7 @@ class EpochTrainer:
             record[f"seconds_{part}"] = watch.seconds[part]
         if broken := self._dataset.unreadable:
             self._progress.write(describe_unreadable(broken))
-        if self._is_first_process:
-            self._progress.write(describe_epoch(record, self._optimization.epochs))
+        self._progress.write_epoch(describe_epoch(record, self._optimization.epochs))
         return EpochResult(state, metrics, record)
 
     def _train(
@@ -130,8 +120,7 @@ class EpochTrainer:
     ) -> tuple[TrainState, StepMetrics]:
         batch_size, first_step = self._optimization.batch_size, epoch * self._steps
         steps_done = len(metrics)
-        self._progress.n = (first_step + steps_done) * batch_size
-        self._progress.refresh()
+        self._progress.set((first_step + steps_done) * batch_size)
         batches = train_batches(
             self._dataset.train,
             batch_size,
@@ -147,7 +136,7 @@ class EpochTrainer:
                     self._profile.before_step(state)
                 state, batch_metrics = self._on_devices.train_step(state, batch)
                 pending.append(batch_metrics)
-                self._progress.update(batch_size)
+                self._progress.advance(batch_size)
                 stopped = step < self._steps and stop.agreed(first_step + step)
                 if stopped or step % _STEPS_BETWEEN_CHECKS == 0 or step == self._steps:
                     metrics += _read_finite(pending, first_step + len(metrics), epoch)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import jax
 
@@ -20,6 +21,7 @@ from flax_densenet.training.parameter_parts import parameter_counts
 from flax_densenet.training.preprocess import Preprocess
 from flax_densenet.training.processes import ending_with_the_others
 from flax_densenet.training.profile import StepProfile
+from flax_densenet.training.progress import Progress
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.step import TrainState
@@ -35,6 +37,9 @@ def fit(
     *,
     resume: bool,
     execution: Execution = Execution(),
+    adapt: Callable[[TrainState], TrainState] | None = None,
+    measure: Callable[[TrainState], Record] | None = None,
+    progress: Progress | None = None,
 ) -> list[Record]:
     """Trains a network and writes everything to the work directory.
 
@@ -46,6 +51,9 @@ def fit(
       workdir: Where to write; empty unless `resume`.
       resume: Go on from the newest checkpoint, if there is one.
       execution: How to execute it; it may change when resuming, as may the number of devices.
+      adapt: Changes the state before the first step, such as its network.
+      measure: Returns what each epoch's record says besides, from the state after the epoch.
+      progress: Where progress is shown, if not on a bar of its own.
 
     Returns:
       One record per epoch, as in metrics.jsonl.
@@ -68,7 +76,8 @@ def fit(
     preprocess = Preprocess(mean, std, run.data.augment)
     # A run that was ended before its first checkpoint starts again.
     variables = None if resume and _has_checkpoint(workdir) else start_variables(run)
-    state = on_devices.place(initial_state(run, execution, preprocess, schedule, variables))
+    state = initial_state(run, execution, preprocess, schedule, variables)
+    state = on_devices.place(adapt(state) if adapt else state)
     counts = parameter_counts(run.network, run.fine_tuning)
     is_first_process = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
@@ -89,21 +98,26 @@ def fit(
         profile = None
         if execution.profile_steps and is_first_process:
             profile = stack.enter_context(StepProfile(workdir.profile, execution.profile_steps))
+        if progress is None:
+            progress = Progress(total_steps * optimization.batch_size, shown=is_first_process)
+            stack.callback(progress.close)
         trainer = EpochTrainer(
             optimization,
             dataset,
             on_devices,
             steps,
+            progress,
             share=Share(jax.process_index(), jax.process_count()),
             profile=profile,
         )
-        stack.callback(trainer.close)
         stack.enter_context(ending_with_the_others())
         for epoch in range(first_step // steps, optimization.epochs):
             state, metrics, record = trainer.run_epoch(state, epoch, metrics, stop)
             if record is not None:
                 record["learning_rate"] = float(schedule(steps * (epoch + 1) - 1))
                 record |= counts
+                if measure is not None:
+                    record |= measure(state)
                 records.append(record)
                 # First the record, which a resumed run drops if the checkpoint is not there; a
                 # checkpoint without its record would leave a gap.

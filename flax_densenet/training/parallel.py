@@ -28,12 +28,14 @@ class ParallelSteps(NamedTuple):
       to_global: Returns a state as arrays of all processes together, as checkpoints hold it.
       train_step: `train_step` for this process's part [b, ...] of a batch [B, ...].
       eval_step: `eval_step`, likewise.
+      lower_train_step: `train_step` for such a state and batch as XLA gets it, not run.
     """
 
     place: Callable[[TrainState], TrainState]
     to_global: Callable[[TrainState], TrainState]
     train_step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
     eval_step: Callable[[TrainState, Any], Metrics]
+    lower_train_step: Callable[[TrainState, Any], jax.stages.Lowered]
 
 
 def parallel_steps(mode: ParallelMode, evaluation: Evaluation | None = None) -> ParallelSteps:
@@ -85,6 +87,7 @@ def _jit_steps(evaluation: Evaluation) -> ParallelSteps:
         to_global=lambda state: state,
         train_step=lambda state, batch: train(state, place_batch(batch)),
         eval_step=lambda state, batch: evaluate(state, place_batch(batch)),
+        lower_train_step=lambda state, batch: train.lower(state, place_batch(batch)),
     )
 
 
@@ -99,6 +102,7 @@ def _pmap_steps(evaluation: Evaluation) -> ParallelSteps:
         to_global=_to_global,
         train_step=lambda state, batch: train(state, _split(batch, num_devices)),
         eval_step=lambda state, batch: evaluate(state, _split(batch, num_devices)),
+        lower_train_step=lambda state, batch: train.lower(state, _split(batch, num_devices)),
     )
 
 

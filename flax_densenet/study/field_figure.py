@@ -1,0 +1,142 @@
+"""The picture of a study of a field: error, loss, size, time and memory over its values."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from flax_densenet.study.catalog import FIELD_STUDIES
+from flax_densenet.study.decision import Candidate, decide
+from flax_densenet.study.field_rows import FieldRow
+from flax_densenet.study.result import StudyResult
+from flax_densenet.study.sample import Sample
+from flax_densenet.study.styles import EMPHASIS, LINES, MARKER_SIZE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROOM = 1.08  # above the highest point
+_LONG_NAMES = 20  # characters of all names together that still stand side by side
+
+
+class Quantity(NamedTuple):
+    """A line in a panel.
+
+    Attributes:
+      name: What the legend calls it.
+      of: Its value in a row.
+    """
+
+    name: str
+    of: Callable[[FieldRow], Sample | float | None]
+
+
+class Panel(NamedTuple):
+    """One pair of axes.
+
+    Attributes:
+      label: Quantity and unit.
+      quantities: Its lines.
+      is_logarithmic: Whether the scale is.
+    """
+
+    label: str
+    quantities: tuple[Quantity, ...]
+    is_logarithmic: bool = False
+
+
+def _percent(sample: Sample | None) -> Sample | None:
+    return sample and Sample(100 * value for value in sample)
+
+
+PANELS = (
+    Panel(
+        "error (%)",
+        (
+            Quantity("validation", lambda row: _percent(row.validation_error)),
+            Quantity("test", lambda row: _percent(row.test_error)),
+        ),
+    ),
+    Panel("training loss (nats)", (Quantity("", lambda row: row.train_loss),), True),
+    Panel("parameters (thousands)", (Quantity("", lambda row: row.parameters / 1e3),)),
+    Panel("MFLOPs per image", (Quantity("", lambda row: row.flops / 1e6),)),
+    Panel(
+        "time of a step (ms)",
+        (Quantity("", lambda row: Sample(1e3 * value for value in row.step_seconds)),),
+    ),
+    Panel(
+        "memory of a step (MiB)",
+        (
+            Quantity("XLA", lambda row: row.step_bytes / 2**20),
+            Quantity("estimate (plain)", lambda row: row.estimated_bytes / 2**20),
+        ),
+    ),
+)
+
+
+def draw_field(result: StudyResult) -> "Figure":
+    """Draws all panels.
+
+    Args:
+      result: A study whose rows are `FieldRow`s.
+    """
+    from matplotlib.figure import Figure  # half a second to import
+
+    rows: Sequence[FieldRow] = result.rows
+    field = FIELD_STUDIES[result.name]
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    number = len(rows[0].test_error)
+    figure.suptitle(f"{result.title}\nmean and standard deviation, n = {number}", fontsize=11)
+    places = [float(row.value) for row in rows] if field.is_numeric else list(range(len(rows)))
+    decision = decide([Candidate(row.parameters, row.deciding_error) for row in rows])
+    for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+        _draw_panel(axes, panel, rows, places, connects=field.is_numeric)
+        axes.axvline(places[decision.chosen], label="recommended", **EMPHASIS)
+        axes.set(xlabel=field.label, ylabel=panel.label)
+        if field.is_numeric:
+            axes.set_xticks(places, [row.value for row in rows])
+        else:
+            names = [row.value for row in rows]
+            turned = sum(map(len, names)) > _LONG_NAMES
+            axes.set_xticks(places, names, rotation=20 if turned else 0, fontsize="small")
+            axes.set_xlim(-0.5, len(rows) - 0.5)
+        axes.grid(alpha=0.3)
+        if len(panel.quantities) > 1:
+            axes.legend(fontsize="small")
+    return figure
+
+
+def _draw_panel(
+    axes: "Axes",
+    panel: Panel,
+    rows: Sequence[FieldRow],
+    places: Sequence[float],
+    *,
+    connects: bool,
+) -> None:
+    top = 0.0
+    for quantity, style in zip(panel.quantities, LINES, strict=False):  # there are more styles
+        values = [quantity.of(row) for row in rows]
+        samples = [v if isinstance(v, Sample) else Sample([v]) for v in values if v is not None]
+        if not samples:
+            continue
+        axes.errorbar(
+            places,
+            [sample.mean for sample in samples],
+            [sample.deviation for sample in samples],
+            label=quantity.name,
+            capsize=3,
+            markersize=MARKER_SIZE,
+            **(style if connects else style | {"linestyle": "none"}),
+        )
+        top = max(top, *(sample.mean + sample.deviation for sample in samples))
+    if panel.is_logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(_few_digits)
+    else:
+        axes.set_ylim(0, _ROOM * top)
+
+
+def _few_digits(value: float, position: float) -> str:
+    """Returns the label of a small tick: those of 2 and 5 have one."""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""

@@ -1,0 +1,104 @@
+"""The words of a study of a field: the tutorial's five steps, and the columns of the table."""
+
+from collections.abc import Sequence
+
+from flax_densenet.data import Dataset
+from flax_densenet.study.conditions import hardware
+from flax_densenet.study.decision import RULE, Candidate, decide
+from flax_densenet.study.field_rows import FieldRow
+from flax_densenet.study.result import Columns
+from flax_densenet.training.execution import Execution
+from flax_densenet.training.run_config import RunConfig
+
+
+def field_columns(field: str, *, has_validation: bool) -> Columns:
+    """Returns the columns of the table.
+
+    Args:
+      field: What is varied.
+      has_validation: Whether images are held out.
+    """
+    columns: dict[str, object] = {
+        field: lambda row: row.value,
+        "parameters": lambda row: f"{row.parameters:,}",
+        "MFLOPs per image": lambda row: f"{row.flops / 1e6:.2f}",
+        "training loss (nats)": lambda row: row.train_loss.text(decimals=4),
+        "validation error (%)": lambda row: row.validation_error.text(100),
+        "test error (%)": lambda row: row.test_error.text(100),
+        "step (ms)": lambda row: row.step_seconds.text(1000, 1),
+        "step memory by XLA (MiB)": lambda row: f"{row.step_bytes / 2**20:.1f}",
+        "estimated (MiB)": lambda row: f"{row.estimated_bytes / 2**20:.1f}",
+    }
+    if not has_validation:
+        del columns["validation error (%)"]
+    return columns  # type: ignore[return-value]
+
+
+def field_method(
+    field: str,
+    rows: Sequence[FieldRow],
+    run: RunConfig,
+    dataset: Dataset,
+    execution: Execution,
+    versions: Sequence[str],
+) -> str:
+    """Returns the first four steps, which lead to the table.
+
+    Args:
+      field: What is varied.
+      rows: The table.
+      run: The baseline's run.
+      dataset: Its data set.
+      execution: How all trainings were executed.
+      versions: What they were trained with.
+    """
+    optimization, first = run.optimization, run.optimization.seed
+    num_seeds = len(rows[0].test_error)
+    seeds = f"seed {first}" if num_seeds == 1 else f"seeds {first} to {first + num_seeds - 1}"
+    held_out = f", {len(dataset.validation):,} validation" if dataset.validation else ""
+    values = ", ".join(row.value for row in rows)
+    return (
+        f"1. Baseline: {run.network.title}.\n"
+        f"2. Change: {field} is {values}; each network is built anew, with every width that "
+        "depends on it.\n"
+        f"3. Train and validate alike: {optimization.epochs} epochs, batch size "
+        f"{optimization.batch_size}, learning rate {optimization.learning_rate:g}, {seeds} "
+        f"(n = {num_seeds}), {len(dataset.train):,} training{held_out} and {len(dataset.test):,} "
+        f"test images; {execution.formulation.replace('_', '-')} formulation.\n"
+        "4. Analyse: mean ± standard deviation over the seeds after the last epoch. A step is one "
+        f"of training; its time is the median over epochs on {hardware()}, with whatever else ran "
+        f"there ({'; '.join(versions)})."
+    )
+
+
+def field_recommendation(field: str, rows: Sequence[FieldRow]) -> str:
+    """Returns the fifth step, the decision.
+
+    Args:
+      field: What is varied.
+      rows: The table.
+    """
+    decision = decide([Candidate(row.parameters, row.deciding_error) for row in rows])
+    best, chosen = rows[decision.best], rows[decision.chosen]
+    split = "test" if best.validation_error is None else "validation"
+    sentences = [
+        f"5. Decide: **{field} {chosen.value}**. The rule is: {RULE}.",
+        f"The smallest mean {split} error is {_percent(best.deciding_error.mean)} ({field} "
+        f"{best.value}), its standard error {_percent(best.deciding_error.standard_error)}; that "
+        f"of {field} {chosen.value} is {_percent(chosen.deciding_error.mean)}, with "
+        f"{chosen.parameters:,} parameters.",
+    ]
+    if len(best.deciding_error) == 1:
+        sentences.append("With one seed there is no standard error: run several with --seeds.")
+    else:
+        sentences.append("The standard error is that over seeds; other images would add to it.")
+    if split == "test":
+        sentences.append(
+            "No images were held out, so that the test error decides, and is too good for the "
+            "value chosen: hold some out with --validation_images."
+        )
+    return " ".join(sentences)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

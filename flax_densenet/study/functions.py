@@ -1,0 +1,177 @@
+"""Studies as functions, for programs and notebooks; the command line calls them, too."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.errors import require
+from flax_densenet.study.baseline import (
+    BATCH_SIZE,
+    DEPTHS,
+    IMAGE_SIZE,
+    MEMORY_NETWORK,
+    SEEDS,
+    baseline_run,
+)
+from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
+from flax_densenet.study.field import FieldPlan
+from flax_densenet.study.gradients import GradientPlan
+from flax_densenet.study.plan import carry_out
+from flax_densenet.study.remat import MemoryPlan
+from flax_densenet.study.result import StudyResult
+from flax_densenet.study.reuse import ReusePlan
+from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.run_data import load_run_data
+
+_PNG = ("png",)
+
+
+def study_field(
+    field: str,
+    values: Sequence[Any] | None = None,
+    *,
+    seeds: int = SEEDS,
+    run: RunConfig | None = None,
+    dataset: str = "digits",
+    epochs: int | None = None,
+    out: str | Path | None = None,
+    formats: Sequence[str] = _PNG,
+) -> StudyResult:
+    """Trains the same network with several values of one field, and compares.
+
+    Args:
+      field: Key of `FIELD_STUDIES`, such as "growth_rate".
+      values: The values; None takes those of `FIELD_STUDIES`.
+      seeds: Trainings for each value.
+      run: The baseline, and how everything is trained; None is `baseline_run(field, dataset)`.
+      dataset: As `--dataset`, if no run is given.
+      epochs: Passes over the training images, instead of the run's.
+      out: Directory in which results are kept, and with which an interrupted study goes on.
+      formats: Endings of the picture's files in it.
+
+    Returns:
+      The result, whose rows are `FieldRow`s.
+
+    Raises:
+      InputError: A value, the data set or the directory cannot be used.
+    """
+    run = _with_epochs(run or baseline_run(field, dataset), epochs)
+    chosen = FIELD_STUDIES[field].values if values is None else values
+    data = load_run_data(run, num_workers=0)
+    return carry_out(FieldPlan(field, tuple(chosen), seeds, run, data), out, formats)
+
+
+def gradient_flow(
+    *,
+    seeds: int = SEEDS,
+    run: RunConfig | None = None,
+    dataset: str = "digits",
+    epochs: int | None = None,
+    out: str | Path | None = None,
+    formats: Sequence[str] = _PNG,
+) -> StudyResult:
+    """Measures the gradient in each layer, with and without the direct connections.
+
+    Args:
+      seeds: Trainings of each network.
+      run: As for `study_field`.
+      dataset: As for `study_field`.
+      epochs: As for `study_field`.
+      out: As for `study_field`.
+      formats: As for `study_field`.
+
+    Returns:
+      The result, whose rows are `GradientRow`s.
+
+    Raises:
+      InputError: The network, the data set or the directory cannot be used.
+    """
+    run = _with_epochs(run or baseline_run("gradient_flow", dataset), epochs)
+    data = load_run_data(run, num_workers=0)
+    return carry_out(GradientPlan(seeds, run, data), out, formats)
+
+
+def memory(
+    values: Sequence[int] = DEPTHS,
+    *,
+    network: DenseNetConfig = MEMORY_NETWORK,
+    batch_size: int = BATCH_SIZE,
+    image_size: int = IMAGE_SIZE,
+    out: str | Path | None = None,
+    formats: Sequence[str] = _PNG,
+) -> StudyResult:
+    """Compiles a training step at several depths, naive and with less memory.
+
+    Args:
+      values: The depths.
+      network: The network, but for its depth.
+      batch_size: Images in a batch.
+      image_size: Height and width of an image in pixels.
+      out: As for `study_field`.
+      formats: As for `study_field`.
+
+    Returns:
+      The result, whose rows are `MemoryRow`s.
+
+    Raises:
+      InputError: There is no such network, or the directory cannot be used.
+    """
+    return carry_out(MemoryPlan(tuple(values), network, batch_size, image_size), out, formats)
+
+
+def feature_reuse(
+    checkpoint: str | Path, *, out: str | Path | None = None, formats: Sequence[str] = _PNG
+) -> StudyResult:
+    """Shows which earlier layers the layers of a trained network read.
+
+    Args:
+      checkpoint: Whatever `flax-densenet convert` reads, or a work directory of `train`.
+      out: As for `study_field`.
+      formats: As for `study_field`.
+
+    Returns:
+      The result, whose rows are `ReuseRow`s.
+
+    Raises:
+      InputError: The checkpoint cannot be read, or the directory cannot be used.
+    """
+    return carry_out(ReusePlan(Path(checkpoint).expanduser().absolute()), out, formats)
+
+
+def run(name: str, *values: Any, **settings: Any) -> StudyResult:
+    """Does a study by its name.
+
+    Args:
+      name: Key of `STUDIES`.
+      values: As the study's own function takes them.
+      settings: Likewise.
+
+    Raises:
+      InputError: There is no such study, or as its own function.
+    """
+    require(name in STUDIES, "study", name, f"one of {', '.join(STUDIES)}")
+    function = globals().get(name) or __getattr__(name)
+    return function(*values, **settings)
+
+
+def __getattr__(name: str) -> Callable[..., StudyResult]:
+    """Returns the function of a row of `FIELD_STUDIES`, such as `growth_rate`."""
+    if name not in FIELD_STUDIES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def study(values: Sequence[Any] | None = None, **settings: Any) -> StudyResult:
+        return study_field(name, values, **settings)
+
+    study.__name__ = study.__qualname__ = name
+    study.__doc__ = f"Does the study of {name}; as `study_field`, which says more."
+    return study
+
+
+def _with_epochs(run: RunConfig, epochs: int | None) -> RunConfig:
+    if epochs is None:
+        return run
+    return dataclasses.replace(
+        run, optimization=dataclasses.replace(run.optimization, epochs=epochs)
+    )

@@ -1,0 +1,147 @@
+"""A study of the gradient in each layer, with and without the direct connections.
+
+The dense network and the plain chain of the same depth and number of parameters
+(`flax_densenet.study.plain_chain`) are trained alike. Before the first step and after each epoch
+the gradient of the same batch is measured.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flax_densenet.data import Dataset
+from flax_densenet.data.batches import train_batches
+from flax_densenet.layers import count_parameters
+from flax_densenet.study.conditions import software
+from flax_densenet.study.directory import StudyDirectory
+from flax_densenet.study.gradient_figure import draw_gradients
+from flax_densenet.study.gradient_norms import convolutions, gradient_norms
+from flax_densenet.study.gradient_report import (
+    COLUMNS,
+    gradient_conclusion,
+    gradient_method,
+    gradient_rows,
+)
+from flax_densenet.study.plain_chain import (
+    PlainChain,
+    chain_config,
+    count_chain_parameters,
+    initialize_chain,
+)
+from flax_densenet.study.result import StudyResult
+from flax_densenet.study.start import start
+from flax_densenet.study.trainings import Training, check_trainings, train_all
+from flax_densenet.training.execution import Execution
+from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.step import TrainState
+from flax_densenet.training.workdir import Record
+
+# The chain is written layer by layer; the other formulation has the same gradients.
+_EXECUTION = Execution(formulation="plain")
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientPlan:
+    """The gradient in each layer, with and without the direct connections.
+
+    Attributes:
+      num_seeds: Trainings of each network; their seeds are those from the run's on.
+      run: What is trained and how.
+      dataset: Its data set.
+
+    Raises:
+      InputError: The network cannot be a chain, or does not suit the data set.
+    """
+
+    num_seeds: int
+    run: RunConfig
+    dataset: Dataset
+
+    def __post_init__(self) -> None:
+        chain_config(self.run.network)
+        check_trainings(self.trainings, self.dataset)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all runs have in common."""
+        return {"study": "gradient_flow", **dataclasses.asdict(self.run)}
+
+    @property
+    def trainings(self) -> list[Training]:
+        """One training for each seed of each network."""
+        first = self.run.optimization.seed
+        return [
+            Training({"connections": name, "seed": seed}, self._run(seed), adapt, self._measure)
+            for seed in range(first, first + self.num_seeds)
+            for name, adapt in (("direct", _unchanged), ("chain", self._to_chain))
+        ]
+
+    def execute(self, directory: StudyDirectory) -> StudyResult:
+        """Does what the directory does not have yet, and compares.
+
+        Args:
+          directory: Where results are kept.
+
+        Raises:
+          TrainingDiverged: A loss was not finite.
+          TrainingInterrupted: A signal came; what was done is kept.
+        """
+        train_all(self.trainings, self.dataset, directory, _EXECUTION, self._describe)
+        records = [
+            record for training in self.trainings for record in directory.find(training.identity)
+        ]
+        rows = gradient_rows(records)
+        network = self.run.network
+        return StudyResult(
+            name="gradient_flow",
+            title=f"Gradient flow: {network.title} on {self.dataset.name}",
+            method=gradient_method(self.run, chain_config(network), self.dataset, records),
+            columns=COLUMNS,
+            rows=rows,
+            recommendation=gradient_conclusion(rows),
+            draw=draw_gradients,
+        )
+
+    def _run(self, seed: int) -> RunConfig:
+        optimization = dataclasses.replace(self.run.optimization, seed=seed)
+        return dataclasses.replace(self.run, optimization=optimization)
+
+    def _measure(self, state: TrainState) -> Record:
+        size = self.run.optimization.batch_size
+        batch = next(iter(train_batches(self.dataset.train, size, seed=0, epoch=0)))
+        return {"gradient_norms": gradient_norms(state, batch)}
+
+    def _to_chain(self, state: TrainState) -> TrainState:
+        config = chain_config(self.run.network)
+        variables = initialize_chain(config, jax.random.wrap_key_data(state.key_data))
+        params = variables["params"]
+        return state.replace(
+            model=PlainChain(config, state.model.axis_name, formulation="plain"),
+            params=params,
+            batch_stats=variables["batch_stats"],
+            optimizer_state=jax.jit(state.optimizer.init)(params),
+            average_params=None if state.average_params is None else jax.tree.map(jnp.copy, params),
+        )
+
+    def _describe(self, training: Training, records: list[Record]) -> Record:
+        adapt: Callable[[TrainState], TrainState] = training.adapt or _unchanged
+        before = self._measure(adapt(start(training.run, self.dataset, _EXECUTION)))
+        network = self.run.network
+        is_chain = training.identity["connections"] == "chain"
+        return {
+            "parameters": count_chain_parameters(chain_config(network))
+            if is_chain
+            else count_parameters(network),
+            "layers": convolutions(network),
+            "gradient_norms": [r["gradient_norms"] for r in (before, *records)],  # by epoch from 0
+            "train_loss": records[-1]["train_loss"],
+            "test_error": records[-1]["test_error"],
+            "version": software("jax", "flax"),
+        }
+
+
+def _unchanged(state: TrainState) -> TrainState:
+    return state

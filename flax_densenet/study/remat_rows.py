@@ -1,0 +1,122 @@
+"""Rows and words of the study of memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulation import Formulation
+from flax_densenet.study.conditions import hardware
+from flax_densenet.study.result import Columns
+
+_MIB = 2**20
+
+
+class Way(NamedTuple):
+    """A way to compute the same training step.
+
+    Attributes:
+      formulation: How blocks are computed.
+      remat: Whether dense layers are computed a second time in the backward pass.
+    """
+
+    formulation: Formulation
+    remat: bool
+
+
+WAYS = {
+    "naive": Way("plain", False),
+    "remat": Way("plain", True),
+    "cache-blocked": Way("cache_blocked", False),
+    "cache-blocked, remat": Way("cache_blocked", True),
+}
+
+
+class MemoryRow(NamedTuple):
+    """Memory at one depth, in bytes.
+
+    Attributes:
+      depth: Depth of the network.
+      parameters: Trainable parameters.
+      temporary: Temporary memory of the compiled step, by name of the way.
+      estimated: Estimate of the same (activations and working set), naive and with remat.
+    """
+
+    depth: int
+    parameters: int
+    temporary: Mapping[str, int]
+    estimated: Mapping[str, int]
+
+
+def memory_columns(ways: Sequence[str]) -> Columns:
+    """Returns the columns of the table.
+
+    Args:
+      ways: Keys of `WAYS`.
+    """
+
+    def of_xla(way: str) -> Columns:
+        return {f"{way}, XLA (MiB)": lambda row: f"{row.temporary[way] / _MIB:.0f}"}
+
+    def estimated(way: str) -> Columns:
+        return {f"{way}, estimate (MiB)": lambda row: f"{row.estimated[way] / _MIB:.0f}"}
+
+    columns: dict[str, object] = {
+        "depth": lambda row: str(row.depth),
+        "parameters": lambda row: f"{row.parameters:,}",
+    }
+    for way in ("naive", "remat"):
+        columns |= estimated(way)
+    for way in ways:
+        columns |= of_xla(way)
+    return columns  # type: ignore[return-value]
+
+
+def memory_method(
+    network: DenseNetConfig, batch_size: int, image_size: int, ways: Sequence[str], version: str
+) -> str:
+    """Returns what was done.
+
+    Args:
+      network: The network, whatever its depth.
+      batch_size: Images in a batch.
+      image_size: Height and width in pixels.
+      ways: Keys of `WAYS`.
+      version: Software that compiled.
+    """
+    blocked = (
+        " Cache-blocked is what this package computes with on a single CPU device "
+        "(docs/decisions/0010-cache-blocked.md)."
+        if "cache-blocked" in ways
+        else ""
+    )
+    return (
+        f"One step of training with {batch_size} images of {image_size}x{image_size} pixels, "
+        f"growth rate {network.growth_rate}, bottleneck {network.bottleneck}, compression "
+        f"{network.compression:g}, {network.dtype}; compiled, not run. XLA: temporary memory, by "
+        "`memory_analysis`. Estimate: activations and working set, as `flax-densenet summary` "
+        "counts them. Naive keeps all activations; remat computes dense layers a second time in "
+        "the backward pass (https://arxiv.org/abs/1707.06990). On the CPU, XLA undoes remat unless "
+        "its pass `cse_barrier_expander` is off, which it is here, and is not in training "
+        "(docs/summary.md)."
+        f"{blocked} {hardware()}; {version}."
+    )
+
+
+def memory_conclusion(rows: Sequence[MemoryRow]) -> str:
+    """Returns what the rows say."""
+    first, last = rows[0], rows[-1]
+    sentences = [
+        f"At depth {last.depth}, {way} takes "
+        f"{100 * last.temporary[way] / last.temporary['naive']:.0f} % of the naive memory."
+        for way in last.temporary
+        if way != "naive"
+    ]
+    if len(rows) > 1:
+        growth = ", ".join(
+            f"{way} {last.temporary[way] / first.temporary[way]:.1f}" for way in last.temporary
+        )
+        sentences.append(
+            f"From depth {first.depth} to {last.depth}, a factor of "
+            f"{last.depth / first.depth:.1f}, memory grows by these factors: {growth}."
+        )
+    return " ".join(sentences)

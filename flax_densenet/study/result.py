@@ -1,0 +1,79 @@
+"""What every study returns: rows, the text of a table and a picture."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flax_densenet.training.workdir import write_whole, writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLE_FILE = "table.md"
+_DOTS_PER_INCH = 100  # of a bitmap: sharp, and below 100 kB
+
+# Heading of a column, and the text of its cell in a row.
+Columns = Mapping[str, Callable[[Any], str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResult:
+    """The result of a study.
+
+    Attributes:
+      name: Key of `STUDIES`.
+      title: What was studied, in a line.
+      method: How, in Markdown.
+      columns: Headings of the table, and what they show of a row.
+      rows: One for each line of the table; each is a NamedTuple.
+      recommendation: What follows, in a paragraph, and by which rule.
+      draw: Draws the picture of such a result.
+    """
+
+    name: str
+    title: str
+    method: str
+    columns: Columns
+    rows: tuple[Any, ...]
+    recommendation: str
+    draw: Callable[["StudyResult"], "Figure"]
+
+    def to_markdown(self) -> str:
+        """Returns the table."""
+        lines = [
+            "| " + " | ".join(self.columns) + " |",
+            "|" + "---|" * len(self.columns),
+            *(
+                "| " + " | ".join(text(row) for text in self.columns.values()) + " |"
+                for row in self.rows
+            ),
+        ]
+        return "\n".join(lines)
+
+    def figure(self) -> "Figure":
+        """Returns the picture, as a new figure of matplotlib."""
+        return self.draw(self)
+
+    def save(self, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+        """Writes table.md and the picture.
+
+        Args:
+          directory: Where to.
+          formats: Endings of the picture's files, such as "png", "svg" and "pdf".
+
+        Returns:
+          The files.
+
+        Raises:
+          SavingFailed: They cannot be written.
+        """
+        table = directory / TABLE_FILE
+        plots = [directory / f"plot.{ending}" for ending in formats]
+        parts = [f"# {self.title}", self.method, self.to_markdown(), self.recommendation]
+        write_whole(table, "\n\n".join([*parts, f"![{self.title}]({plots[0].name})"]) + "\n")
+        figure = self.figure()
+        for plot in plots:
+            with writing(plot):
+                figure.savefig(plot, dpi=_DOTS_PER_INCH)
+        return [table, *plots]
