@@ -29,21 +29,23 @@ class OutputOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SeedOptions:
-    """Repetitions.
+class TrainingOptions:
+    """What the trainings have in common.
 
     Attributes:
       seeds: Trainings of each network; their seeds are those from `seed` on.
+      variant: Start from a named network of the paper; other flags change it further.
     """
 
     seeds: int = SEEDS
+    variant: str | None = None
 
     def __post_init__(self) -> None:
         require(self.seeds >= 1, "seeds", self.seeds, "an integer of at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FieldOptions(SeedOptions):
+class FieldOptions(TrainingOptions):
     """What is compared.
 
     Attributes:
@@ -57,7 +59,7 @@ class FieldOptions(SeedOptions):
 class GradientArguments(RunArguments):
     """Measure the gradient in each layer, with and without the direct connections."""
 
-    study: SeedOptions = SeedOptions()
+    study: TrainingOptions = TrainingOptions()
     output: OutputOptions = OutputOptions()
     devices: DeviceOptions = DeviceOptions()
 

@@ -6,7 +6,7 @@ from flax_densenet.config import DenseNetConfig
 from flax_densenet.training.recipes import default_run
 from flax_densenet.training.run_config import Augment, RunConfig
 
-SEEDS = 5
+SEEDS = 3
 
 # Four layers in each of three blocks; with bottlenecks, two at the same depth.
 _NETWORK = DenseNetConfig(depth=16, growth_rate=12)

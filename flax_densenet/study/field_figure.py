@@ -8,7 +8,7 @@ from flax_densenet.study.decision import Candidate, decide
 from flax_densenet.study.field_rows import FieldRow
 from flax_densenet.study.result import StudyResult
 from flax_densenet.study.sample import Sample
-from flax_densenet.study.styles import EMPHASIS, LINES, MARKER_SIZE
+from flax_densenet.study.styles import EMPHASIS, LINES, MARKER_SIZE, logarithmic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,13 +130,6 @@ def _draw_panel(
         )
         top = max(top, *(sample.mean + sample.deviation for sample in samples))
     if panel.is_logarithmic:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(_few_digits)
+        logarithmic(axes)
     else:
         axes.set_ylim(0, _ROOM * top)
-
-
-def _few_digits(value: float, position: float) -> str:
-    """Returns the label of a small tick: those of 2 and 5 have one."""
-    return f"{value:g}" if f"{value:e}"[0] in "25" else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.conversion.checkpoint import load_checkpoint
 from flax_densenet.errors import require
 from flax_densenet.study.baseline import (
     BATCH_SIZE,
@@ -35,6 +36,7 @@ def study_field(
     seeds: int = SEEDS,
     run: RunConfig | None = None,
     dataset: str = "digits",
+    network: DenseNetConfig | None = None,
     epochs: int | None = None,
     out: str | Path | None = None,
     formats: Sequence[str] = _PNG,
@@ -47,6 +49,7 @@ def study_field(
       seeds: Trainings for each value.
       run: The baseline, and how everything is trained; None is `baseline_run(field, dataset)`.
       dataset: As `--dataset`, if no run is given.
+      network: The network of the baseline, likewise; its classes and channels follow the data set.
       epochs: Passes over the training images, instead of the run's.
       out: Directory in which results are kept, and with which an interrupted study goes on.
       formats: Endings of the picture's files in it.
@@ -57,7 +60,7 @@ def study_field(
     Raises:
       InputError: A value, the data set or the directory cannot be used.
     """
-    run = _with_epochs(run or baseline_run(field, dataset), epochs)
+    run = _with_epochs(run or baseline_run(field, dataset, network=network), epochs)
     chosen = FIELD_STUDIES[field].values if values is None else values
     data = load_run_data(run, num_workers=0)
     return carry_out(FieldPlan(field, tuple(chosen), seeds, run, data), out, formats)
@@ -68,6 +71,7 @@ def gradient_flow(
     seeds: int = SEEDS,
     run: RunConfig | None = None,
     dataset: str = "digits",
+    network: DenseNetConfig | None = None,
     epochs: int | None = None,
     out: str | Path | None = None,
     formats: Sequence[str] = _PNG,
@@ -78,6 +82,7 @@ def gradient_flow(
       seeds: Trainings of each network.
       run: As for `study_field`.
       dataset: As for `study_field`.
+      network: As for `study_field`.
       epochs: As for `study_field`.
       out: As for `study_field`.
       formats: As for `study_field`.
@@ -88,7 +93,7 @@ def gradient_flow(
     Raises:
       InputError: The network, the data set or the directory cannot be used.
     """
-    run = _with_epochs(run or baseline_run("gradient_flow", dataset), epochs)
+    run = _with_epochs(run or baseline_run("gradient_flow", dataset, network=network), epochs)
     data = load_run_data(run, num_workers=0)
     return carry_out(GradientPlan(seeds, run, data), out, formats)
 
@@ -137,7 +142,8 @@ def feature_reuse(
     Raises:
       InputError: The checkpoint cannot be read, or the directory cannot be used.
     """
-    return carry_out(ReusePlan(Path(checkpoint).expanduser().absolute()), out, formats)
+    path = Path(checkpoint).expanduser().absolute()
+    return carry_out(ReusePlan(path, load_checkpoint(path)), out, formats)
 
 
 def run(name: str, *values: Any, **settings: Any) -> StudyResult:

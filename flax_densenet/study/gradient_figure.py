@@ -1,10 +1,11 @@
 """The picture of the gradient in each layer."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from flax_densenet.study.gradient_report import CONNECTIONS, GradientRow
 from flax_densenet.study.result import StudyResult
-from flax_densenet.study.styles import LINES, MARKER_SIZE
+from flax_densenet.study.styles import LINES, MARKER_SIZE, logarithmic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,10 +35,10 @@ def draw_gradients(result: StudyResult) -> "Figure":
     ):
         for row, style in zip((r for r in rows if r.epoch == epoch), LINES, strict=False):
             _draw_layers(axes, row, style)
-        _mark_transitions(axes, rows[0].layers)
+        _mark_blocks(axes, rows[0].layers)
         axes.set(
             title=title,
-            xlabel="convolution, in forward order",
+            xlabel="dense layer, in forward order",
             ylabel="norm of the gradient (nats)",
         )
     for name, style in zip(CONNECTIONS, LINES, strict=False):
@@ -59,7 +60,7 @@ def draw_gradients(result: StudyResult) -> "Figure":
         ylabel="largest / smallest norm of a layer",
     )
     for axes in (start, end, course):
-        axes.set_yscale("log")
+        logarithmic(axes)
         axes.grid(alpha=0.3)
     start.legend(fontsize="small")
     return figure
@@ -85,16 +86,19 @@ def _draw_layers(axes: "Axes", row: GradientRow, style: dict[str, Any]) -> None:
     )
 
 
-def _mark_transitions(axes: "Axes", layers: tuple[str, ...]) -> None:
-    for number, name in enumerate(layers, start=1):
-        if name.startswith("transition"):
-            axes.axvline(number, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+def _mark_blocks(axes: "Axes", layers: tuple[str, ...]) -> None:
+    """Draws a line between two blocks."""
+    blocks = [name.partition(".")[0] for name in layers]
+    for number, (block, following) in enumerate(pairwise(blocks), start=1):
+        if block != following:
+            axes.axvline(number + 0.5, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
             axes.annotate(
-                "transition",
-                (number, 0.02),
+                "transition ",
+                (number + 0.5, 1),
                 xycoords=("data", "axes fraction"),
                 rotation=90,
                 fontsize="x-small",
                 color="0.4",
                 ha="right",
+                va="top",
             )

@@ -1,6 +1,6 @@
-"""How large the gradient is in each convolution.
+"""How large the gradient is in each dense layer.
 
-Axes: B batch, H height, W width, C channels; L convolutions.
+Axes: B batch, H height, W width, C channels; L dense layers.
 """
 
 from functools import partial
@@ -19,12 +19,14 @@ from flax_densenet.training.step import TrainState
 
 
 def convolutions(config: DenseNetConfig) -> list[str]:
-    """Returns the names of all convolutions, in forward order."""
-    return [".".join(layer.path) for layer in weight_layers(config) if layer.kind == "conv"]
+    """Returns the names of the convolutions that give new maps, one for each dense layer."""
+    last = f"conv{config.convolutions_per_layer}"
+    paths = [layer.path for layer in weight_layers(config)]
+    return [".".join(path) for path in paths if len(path) == 3 and path[-1] == last]
 
 
 def gradient_norms(state: TrainState, batch: TrainBatch) -> list[float]:
-    """Returns the Euclidean norm of the loss's gradient in the kernel of each convolution.
+    """Returns the Euclidean norm of the loss's gradient in each dense layer's last kernel.
 
     Args:
       state: State of a training.

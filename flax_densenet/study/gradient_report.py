@@ -22,7 +22,7 @@ class GradientRow(NamedTuple):
       connections: Key of `CONNECTIONS`.
       epoch: Epochs done.
       parameters: Trainable parameters.
-      layers: Names of the convolutions, in forward order.
+      layers: Names of the convolutions, one for each dense layer, in forward order.
       norms: Norm of the gradient in each of them, by seed.
       test_error: Error after the last epoch, as a share, by seed.
     """
@@ -51,7 +51,7 @@ COLUMNS: Columns = {
     "network": lambda row: CONNECTIONS[row.connections],
     "epochs done": lambda row: str(row.epoch),
     "parameters": lambda row: f"{row.parameters:,}",
-    "gradient of the first convolution": lambda row: _four_digits(row.norms[0]),
+    "gradient of the first dense layer": lambda row: _four_digits(row.norms[0]),
     "of the last": lambda row: _four_digits(row.norms[-1]),
     "largest / smallest": lambda row: _four_digits(row.spans),
     "test error in the end (%)": lambda row: row.test_error.text(100),
@@ -106,9 +106,10 @@ def gradient_method(
         f"{optimization.batch_size}, learning rate {optimization.learning_rate:g}, "
         f"{len(dataset.train):,} training images, seeds {', '.join(map(str, seeds))} "
         f"(n = {len(seeds)}).\n\n"
-        "Shown is the Euclidean norm of the gradient of the loss (nats) in each convolution's "
-        "kernel, for the same batch each time, with batch normalization as in training; mean ± "
-        f"standard deviation over the seeds. {hardware()}; {'; '.join(versions)}."
+        "Shown is the Euclidean norm of the gradient of the loss (nats) in the kernel of each "
+        "dense layer's last convolution, for the same batch each time, with batch normalization as "
+        f"in training; mean ± standard deviation over the seeds. {hardware()}; "
+        f"{'; '.join(versions)}."
     )
 
 
@@ -118,14 +119,11 @@ def gradient_conclusion(rows: Sequence[GradientRow]) -> str:
     for when, place in (("At initialization", 0), ("After the last epoch", -1)):
         of = {name: [r for r in rows if r.connections == name][place] for name in CONNECTIONS}
         spans = {name: f"{row.spans.mean:.3g}" for name, row in of.items()}
-        larger = {
-            name: "first" if row.norms[0].mean > row.norms[-1].mean else "last"
-            for name, row in of.items()
-        }
+        ratios = {name: f"{row.norms[0].mean / row.norms[-1].mean:.2g}" for name, row in of.items()}
         sentences.append(
-            f"{when} the largest gradient of a layer is {spans['direct']} times the smallest with "
-            f"direct connections (the {larger['direct']} convolution's is larger than that at the "
-            f"other end), and {spans['chain']} times in the plain chain (the {larger['chain']})."
+            f"{when} the gradient of the first layer is {ratios['direct']} times that of the last "
+            f"with direct connections, and {ratios['chain']} times in the plain chain; the largest "
+            f"of all layers is {spans['direct']} and {spans['chain']} times the smallest."
         )
     direct, chain = (
         next(row for row in rows if row.connections == name).test_error for name in CONNECTIONS

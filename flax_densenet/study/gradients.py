@@ -6,7 +6,7 @@ the gradient of the same batch is measured.
 """
 
 import dataclasses
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -76,7 +76,7 @@ class GradientPlan:
         return [
             Training({"connections": name, "seed": seed}, self._run(seed), adapt, self._measure)
             for seed in range(first, first + self.num_seeds)
-            for name, adapt in (("direct", _unchanged), ("chain", self._to_chain))
+            for name, adapt in (("direct", None), ("chain", partial(self._to_chain, seed)))
         ]
 
     def execute(self, directory: StudyDirectory) -> StudyResult:
@@ -114,9 +114,9 @@ class GradientPlan:
         batch = next(iter(train_batches(self.dataset.train, size, seed=0, epoch=0)))
         return {"gradient_norms": gradient_norms(state, batch)}
 
-    def _to_chain(self, state: TrainState) -> TrainState:
+    def _to_chain(self, seed: int, state: TrainState) -> TrainState:
         config = chain_config(self.run.network)
-        variables = initialize_chain(config, jax.random.wrap_key_data(state.key_data))
+        variables = initialize_chain(config, seed)
         params = variables["params"]
         return state.replace(
             model=PlainChain(config, state.model.axis_name, formulation="plain"),
@@ -127,8 +127,8 @@ class GradientPlan:
         )
 
     def _describe(self, training: Training, records: list[Record]) -> Record:
-        adapt: Callable[[TrainState], TrainState] = training.adapt or _unchanged
-        before = self._measure(adapt(start(training.run, self.dataset, _EXECUTION)))
+        state = start(training.run, self.dataset, _EXECUTION)
+        before = self._measure(training.adapt(state) if training.adapt else state)
         network = self.run.network
         is_chain = training.identity["connections"] == "chain"
         return {
@@ -141,7 +141,3 @@ class GradientPlan:
             "test_error": records[-1]["test_error"],
             "version": software("jax", "flax"),
         }
-
-
-def _unchanged(state: TrainState) -> TrainState:
-    return state

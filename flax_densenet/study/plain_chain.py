@@ -24,12 +24,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from flax_densenet.batch_norm import BatchNorm
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
-from flax_densenet.initialization import conv_kernel, linear_kernel
+from flax_densenet.initialization import conv_kernel, conv_scale, linear_kernel, linear_scale
 from flax_densenet.layers import count_parameters
 from flax_densenet.model import DenseLayer, DenseNet, Transition
 
@@ -112,17 +113,33 @@ def chain_config(config: DenseNetConfig) -> DenseNetConfig:
 
 def count_chain_parameters(config: DenseNetConfig) -> int:
     """Returns the trainable parameters of `PlainChain(config)`."""
-    shapes = jax.eval_shape(functools.partial(initialize_chain, config), jax.random.key(0))
-    return sum(array.size for array in jax.tree.leaves(shapes["params"]))
+    return sum(array.size for array in jax.tree.leaves(_shapes(config)["params"]))
 
 
-def initialize_chain(config: DenseNetConfig, key: jax.Array) -> dict[str, Any]:
+def initialize_chain(config: DenseNetConfig, seed: int) -> dict[str, Any]:
     """Returns the variables of `PlainChain(config)`, of the distributions of `initialize`.
 
     Args:
       config: The chain.
-      key: Random key.
+      seed: Decides them.
     """
+    generator = np.random.default_rng(seed)
+
+    def draw(path: tuple[Any, ...], array: jax.ShapeDtypeStruct) -> np.ndarray:
+        shape, name = array.shape, path[-1].key
+        if name == "kernel" and len(shape) == 4:
+            values = conv_scale(shape) * generator.standard_normal(shape)
+        elif name == "kernel":
+            values = linear_scale(shape) * generator.uniform(-1, 1, shape)
+        else:
+            values = np.full(shape, 1 if name in ("scale", "var") else 0)
+        return values.astype(array.dtype)
+
+    return jax.device_put(jax.tree_util.tree_map_with_path(draw, _shapes(config)))
+
+
+def _shapes(config: DenseNetConfig) -> dict[str, Any]:
     size = config.min_image_size
     image = jnp.zeros((1, size, size, config.in_channels))
-    return dict(PlainChain(config, formulation="plain").init(key, image, train=False))
+    init = functools.partial(PlainChain(config, formulation="plain").init, train=False)
+    return dict(jax.eval_shape(init, jax.random.key(0), image))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax_densenet.conversion.checkpoint import load_checkpoint
+from flax_densenet.conversion.checkpoint import Checkpoint
 from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.study.result import Columns, StudyResult
 from flax_densenet.study.reuse_figure import draw_reuse
@@ -57,28 +57,26 @@ class ReusePlan:
     """Which earlier layers the layers of a trained network read.
 
     Attributes:
-      checkpoint: Whatever `flax-densenet convert` reads, or a work directory of `train`.
+      path: Whatever `flax-densenet convert` reads, or a work directory of `train`.
+      checkpoint: What is in it.
     """
 
-    checkpoint: Path
+    path: Path
+    checkpoint: Checkpoint
 
     @property
     def settings(self) -> dict[str, Any]:
         """The checkpoint."""
-        return {"study": "feature_reuse", "source": {"checkpoint": str(self.checkpoint)}}
+        return {"study": "feature_reuse", "source": {"checkpoint": str(self.path)}}
 
     def execute(self, directory: StudyDirectory) -> StudyResult:
         """Reads the weights and compares them.
 
         Args:
           directory: Where results are kept.
-
-        Raises:
-          InputError: The checkpoint cannot be read.
         """
-        checkpoint = load_checkpoint(self.checkpoint)
-        config = checkpoint.config
-        rows = tuple(ReuseRow(*target) for target in source_weights(config, checkpoint.variables))
+        config, variables = self.checkpoint.config, self.checkpoint.variables
+        rows = tuple(ReuseRow(*target) for target in source_weights(config, variables))
         for row in rows:
             identity = {"block": row.block, "target": row.target}
             if not directory.find(identity):
@@ -86,7 +84,7 @@ class ReusePlan:
         return StudyResult(
             name="feature_reuse",
             title=f"Feature reuse: {config.title}",
-            method=_method(self.checkpoint.name),
+            method=_method(self.path.name),
             columns=_COLUMNS,
             rows=rows,
             recommendation=_conclusion(rows),
@@ -114,5 +112,6 @@ def _conclusion(rows: Sequence[ReuseRow]) -> str:
     return (
         f"Of the {len(read)} layers with several sources, {nearest} read the nearest one most. On "
         f"average the weakest source has {100 * even:.0f} % of the strongest one's weight. The "
-        f"classifier reads {last.strongest} of the last block most."
+        f"classifier reads {last.strongest} of the last block most. In an untrained network all "
+        "sources have the same weight, but for chance."
     )

@@ -42,8 +42,8 @@ def _draw_block(axes: "Axes", weights: list[tuple[float, ...]], *, is_last: bool
     shares = np.full((num_targets, num_targets), np.nan)
     for target, column in enumerate(weights):
         shares[: len(column), target] = np.asarray(column) / max(column)
-    # One color map from dark to light, so that gray prints keep the order.
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+    # From light to dark, so that the order is seen in gray, too.
+    image = axes.imshow(shares, cmap="viridis_r", vmin=0, vmax=1, interpolation="nearest")
     every = max(1, -(-num_targets // _MOST_TICKS))
     layers = list(range(0, num_targets - 1, every))
     behind = "classifier" if is_last else "transition"
