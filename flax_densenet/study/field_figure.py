@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROOM = 1.08  # above the highest point
+_SHIFT = 0.015  # between lines of one panel, whose bars would hide each other
 _LONG_NAMES = 20  # characters of all names together that still stand side by side
 
 
@@ -85,7 +86,7 @@ def draw_field(result: StudyResult) -> "Figure":
     field = FIELD_STUDIES[result.name]
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     number = len(rows[0].test_error)
-    figure.suptitle(f"{result.title}\nmean and standard deviation, n = {number}", fontsize=11)
+    figure.suptitle(f"{result.title}; mean and standard deviation, n = {number}", fontsize=11)
     places = [float(row.value) for row in rows] if field.is_numeric else list(range(len(rows)))
     decision = decide([Candidate(row.parameters, row.deciding_error) for row in rows])
     for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
@@ -113,14 +114,15 @@ def _draw_panel(
     *,
     connects: bool,
 ) -> None:
-    top = 0.0
-    for quantity, style in zip(panel.quantities, LINES, strict=False):  # there are more styles
+    top, width = 0.0, max(places) - min(places)
+    for number, (quantity, style) in enumerate(zip(panel.quantities, LINES, strict=False)):
         values = [quantity.of(row) for row in rows]
         samples = [v if isinstance(v, Sample) else Sample([v]) for v in values if v is not None]
         if not samples:
             continue
+        shift = _SHIFT * width * (number - (len(panel.quantities) - 1) / 2)
         axes.errorbar(
-            places,
+            [place + shift for place in places],
             [sample.mean for sample in samples],
             [sample.deviation for sample in samples],
             label=quantity.name,

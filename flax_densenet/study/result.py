@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from flax_densenet.training.workdir import write_whole, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TABLE_FILE = "table.md"
-_DOTS_PER_INCH = 100  # of a bitmap: sharp, and below 100 kB
+_DOTS_PER_INCH = 110  # of a bitmap
+_COLORS = 128
 
 # Heading of a column, and the text of its cell in a row.
 Columns = Mapping[str, Callable[[Any], str]]
@@ -76,4 +79,13 @@ class StudyResult:
         for plot in plots:
             with writing(plot):
                 figure.savefig(plot, dpi=_DOTS_PER_INCH)
+                if plot.suffix == ".png":
+                    _shrink(plot)
         return [table, *plots]
+
+
+def _shrink(picture: Path) -> None:
+    """Saves a bitmap with few colors, which is all that a drawing has."""
+    with Image.open(picture) as image:
+        fewer = image.convert("RGB").quantize(_COLORS, method=Image.Quantize.MAXCOVERAGE)
+    fewer.save(picture, optimize=True)

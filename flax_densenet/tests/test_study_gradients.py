@@ -12,6 +12,7 @@ import pytest
 from flax import traverse_util
 
 from flax_densenet import DenseNetConfig, InputError, count_parameters, study
+from flax_densenet.data.batches import TrainBatch
 from flax_densenet.study.baseline import baseline_run
 from flax_densenet.study.gradient_norms import convolutions, gradient_norms
 from flax_densenet.study.gradient_report import gradient_rows
@@ -89,7 +90,7 @@ def test_norms_are_the_steepest_slopes_of_the_loss(float64: None) -> None:
     run = dataclasses.replace(run, network=dataclasses.replace(run.network, dtype="float64"))
     dataset = load_run_data(run, num_workers=0)
     state = start(run, dataset, Execution(formulation="plain"))
-    batch = {
+    batch: TrainBatch = {
         "image": np.asarray(dataset.train.image[:16]),  # type: ignore[attr-defined]
         "label": np.asarray(dataset.train.label[:16]),  # type: ignore[attr-defined]
     }
