@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from flax_densenet.cache_blocked.choice import is_cache_blocked
 from flax_densenet.data import Dataset
+from flax_densenet.formulations.choice import choose_formulation
 from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.study.field_figure import draw_field
 from flax_densenet.study.field_report import field_columns, field_method, field_recommendation
@@ -64,13 +64,13 @@ class FieldPlan:
     @property
     def execution(self) -> Execution:
         """One formulation for all: otherwise their times would be those of different programs."""
-        blocked = all(
-            is_cache_blocked(
+        chosen = {
+            choose_formulation(
                 "auto", training.run.network, train=True, axis_name=None, captured=False
             )
             for training in self.trainings
-        )
-        return Execution(formulation="cache_blocked" if blocked else "plain")
+        }
+        return Execution(formulation=chosen.pop() if len(chosen) == 1 else "plain")
 
     def execute(self, directory: StudyDirectory) -> StudyResult:
         """Does what the directory does not have yet, and compares.

@@ -81,12 +81,13 @@ def field_recommendation(field: str, rows: Sequence[FieldRow]) -> str:
     decision = decide([Candidate(row.parameters, row.deciding_error) for row in rows])
     best, chosen = rows[decision.best], rows[decision.chosen]
     split = "test" if best.validation_error is None else "validation"
+    names = [row.value for row in rows if row.deciding_error.mean <= decision.limit]
     sentences = [
         f"5. Decide: **{field} {chosen.value}**. The rule is: {RULE}.",
         f"The smallest mean {split} error is {_percent(best.deciding_error.mean)} ({field} "
         f"{best.value}), its standard error {_percent(best.deciding_error.standard_error)}; that "
         f"of {field} {chosen.value} is {_percent(chosen.deciding_error.mean)}, with "
-        f"{chosen.parameters:,} parameters.",
+        f"{chosen.parameters:,} parameters. Within one standard error: {', '.join(names)}.",
     ]
     if len(best.deciding_error) == 1:
         sentences.append("With one seed there is no standard error: run several with --seeds.")

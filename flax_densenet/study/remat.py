@@ -6,8 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flax_densenet.cache_blocked.choice import is_cache_blocked
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulations.choice import choose_formulation
 from flax_densenet.layers import count_parameters
 from flax_densenet.model import DenseNet
 from flax_densenet.study.conditions import software
@@ -15,12 +15,12 @@ from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.study.field_values import check_values, with_value
 from flax_densenet.study.remat_figure import draw_memory
 from flax_densenet.study.remat_rows import (
-    WAYS,
     MemoryRow,
     Way,
     memory_columns,
     memory_conclusion,
     memory_method,
+    ways_with,
 )
 from flax_densenet.study.result import StudyResult
 from flax_densenet.study.step_memory import step_memory
@@ -66,10 +66,11 @@ class MemoryPlan:
         return {"study": "memory", "network": network, "images": images}
 
     @property
-    def ways(self) -> list[str]:
-        """Keys of `WAYS`: those that this network and these devices can be computed in."""
-        blocked = is_cache_blocked("auto", self.network, train=True, axis_name=None, captured=False)
-        return [name for name, way in WAYS.items() if blocked or way.formulation == "plain"]
+    def ways(self) -> dict[str, Way]:
+        """The ways that this network and these devices can be computed in, by name."""
+        return ways_with(
+            choose_formulation("auto", self.network, train=True, axis_name=None, captured=False)
+        )
 
     def execute(self, directory: StudyDirectory) -> StudyResult:
         """Compiles what the directory does not have yet, and compares.
@@ -81,7 +82,7 @@ class MemoryPlan:
         for depth, name in tqdm(work, unit="program", disable=None):
             identity = {"depth": depth, "way": name}
             if not directory.find(identity):
-                directory.add(identity, [self._compile(depth, WAYS[name])])
+                directory.add(identity, [self._compile(depth, self.ways[name])])
         rows = tuple(self._row(directory, depth) for depth in self.depths)
         version = "; ".join(sorted({record["version"] for record in directory.read()}))
         return StudyResult(
@@ -90,9 +91,9 @@ class MemoryPlan:
             f"{', bottleneck' if self.network.bottleneck else ''}, "
             f"θ={self.network.compression:g}",
             method=memory_method(
-                self.network, self.batch_size, self.image_size, self.ways, version
+                self.network, self.batch_size, self.image_size, tuple(self.ways), version
             ),
-            columns=memory_columns(self.ways),
+            columns=memory_columns(tuple(self.ways)),
             rows=rows,
             recommendation=memory_conclusion(rows),
             draw=draw_memory,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.formulation import Formulation
+from flax_densenet.formulation import ChosenFormulation
 from flax_densenet.study.conditions import hardware
 from flax_densenet.study.result import Columns
 
@@ -19,16 +19,21 @@ class Way(NamedTuple):
       remat: Whether dense layers are computed a second time in the backward pass.
     """
 
-    formulation: Formulation
+    formulation: ChosenFormulation
     remat: bool
 
 
-WAYS = {
-    "naive": Way("plain", False),
-    "remat": Way("plain", True),
-    "cache-blocked": Way("cache_blocked", False),
-    "cache-blocked, remat": Way("cache_blocked", True),
-}
+def ways_with(formulation: ChosenFormulation) -> dict[str, Way]:
+    """Returns naive and remat, and both in another formulation unless that is plain, too.
+
+    Args:
+      formulation: The one that training chooses here.
+    """
+    ways = {"naive": Way("plain", False), "remat": Way("plain", True)}
+    if formulation != "plain":
+        name = formulation.replace("_", "-")
+        ways |= {name: Way(formulation, False), f"{name}, remat": Way(formulation, True)}
+    return ways
 
 
 class MemoryRow(NamedTuple):
@@ -51,7 +56,7 @@ def memory_columns(ways: Sequence[str]) -> Columns:
     """Returns the columns of the table.
 
     Args:
-      ways: Keys of `WAYS`.
+      ways: Names of the ways.
     """
 
     def of_xla(way: str) -> Columns:
@@ -80,13 +85,12 @@ def memory_method(
       network: The network, whatever its depth.
       batch_size: Images in a batch.
       image_size: Height and width in pixels.
-      ways: Keys of `WAYS`.
+      ways: Names of the ways.
       version: Software that compiled.
     """
-    blocked = (
-        " Cache-blocked is what this package computes with on a single CPU device "
-        "(docs/decisions/0010-cache-blocked.md)."
-        if "cache-blocked" in ways
+    others = (
+        f" {ways[2].capitalize()} is what training chooses here (docs/performance.md)."
+        if len(ways) > 2
         else ""
     )
     return (
@@ -98,7 +102,7 @@ def memory_method(
         "the backward pass (https://arxiv.org/abs/1707.06990). On the CPU, XLA undoes remat unless "
         "its pass `cse_barrier_expander` is off, which it is here, and is not in training "
         "(docs/summary.md)."
-        f"{blocked} {hardware()}; {version}."
+        f"{others} {hardware()}; {version}."
     )
 
 
