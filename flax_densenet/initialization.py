@@ -75,7 +75,7 @@ def initialize(config: DenseNetConfig, key: jax.Array) -> dict[str, Any]:
       key: Random key; equal keys give equal variables.
 
     Returns:
-      {"params": ..., "batch_stats": ...} as arrays on the default device.
+      "params" and "batch_stats" as arrays on the default device.
     """
     check_x64(config)
     dtype = jnp.promote_types(config.dtype, jnp.float32)

@@ -86,7 +86,7 @@ def from_arrays(
       layout: The layout.
 
     Returns:
-      {"params": ..., "batch_stats": ...}, nested dicts of NumPy arrays of the source's dtypes.
+      "params" and "batch_stats", nested dicts of NumPy arrays of the source's dtypes.
 
     Raises:
       InputError: Keys are missing, unknown or of another shape; all of them are named.
@@ -147,7 +147,7 @@ def from_torch(state_dict: Mapping[str, Any], config: DenseNetConfig) -> dict[st
       config: The network that the weights belong to.
 
     Returns:
-      {"params": ..., "batch_stats": ...}, nested dicts of NumPy arrays of the source's dtypes.
+      "params" and "batch_stats", nested dicts of NumPy arrays of the source's dtypes.
 
     Raises:
       InputError: Keys are missing, unknown or of another shape; all of them are named.

@@ -119,16 +119,22 @@ def test_a_bottleneck_saves_weights_beyond_7_2_growth_rates() -> None:
 # From here on each test is a line of the table "Where other code differs".
 
 
-def _conv_bn_relu(channels: int, features: int, *, bias: bool = True) -> nn.Sequential:
-    conv = nn.Conv2d(channels, features, kernel_size=3, padding=1, bias=bias)
-    return nn.Sequential(conv, nn.BatchNorm2d(features), nn.ReLU())
+class _ConvBNReLU(nn.Module):
+    def __init__(self, channels: int, features: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, features, kernel_size=3, padding=1, bias=bias)
+        self.bn = nn.BatchNorm2d(features)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x)))
 
 
-def _layers(channels: int, growth_rate: int, num_layers: int) -> list[nn.Sequential]:
-    return [_conv_bn_relu(channels + i * growth_rate, growth_rate) for i in range(num_layers)]
+def _layers(channels: int, growth_rate: int, num_layers: int) -> list[_ConvBNReLU]:
+    return [_ConvBNReLU(channels + i * growth_rate, growth_rate) for i in range(num_layers)]
 
 
-def _feed_each_layer_the_one_before_it(layers: list[nn.Sequential], x: Tensor) -> Tensor:
+def _feed_each_layer_the_one_before_it(layers: list[_ConvBNReLU], x: Tensor) -> Tensor:
     features = []
     for layer in layers:
         x = layer(x)
@@ -145,7 +151,7 @@ def test_a_block_that_concatenates_at_the_end_fails_in_its_second_layer() -> Non
 
 
 def test_a_block_that_takes_modules_for_layers_fails_at_its_second_convolution() -> None:
-    modules = [module for layer in _layers(16, 32, 2) for module in layer]
+    modules = [module for layer in _layers(16, 32, 2) for module in layer.children()]
     x = torch.zeros(1, 16, 8, 8)
     for module in modules[:3]:
         x = module(x)
@@ -164,35 +170,37 @@ def test_a_dense_block_passes_its_input_on_and_a_transition_of_256_maps_does_not
         nn.Conv2d(256, 128, kernel_size=1)(y)
     new = y[:, 64:]
     assert new.shape[1] == 4 * 16
-    with pytest.raises(RuntimeError, match="to have 128 channels, but got 64 channels"):
-        torch_reference.Transition(config, channels=128).conv(new)
+    with pytest.raises(RuntimeError, match="should contain 64 elements not 128"):
+        torch_reference.Transition(config, channels=128)(new)
 
 
 def test_convolution_first_is_another_network_and_is_an_option() -> None:
     def kinds(module: nn.Module) -> list[str]:
         return [type(child).__name__ for child in module.children()]
 
-    snippet = _conv_bn_relu(5, 3, bias=False)
+    snippet = _ConvBNReLU(5, 3, bias=False)
     paper = torch_reference.DenseLayer(DenseNetConfig(growth_rate=3), 5)
     assert kinds(snippet) == ["Conv2d", "BatchNorm2d", "ReLU"]
     assert kinds(paper) == ["BatchNorm2d", "ReLU", "Conv2d"]
     ours = torch_reference.DenseLayer(DenseNetConfig(growth_rate=3, order="conv-norm-act"), 5)
-    ours.conv1.load_state_dict(snippet[0].state_dict())
-    paper.conv1.load_state_dict(snippet[0].state_dict())
+    for layer in (ours, paper):
+        layer.get_submodule("conv1").load_state_dict(snippet.conv.state_dict())
     x = torch.randn(2, 5, 6, 6)
     assert torch.equal(ours(x), snippet(x))
     assert not torch.allclose(paper(x), snippet(x))
 
 
 def test_a_bias_before_batch_normalization_has_no_effect_in_training() -> None:
-    layer = _conv_bn_relu(4, 3).double()
+    layer = _ConvBNReLU(4, 3).double()
     x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
     before = layer(x)
+    bias = layer.conv.bias
+    assert bias is not None
     with torch.no_grad():
-        layer[0].bias += 5
+        bias += 5
     after = layer(x)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-12)
-    (gradient,) = torch.autograd.grad((after * after).sum(), [layer[0].bias])
+    (gradient,) = torch.autograd.grad((after * after).sum(), [bias])
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)
 
 
@@ -200,7 +208,7 @@ def test_changing_the_growth_rate_of_a_network_that_is_built_changes_nothing() -
     model = torch_reference.DenseNet(DenseNetConfig(depth=7, growth_rate=4)).eval()
     image = torch.randn(1, 3, 8, 8)
     logits, weights = model(image), {k: v.shape for k, v in model.state_dict().items()}
-    model.features.denseblock1.denselayer1.growth_rate = 24  # type: ignore[union-attr,assignment]
+    model.features.denseblock1.denselayer1.growth_rate = 24  # type: ignore[union-attr]
     assert torch.equal(model(image), logits)
     assert {k: v.shape for k, v in model.state_dict().items()} == weights
     features = model.classifier.in_features

@@ -55,7 +55,7 @@ def study_field(
       formats: Endings of the picture's files in it.
 
     Returns:
-      The result, whose rows are `FieldRow`s.
+      The result, whose rows are each a `FieldRow`.
 
     Raises:
       InputError: A value, the data set or the directory cannot be used.
@@ -88,7 +88,7 @@ def gradient_flow(
       formats: As for `study_field`.
 
     Returns:
-      The result, whose rows are `GradientRow`s.
+      The result, whose rows are each a `GradientRow`.
 
     Raises:
       InputError: The network, the data set or the directory cannot be used.
@@ -118,7 +118,7 @@ def memory(
       formats: As for `study_field`.
 
     Returns:
-      The result, whose rows are `MemoryRow`s.
+      The result, whose rows are each a `MemoryRow`.
 
     Raises:
       InputError: There is no such network, or the directory cannot be used.
@@ -137,7 +137,7 @@ def feature_reuse(
       formats: As for `study_field`.
 
     Returns:
-      The result, whose rows are `ReuseRow`s.
+      The result, whose rows are each a `ReuseRow`.
 
     Raises:
       InputError: The checkpoint cannot be read, or the directory cannot be used.

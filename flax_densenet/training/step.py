@@ -166,7 +166,7 @@ def eval_step(state: TrainState, batch: EvalBatch, *, axis_name: str | None = No
       axis_name: Mapped axis of `pmap`, over which is summed; None under `jit`.
 
     Returns:
-      Sums over the valid examples: "loss", "correct", "in_top" (the label is among the five best)
+      Sums over the valid examples, "loss", "correct", "in_top" (the label is among the five best)
       and "count".
     """
     key = jax.random.wrap_key_data(state.key_data)
