@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from flax_densenet import VARIANTS, DenseNetConfig, InputError, initialize
+from flax_densenet import VARIANTS, DenseNet, DenseNetConfig, InputError, initialize
+from flax_densenet.formulation import Formulation
+from flax_densenet.training import Preprocess, create_state, sgd, train_step
 from flax_densenet.training.fine_tuning_config import FineTuningConfig
 from flax_densenet.training.parameter_parts import (
     factor_tree,
@@ -144,3 +146,33 @@ def test_what_means_weights_needs_some(field: dict[str, Any]) -> None:
 
 def test_factors_alone_need_no_weights() -> None:
     assert FineTuningConfig(learning_rate_factors="a=0.5").factors == (("a", 0.5),)
+
+
+# 11 products forward (conv0, two per layer, transition, classifier). Backward each has one for its
+# kernel and one for its input, but for the image.
+@pytest.mark.parametrize("formulation", ["plain", "cache_blocked"])
+@pytest.mark.parametrize(
+    ("freeze", "products"),
+    [
+        ("none", 11 + 11 + 10),
+        ("features", 11 + 1),
+        ("conv0,denseblock1,transition1", 11 + 5 + 5),  # norm1 is trained: its input counts
+        ("classifier", 11 + 10 + 10),
+    ],
+)
+def test_what_is_frozen_costs_no_gradient(
+    freeze: str, products: int, formulation: Formulation
+) -> None:
+    config = DenseNetConfig(blocks=(2, 2), growth_rate=2, bottleneck=True)
+    parts = find_parts(config, fine_tuning(freeze=freeze))
+    state = create_state(
+        DenseNet(config, formulation=formulation),
+        sgd(0.1, 1e-4),
+        Preprocess((0.0,) * 3, (1.0,) * 3, "none"),
+        seed=0,
+        frozen=frozen_paths(config, parts),
+    )
+    batch: Any = {"image": np.zeros((2, 8, 8, 3), np.uint8), "label": np.zeros(2, np.int32)}
+    program = str(jax.make_jaxpr(train_step)(state, batch))
+    counts = [program.count(f"{name}[") for name in ("conv_general_dilated", "dot_general")]
+    assert sum(counts) == products
