@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROOM = 1.08  # above the highest point
-_SHIFT = 0.015  # between lines of one panel, whose bars would hide each other
+_FAR = 4
+# Between lines of one panel, whose bars would hide each other: in widths, and between two names.
+_SHIFT, _SHIFT_OF_NAMES = 0.015, 0.12
 _LONG_NAMES = 20  # characters of all names together that still stand side by side
 
 
@@ -37,12 +39,12 @@ class Panel(NamedTuple):
     Attributes:
       label: Quantity and unit.
       quantities: Its lines.
-      is_logarithmic: Whether the scale is.
+      may_be_logarithmic: Whether the scale is where the values differ by far.
     """
 
     label: str
     quantities: tuple[Quantity, ...]
-    is_logarithmic: bool = False
+    may_be_logarithmic: bool = False
 
 
 def _percent(sample: Sample | None) -> Sample | None:
@@ -115,12 +117,15 @@ def _draw_panel(
     connects: bool,
 ) -> None:
     top, width = 0.0, max(places) - min(places)
+    means: list[float] = []
     for number, (quantity, style) in enumerate(zip(panel.quantities, LINES, strict=False)):
         values = [quantity.of(row) for row in rows]
         samples = [v if isinstance(v, Sample) else Sample([v]) for v in values if v is not None]
         if not samples:
             continue
-        shift = _SHIFT * width * (number - (len(panel.quantities) - 1) / 2)
+        shift = (_SHIFT * width if connects else _SHIFT_OF_NAMES) * (
+            number - (len(panel.quantities) - 1) / 2
+        )
         axes.errorbar(
             [place + shift for place in places],
             [sample.mean for sample in samples],
@@ -131,7 +136,8 @@ def _draw_panel(
             **(style if connects else style | {"linestyle": "none"}),
         )
         top = max(top, *(sample.mean + sample.deviation for sample in samples))
-    if panel.is_logarithmic:
+        means += [sample.mean for sample in samples]
+    if panel.may_be_logarithmic and max(means) > _FAR * min(means):
         logarithmic(axes)
     else:
         axes.set_ylim(0, _ROOM * top)
