@@ -22,9 +22,9 @@ class FieldStudy(NamedTuple):
 
 FIELD_STUDIES: dict[str, FieldStudy] = {
     "growth_rate": FieldStudy((4, 8, 12, 24, 40), "growth rate k (feature maps per layer)", True),
-    "depth": FieldStudy((7, 10, 13, 16, 22, 28), "depth L (convolutions and classifier)", True),
+    "depth": FieldStudy((7, 10, 13, 16, 22), "depth L (convolutions and classifier)", True),
     "blocks": FieldStudy(
-        ((2, 2, 2), (4, 4, 4), (8, 8, 8), (2, 4, 6), (6, 4, 2)),
+        ((2, 2, 2), (4, 4, 4), (6, 6, 6), (2, 4, 6), (6, 4, 2)),
         "dense layers in each block",
         False,
     ),

@@ -216,7 +216,7 @@ def test_values_of_every_kind(
         (("growth_rate", "--values", "0"), "growth_rate (=0) must be an integer of at least 1"),
         (("bottleneck", "--values", "yes"), "has 'yes'; wanted values as in --values false,true"),
         (("depth", "--values", "8"), "depth (=8) must be 3n+4"),
-        (("blocks", "--values", "2x2"), "--values 2-2-2,4-4-4,8-8-8,2-4-6,6-4-2"),
+        (("blocks", "--values", "2x2"), "--values 2-2-2,4-4-4,6-6-6,2-4-6,6-4-2"),
         (("activation", "--values", "swish"), "activation (='swish') must be one of"),
         (("depth", "--seeds", "0"), "seeds (=0) must be an integer of at least 1"),
         (("depth", "--validation_images", "1442"), "validation_images (=1442) must be below"),
