@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import train_batches
+from flax_densenet.errors import require
 from flax_densenet.layers import count_parameters
 from flax_densenet.study.conditions import software
 from flax_densenet.study.directory import StudyDirectory
@@ -35,6 +36,7 @@ from flax_densenet.study.result import StudyResult
 from flax_densenet.study.start import start
 from flax_densenet.study.trainings import Training, check_trainings, train_all
 from flax_densenet.training.execution import Execution
+from flax_densenet.training.fine_tuning_config import FineTuningConfig
 from flax_densenet.training.run_config import RunConfig
 from flax_densenet.training.step import TrainState
 from flax_densenet.training.workdir import Record
@@ -62,6 +64,12 @@ class GradientPlan:
 
     def __post_init__(self) -> None:
         chain_config(self.run.network)
+        require(
+            self.run.fine_tuning == FineTuningConfig(),
+            "fine_tuning",
+            self.run.fine_tuning,
+            "left out: the plain chain has no trained weights to start from",
+        )
         check_trainings(self.trainings, self.dataset)
 
     @property

@@ -23,6 +23,7 @@ from flax_densenet.study.plain_chain import (
 )
 from flax_densenet.study.start import start
 from flax_densenet.training.execution import Execution
+from flax_densenet.training.fine_tuning_config import FineTuningConfig
 from flax_densenet.training.loss import cross_entropy
 from flax_densenet.training.run_data import load_run_data
 
@@ -83,6 +84,13 @@ def test_the_chain_starts_from_the_authors_distributions() -> None:
 def test_what_has_no_chain_is_refused(config: DenseNetConfig) -> None:
     with pytest.raises(InputError, match="cannot be compared with a plain chain"):
         chain_config(config)
+
+
+def test_fine_tuning_is_refused() -> None:
+    run = baseline_run("gradient_flow", "digits", network=TINY)
+    run = dataclasses.replace(run, fine_tuning=FineTuningConfig(freeze_batch_norm=True))
+    with pytest.raises(InputError, match="the plain chain has no trained weights to start from"):
+        study.gradient_flow(seeds=1, run=run)
 
 
 def test_norms_are_the_steepest_slopes_of_the_loss(float64: None) -> None:
