@@ -48,6 +48,16 @@ class PReLU(nn.Module):
         return _leaky(x, slope.astype(x.dtype))
 
 
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns max(x, 0), and NaN for NaN, as PyTorch does.
+
+    Where a sum over pixels follows, XLA on the CPU (jax 0.10.2) has a kernel whose maximum of NaN
+    and 0 is 0: a network that has diverged would look healthy. As PyTorch's, the derivative at 0 is
+    0.
+    """
+    return jnp.where(x <= 0, 0, x)
+
+
 def _leaky(x: jax.Array, slope: jax.Array | float) -> jax.Array:
     # At 0 PyTorch's derivative is the slope, that of jax.nn.leaky_relu 1. A batch normalization
     # gives exactly 0 for a channel that is constant.
@@ -55,7 +65,7 @@ def _leaky(x: jax.Array, slope: jax.Array | float) -> jax.Array:
 
 
 _FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "relu": nn.relu,
+    "relu": relu,
     "leaky_relu": lambda x: _leaky(x, LEAKY_SLOPE),
     "sigmoid": nn.sigmoid,
     "tanh": jnp.tanh,

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from flax_densenet.activation import relu
 from flax_densenet.batch_norm import BatchNorm
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
@@ -77,7 +78,7 @@ class PlainChain(DenseNet):
         norm = BatchNorm(
             cfg.batch_norm_momentum, cfg.batch_norm_epsilon, axis_name=self.axis_name, name="norm5"
         )
-        x = jnp.mean(nn.relu(norm(x, train=train)), axis=(1, 2))  # [B, C]
+        x = jnp.mean(relu(norm(x, train=train)), axis=(1, 2))  # [B, C]
         return nn.Dense(cfg.num_classes, kernel_init=linear_kernel, name="classifier")(x)
 
 

@@ -111,6 +111,20 @@ def compare(
     jax.tree.map(check, got, wanted)
 
 
+@pytest.mark.parametrize("formulation", ["plain", "cache_blocked", "shared_statistics"])
+def test_a_broken_pixel_breaks_the_logits(formulation: Any) -> None:
+    config = DenseNetConfig(blocks=(1, 1), growth_rate=4)
+    variables, image = initialize(config, jax.random.key(0)), jnp.zeros((2, 32, 32, 3))
+    model = DenseNet(config, formulation=formulation)
+
+    @jax.jit
+    def logits(image: jax.Array) -> Any:
+        return model.apply(variables, image, train=True, mutable=["batch_stats"])[0]
+
+    assert jnp.all(jnp.isfinite(logits(image)))
+    assert jnp.all(jnp.isnan(logits(jnp.full_like(image, jnp.nan))))
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_a_second_call_outside_of_jit_compiles_nothing(train: bool) -> None:
     config = DenseNetConfig(blocks=(1, 1), growth_rate=2)

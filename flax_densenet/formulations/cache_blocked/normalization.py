@@ -3,11 +3,11 @@
 Axes: G chunks, C channels, P pixels of a chunk.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from flax_densenet.activation import relu
 from flax_densenet.formulations.statistics import Normalization, Statistics, Sums
 
 
@@ -34,7 +34,7 @@ def merge_statistics(chunks: Statistics) -> Statistics:
 
 def norm_relu(norm: Normalization, x: Float[Array, "C P"]) -> Float[Array, "C P"]:
     """Normalizes a chunk and applies ReLU."""
-    return jax.nn.relu((x - column(norm.mean)) * column(norm.factor) + column(norm.bias))
+    return relu((x - column(norm.mean)) * column(norm.factor) + column(norm.bias))
 
 
 def norm_relu_gradient(

@@ -5,11 +5,11 @@ Axes: B batch, H height, W width, C channels; [...] all but channels.
 Maps may be bfloat16; sums, statistics and their gradients are at least float32.
 """
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from flax_densenet.activation import relu
 from flax_densenet.formulations.statistics import Normalization, Statistics, Sums
 
 
@@ -34,7 +34,7 @@ def channel_sums(x: Float[Array, "B H W C"]) -> Float[Array, " C"]:
 def norm_relu(norm: Normalization, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
     """Normalizes and applies ReLU."""
     centered = x.astype(norm.mean.dtype) - norm.mean
-    return jax.nn.relu(centered * norm.factor + norm.bias).astype(x.dtype)
+    return relu(centered * norm.factor + norm.bias).astype(x.dtype)
 
 
 def norm_relu_gradient(
