@@ -6,9 +6,10 @@ Networks" (CVPR 2017), https://arxiv.org/abs/1608.06993.
 
 import dataclasses
 import math
-from typing import Any, Literal, get_args
+from typing import Any
 
-from flax_densenet.errors import InputError, require
+from flax_densenet.config_checks import ComputeType, Stem, check_fields
+from flax_densenet.errors import InputError
 from flax_densenet.options import (
     Activation,
     Attention,
@@ -17,9 +18,6 @@ from flax_densenet.options import (
     check_options,
     chosen_options,
 )
-
-Stem = Literal["cifar", "imagenet"]
-ComputeType = Literal["float32", "bfloat16", "float64"]
 
 _NUM_CIFAR_BLOCKS = 3
 _DEFAULT_DEPTH = 40
@@ -89,62 +87,14 @@ class DenseNetConfig:
     dtype: ComputeType = "float32"
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            _check_positive_integer(name, getattr(self, name))
-        for name in ("depth", "stem_width"):
-            if getattr(self, name) is not None:
-                _check_positive_integer(name, getattr(self, name))
-        require(isinstance(self.bottleneck, bool), "bottleneck", self.bottleneck, "True or False")
-        for name, interval in _INTERVALS.items():
-            _check_interval(name, getattr(self, name), interval)
-        for name, choices in (("stem", Stem), ("dtype", ComputeType)):
-            allowed = get_args(choices)
-            require(getattr(self, name) in allowed, name, getattr(self, name), f"one of {allowed}")
-        self._check_blocks()
-        self._check_depth()
+        if isinstance(self.blocks, list):  # which would not be hashable
+            object.__setattr__(self, "blocks", tuple(self.blocks))
+        check_fields(self)
         check_options(self)
 
-    def _check_blocks(self) -> None:
-        if self.blocks is None:
-            return
-        is_sequence = isinstance(self.blocks, tuple | list) and len(self.blocks) > 0
-        require(is_sequence, "blocks", self.blocks, "a tuple with one number of layers per block")
-        for size in self.blocks:
-            _check_positive_integer("every entry of blocks", size)
-        object.__setattr__(self, "blocks", tuple(self.blocks))  # a list would not be hashable
-
-    def _check_depth(self) -> None:
-        if self.depth is None:
-            require(
-                self.blocks is not None or self.stem == "cifar",
-                "blocks",
-                None,
-                "the number of layers of each block, which the imagenet stem does not imply; "
-                "(6, 12, 24, 16) is DenseNet-121",
-            )
-            return
-        if self.blocks is not None:
-            raise InputError(
-                f"depth (={self.depth}) and blocks (={self.blocks}) are both given; "
-                "give one of them, since blocks alone fixes the depth"
-            )
-        if self.stem == "imagenet":
-            raise InputError(
-                f"depth (={self.depth}) cannot describe a net with the imagenet stem, whose blocks "
-                "differ in size; give blocks, such as (6, 12, 24, 16) for DenseNet-121"
-            )
-        step = self._depth_step
-        if self.depth < step + 4 or (self.depth - 4) % step:
-            below = max(step + 4, self.depth - (self.depth - 4) % step)
-            nearest = f"{below} and {below + step}" if below < self.depth else f"{below}"
-            kind = "a bottleneck (-B, -BC)" if self.bottleneck else "a plain"
-            raise InputError(
-                f"depth (={self.depth}) must be {step}n+4 for {kind} net of three equal blocks; "
-                f"nearest valid: {nearest}"
-            )
-
     @property
-    def _depth_step(self) -> int:
+    def depth_step(self) -> int:
+        """Weight layers that one more dense layer in each of three blocks adds to the depth."""
         return _NUM_CIFAR_BLOCKS * self.convolutions_per_layer
 
     @property
@@ -160,7 +110,7 @@ class DenseNetConfig:
         """Number of dense layers in each block."""
         if self.blocks is not None:
             return self.blocks
-        layers = ((self.depth or _DEFAULT_DEPTH) - 4) // self._depth_step
+        layers = ((self.depth or _DEFAULT_DEPTH) - 4) // self.depth_step
         return (layers,) * _NUM_CIFAR_BLOCKS
 
     @property
@@ -267,34 +217,3 @@ class DenseNetConfig:
                 f"{len(self.block_sizes)} blocks needs at least {minimum}x{minimum}; "
                 "use larger images or fewer blocks"
             )
-
-
-_POSITIVE = (
-    "growth_rate",
-    "bottleneck_factor",
-    "num_classes",
-    "in_channels",
-    "kernel_size",
-    "groups",
-    "attention_reduction",
-)
-_INTERVALS: dict[str, tuple[str, float, float, str]] = {
-    "compression": ("(", 0, 1, "]"),
-    "dropout_rate": ("[", 0, 1, ")"),
-    "batch_norm_momentum": ("(", 0, 1, "]"),
-    "batch_norm_epsilon": ("(", 0, 1, ")"),
-}
-
-
-def _check_positive_integer(name: str, value: Any) -> None:
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    require(is_integer and value >= 1, name, value, "an integer of at least 1")
-
-
-def _check_interval(name: str, value: Any, interval: tuple[str, float, float, str]) -> None:
-    opening, low, high, closing = interval
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = is_number and low <= value <= high  # also False for NaN
-    inside = inside and not (opening == "(" and value == low)
-    inside = inside and not (closing == ")" and value == high)
-    require(inside, name, value, f"a number in {opening}{low}, {high}{closing}")
