@@ -88,7 +88,8 @@ def test_what_has_no_chain_is_refused(config: DenseNetConfig) -> None:
 
 def test_fine_tuning_is_refused() -> None:
     run = baseline_run("gradient_flow", "digits", network=TINY)
-    run = dataclasses.replace(run, fine_tuning=FineTuningConfig(learning_rate_factors="classifier=0.5"))
+    slower = FineTuningConfig(learning_rate_factors="classifier=0.5")
+    run = dataclasses.replace(run, fine_tuning=slower)
     with pytest.raises(InputError, match="the plain chain has no trained weights to start from"):
         study.gradient_flow(seeds=1, run=run)
 
