@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.formulations.choice import choose_formulation
+from flax_densenet.initialization import check_x64
 from flax_densenet.layers import count_parameters
 from flax_densenet.model import DenseNet
 from flax_densenet.study.conditions import software
@@ -53,6 +54,7 @@ class MemoryPlan:
 
     def __post_init__(self) -> None:
         check_values("depth", self.depths)
+        check_x64(self.network)
         size = self.image_size
         for depth in self.depths:
             config = with_value(self.network, "depth", depth)

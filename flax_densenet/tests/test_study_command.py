@@ -224,6 +224,7 @@ def test_values_of_every_kind(
         (("depth", "--format", "gif"), "'gif' is none of png, svg, pdf"),
         (("gradient_flow", "--activation", "tanh"), "cannot be compared with a plain chain"),
         (("memory", "--values", "11"), "depth (=11) must be 6n+4"),
+        (("memory", "--precision", "float64"), "dtype float64 needs 64-bit JAX"),
         (("memory", "--image_size", "3"), "image is 3x3 pixels"),
         (("memory", "--batch_size", "0"), "batch_size (=0) must be an integer of at least 1"),
         (("feature_reuse", "/nowhere"), "/nowhere"),
