@@ -1,7 +1,7 @@
 """The picture of a study of a field: error, loss, size, time and memory over its values."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flax_densenet.study.catalog import FIELD_STUDIES
 from flax_densenet.study.decision import Candidate, decide
@@ -14,11 +14,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LEGEND: dict[str, Any] = {
+    "ncols": 3,
+    "fontsize": "small",
+    "frameon": False,
+    "handlelength": 1.6,
+    "handletextpad": 0.7,
+    "columnspacing": 1.0,
+}
 _ROOM = 1.08  # above the highest point
 _FAR = 4
 # Between lines of one panel, whose bars would hide each other: in widths, and between two names.
 _SHIFT, _SHIFT_OF_NAMES = 0.015, 0.12
-_LONG_NAMES = 20  # characters of all names together that still stand side by side
+_LONG_NAMES = 30  # characters of all names together that still stand side by side
 
 
 class Quantity(NamedTuple):
@@ -86,14 +94,15 @@ def draw_field(result: StudyResult) -> "Figure":
 
     rows: Sequence[FieldRow] = result.rows
     field = FIELD_STUDIES[result.name]
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    figure = Figure(figsize=(10, 6), layout="constrained")
     number = len(rows[0].test_error)
     figure.suptitle(f"{result.title}; mean and standard deviation, n = {number}", fontsize=11)
     places = [float(row.value) for row in rows] if field.is_numeric else list(range(len(rows)))
     decision = decide([Candidate(row.parameters, row.deciding_error) for row in rows])
     for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         _draw_panel(axes, panel, rows, places, connects=field.is_numeric)
-        axes.axvline(places[decision.chosen], label="recommended", **EMPHASIS)
+        label = "recommended" if panel is PANELS[0] else None
+        axes.axvline(places[decision.chosen], label=label, **EMPHASIS)
         axes.set(xlabel=field.label, ylabel=panel.label)
         if field.is_numeric:
             axes.set_xticks(places, [row.value for row in rows])
@@ -103,8 +112,8 @@ def draw_field(result: StudyResult) -> "Figure":
             axes.set_xticks(places, names, rotation=20 if turned else 0, fontsize="small")
             axes.set_xlim(-0.5, len(rows) - 0.5)
         axes.grid(alpha=0.3)
-        if len(panel.quantities) > 1:
-            axes.legend(fontsize="small")
+        if len(panel.quantities) > 1:  # above the axes, where it hides nothing
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 0.98), **_LEGEND)
     return figure
 
 
