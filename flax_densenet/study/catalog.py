@@ -21,7 +21,7 @@ class FieldStudy(NamedTuple):
 
 
 FIELD_STUDIES: dict[str, FieldStudy] = {
-    "growth_rate": FieldStudy((4, 8, 12, 24, 40), "growth rate k (feature maps per layer)", True),
+    "growth_rate": FieldStudy((4, 8, 12, 24, 40), "growth rate k (maps per layer)", True),
     "depth": FieldStudy((7, 10, 13, 16, 22), "depth L (convolutions and classifier)", True),
     "blocks": FieldStudy(
         ((2, 2, 2), (4, 4, 4), (6, 6, 6), (2, 4, 6), (6, 4, 2)),
@@ -34,9 +34,7 @@ FIELD_STUDIES: dict[str, FieldStudy] = {
         ("relu", "leaky_relu", "prelu", "sigmoid", "tanh"), "activation", False
     ),
     "transition_pool": FieldStudy(("avg", "max"), "pooling in transitions", False),
-    "order": FieldStudy(
-        ("norm-act-conv", "conv-norm-act"), "order of normalization and convolution", False
-    ),
+    "order": FieldStudy(("norm-act-conv", "conv-norm-act"), "order of the operations", False),
     "attention": FieldStudy(("none", "se"), "attention (squeeze-and-excitation)", False),
     "dropout_rate": FieldStudy((0.0, 0.1, 0.2, 0.3, 0.5), "dropout rate (probability)", True),
 }

@@ -18,9 +18,9 @@ _LEGEND: dict[str, Any] = {
     "ncols": 3,
     "fontsize": "small",
     "frameon": False,
-    "handlelength": 1.6,
-    "handletextpad": 0.7,
-    "columnspacing": 1.0,
+    "handlelength": 1.2,
+    "handletextpad": 0.5,
+    "columnspacing": 0.7,
 }
 _ROOM = 1.08  # above the highest point
 _FAR = 4
