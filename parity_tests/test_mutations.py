@@ -55,12 +55,12 @@ _MODEL, _BATCH_NORM = flax_densenet.model, flax_densenet.batch_norm
 _ZERO_PADDED = "jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), window_shape=(3, 3), strides=(2, 2))"
 MUTATIONS = {
     "no stem ReLU": Mutation(
-        _MODEL, 'return activation(cfg, number)(norm(x, train=train))',
-        'return (nn.relu if number != "0" else lambda x: x)(norm(x, train=train))', "evaluation",
+        _MODEL, 'return activation(module.config, number)(_norm(module, number)(x, train=train))',
+        'return (nn.relu if number != "0" else lambda x: x)(_norm(module, number)(x, train=train))',
+        "evaluation",
     ),
     "no final ReLU": Mutation(
-        _MODEL, 'return activation(cfg, number)(norm(x, train=train))',
-        'return (nn.relu if number != "5" else lambda x: x)(norm(x, train=train))', "evaluation",
+        _MODEL, 'x = activation(cfg, "5")(x)', "x = x + 0", "evaluation",
     ),
     "SAME convolution": Mutation(_MODEL, "padding=size // 2", 'padding="SAME"', "evaluation"),
     "SAME stem pool": Mutation(_MODEL, "padding=((1, 1), (1, 1))", 'padding="SAME"', "evaluation"),
