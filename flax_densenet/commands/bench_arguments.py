@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from flax_densenet.commands.comma_separated import comma_separated_registry
+from flax_densenet.commands.parsing import parse_flags
 from flax_densenet.errors import require
 
 
@@ -52,11 +52,4 @@ def parse_bench_arguments(args: Sequence[str], prog: str) -> BenchArguments:
     Raises:
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    return tyro.cli(
-        BenchArguments,
-        args=args,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        registry=comma_separated_registry(),
-    )
+    return parse_flags(BenchArguments, args, prog)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from flax_densenet.commands.comma_separated import comma_separated_registry
+from flax_densenet.commands.parsing import parse_flags
 from flax_densenet.conversion.stored_type import StoredType
 from flax_densenet.errors import require
 from flax_densenet.layouts import LAYOUTS
@@ -88,11 +88,4 @@ def parse_convert_arguments(args: Sequence[str], prog: str) -> ConvertArguments:
     Raises:
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    return tyro.cli(
-        ConvertArguments,
-        args=args,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        registry=comma_separated_registry(),
-    )
+    return parse_flags(ConvertArguments, args, prog)

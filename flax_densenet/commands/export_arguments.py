@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from flax_densenet.commands.comma_separated import comma_separated_registry
+from flax_densenet.commands.parsing import parse_flags
 from flax_densenet.errors import InputError, require
 
 ExportFormat = Literal["stablehlo", "onnx"]
@@ -88,11 +88,4 @@ def parse_export_arguments(args: Sequence[str], prog: str) -> ExportArguments:
     Raises:
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    return tyro.cli(
-        ExportArguments,
-        args=args,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        registry=comma_separated_registry(),
-    )
+    return parse_flags(ExportArguments, args, prog)

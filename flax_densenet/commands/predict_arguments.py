@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from flax_densenet.commands.comma_separated import comma_separated_registry
 from flax_densenet.commands.image_options import ImageOptions
+from flax_densenet.commands.parsing import parse_flags
 from flax_densenet.errors import require
 
 
@@ -54,11 +54,4 @@ def parse_predict_arguments(args: Sequence[str], prog: str) -> PredictArguments:
     Raises:
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    return tyro.cli(
-        PredictArguments,
-        args=args,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        registry=comma_separated_registry(),
-    )
+    return parse_flags(PredictArguments, args, prog)
