@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-ChosenFormulation = Literal["plain", "cache_blocked", "shared_statistics"]
+ChosenFormulation = Literal["plain", "cache_blocked", "native", "shared_statistics"]
 Formulation = Literal["auto", ChosenFormulation]

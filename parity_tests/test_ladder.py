@@ -31,7 +31,7 @@ def test_every_array_of_the_rung_agrees(case: Case, rung: Rung) -> None:
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
 @pytest.mark.parametrize("name", ["plain, gray, odd size", "BC, Keras epsilon", "ImageNet"])
-@pytest.mark.parametrize("formulation", ["cache_blocked", "shared_statistics"])
+@pytest.mark.parametrize("formulation", ["cache_blocked", "native", "shared_statistics"])
 def test_every_rung_holds_in_every_formulation(
     formulation: Formulation, name: str, rung: Rung, float64: None, small_chunks: None
 ) -> None:

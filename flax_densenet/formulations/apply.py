@@ -16,15 +16,19 @@ from flax_densenet.batch_norm import update_running
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.formulation import ChosenFormulation
-from flax_densenet.formulations import cache_blocked, shared_statistics
+from flax_densenet.formulations import cache_blocked, native, shared_statistics
 from flax_densenet.weights import correspondence
 
 # As a whole: outside of jit, JAX would compile each loop in them anew at every call.
 _TRAIN = {
     "cache_blocked": jax.jit(cache_blocked.train, static_argnames=("config", "remat")),
+    "native": jax.jit(native.train, static_argnames=("config", "remat")),
     "shared_statistics": jax.jit(shared_statistics.train, static_argnames=("config", "remat")),
 }
-_EVALUATE = jax.jit(cache_blocked.evaluate, static_argnames=("config", "remat"))
+_EVALUATE = {
+    "cache_blocked": jax.jit(cache_blocked.evaluate, static_argnames=("config", "remat")),
+    "native": jax.jit(native.evaluate, static_argnames=("config", "remat")),
+}
 
 
 def apply(
@@ -54,7 +58,7 @@ def apply(
     """
     params, running = _checked_variables(config, module.variables)
     if not train:
-        return _EVALUATE(config, params, running, x, remat=remat)
+        return _EVALUATE[formulation](config, params, running, x, remat)
     x, seen = _TRAIN[formulation](config, params, x, remat=remat)
     before = traverse_util.flatten_dict(running)
     after: dict[tuple[str, ...], Any] = {}

@@ -5,6 +5,7 @@ import jax
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.formulation import ChosenFormulation, Formulation
+from flax_densenet.formulations import native
 
 
 def choose_formulation(
@@ -19,8 +20,9 @@ def choose_formulation(
     """Returns the way to compute.
 
     Args:
-      formulation: What is asked for. "auto" is cache-blocked on a single CPU device and shares
-        statistics on GPUs where that is possible, and is plain elsewhere.
+      formulation: What is asked for. "auto" is native on a single CPU device, or cache-blocked
+        where nothing can be compiled, and shares statistics on GPUs, if that is possible; it is
+        plain elsewhere.
       config: The network.
       train: Whether it is trained. In evaluation there are no statistics to share: that is plain.
       axis_name: Mapped axis of `pmap`, if any.
@@ -46,7 +48,9 @@ def _fastest_here() -> ChosenFormulation:
     if jax.default_backend() == "gpu":
         return "shared_statistics"
     is_single_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return "cache_blocked" if is_single_cpu else "plain"
+    if not is_single_cpu:
+        return "plain"
+    return "native" if native.is_available() else "cache_blocked"
 
 
 def _obstacle(
@@ -57,8 +61,10 @@ def _obstacle(
         return None
     if config.options:
         return ", ".join(f"{name} {value}" for name, value in config.options.items())
-    if formulation == "cache_blocked" and config.dtype == "bfloat16":
+    if formulation in ("cache_blocked", "native") and config.dtype == "bfloat16":
         return "bfloat16"
+    if formulation == "native" and not native.is_available():
+        return "C++ compiler that works (g++, clang++ or what CXX names) on this Linux machine"
     if train and config.dropout_rate > 0:
         return "dropout in training"
     return None if axis_name is None else "pmap"

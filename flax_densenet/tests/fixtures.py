@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from flax_densenet.formulations.cache_blocked import chunks
+from flax_densenet.formulations.native import body as native_body
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has cache-blocked networks cut even tiny batches into several chunks."""
     jax.clear_caches()  # programs with chunks of the usual size, and later those with small ones
     monkeypatch.setattr(chunks, "_PIXELS", 100)
+    monkeypatch.setattr(native_body, "_PIXELS", 100)
     yield
     jax.clear_caches()
 

@@ -9,7 +9,7 @@ import pytest
 from flax.core import freeze
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
-from flax_densenet.formulations import choose_formulation
+from flax_densenet.formulations import choose_formulation, native
 from flax_densenet.formulations.cache_blocked.chunks import to_chunks
 from flax_densenet.parity.random_inputs import random_variables
 
@@ -37,6 +37,9 @@ _NETWORKS = {
         ("cache_blocked", False, False),
         ("cache_blocked", True, False),
         ("cache_blocked", True, True),
+        ("native", False, False),
+        ("native", True, False),
+        ("native", True, True),
         ("shared_statistics", True, False),
         ("shared_statistics", True, True),
     ],
@@ -48,12 +51,13 @@ def test_values_gradients_and_statistics_are_those_of_the_plain_formulation(
     compare(formulation, *_NETWORKS[name], train=train, remat=remat)
 
 
+@pytest.mark.parametrize("formulation", ["cache_blocked", "native"])
 @pytest.mark.parametrize("remat", [False, True])
 def test_training_with_frozen_statistics_is_that_of_the_plain_formulation(
-    remat: bool, float64: None, small_chunks: None
+    remat: bool, formulation: str, float64: None, small_chunks: None
 ) -> None:
     config = DenseNetConfig(blocks=(1, 1), growth_rate=3, bottleneck=True, dtype="float64")
-    compare("cache_blocked", config, (8, 8), train=True, remat=remat, freeze_batch_norm=True)
+    compare(formulation, config, (8, 8), train=True, remat=remat, freeze_batch_norm=True)
 
 
 def test_frozen_statistics_are_not_shared() -> None:
@@ -111,7 +115,7 @@ def compare(
     jax.tree.map(check, got, wanted)
 
 
-@pytest.mark.parametrize("formulation", ["plain", "cache_blocked", "shared_statistics"])
+@pytest.mark.parametrize("formulation", ["plain", "cache_blocked", "native", "shared_statistics"])
 def test_a_broken_pixel_breaks_the_logits(formulation: Any) -> None:
     config = DenseNetConfig(blocks=(1, 1), growth_rate=4)
     variables, image = initialize(config, jax.random.key(0)), jnp.zeros((2, 32, 32, 3))
@@ -181,7 +185,7 @@ _OPTIONS: dict[str, Any] = {"train": True, "axis_name": None, "captured": False}
 @pytest.mark.parametrize(
     ("backend", "devices", "wanted"),
     [
-        ("cpu", 1, "cache_blocked"),
+        ("cpu", 1, "native"),
         ("cpu", 2, "plain"),
         ("gpu", 1, "shared_statistics"),
         ("gpu", 8, "shared_statistics"),
@@ -193,6 +197,7 @@ def test_auto_is_what_suits_the_device(
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "device_count", lambda: devices)
+    monkeypatch.setattr(native, "is_available", lambda: True)
     assert choose_formulation("auto", DenseNetConfig(), **_OPTIONS) == wanted
     assert choose_formulation("plain", DenseNetConfig(), **_OPTIONS) == "plain"
     for obstacle in ({"axis_name": "batch"}, {"captured": True}):
@@ -211,6 +216,8 @@ def test_auto_is_what_suits_the_device(
         ("cache_blocked", DenseNetConfig(dtype="bfloat16"), {}, "bfloat16"),
         ("cache_blocked", DenseNetConfig(dropout_rate=0.2), {}, "dropout in training"),
         ("cache_blocked", DenseNetConfig(), {"axis_name": "batch"}, "pmap"),
+        ("native", DenseNetConfig(dtype="bfloat16"), {}, "bfloat16"),
+        ("native", DenseNetConfig(dropout_rate=0.2), {}, "dropout in training"),
         ("shared_statistics", DenseNetConfig(dropout_rate=0.2), {}, "dropout in training"),
         ("shared_statistics", DenseNetConfig(), {"axis_name": "batch"}, "pmap"),
         ("cache_blocked", DenseNetConfig(kernel_size=5, groups=2), {}, "kernel_size 5, groups 2"),

@@ -14,24 +14,26 @@ from jaxtyping import Array, Float, Int
 _PIXELS = 8192
 
 
-def images_per_chunk(batch_size: int, height: int, width: int) -> int:
-    """Returns how many images form a chunk: the divisor of the batch nearest to the best size."""
+def images_per_chunk(batch_size: int, height: int, width: int, pixels: int | None = None) -> int:
+    """Returns how many images form a chunk: the divisor of the batch nearest to `pixels`."""
     divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
-    return min(divisors, key=lambda n: abs(math.log(n * height * width / _PIXELS)))
+    return min(divisors, key=lambda n: abs(math.log(n * height * width / (pixels or _PIXELS))))
 
 
-def to_chunks(x: Float[Array, "B H W C"]) -> Float[Array, "G C P"]:
+def to_chunks(x: Float[Array, "B H W C"], pixels: int | None = None) -> Float[Array, "G C P"]:
     """Cuts the batch into chunks with their channels outermost."""
     batch_size, height, width, channels = x.shape
-    chunk = images_per_chunk(batch_size, height, width)
+    chunk = images_per_chunk(batch_size, height, width, pixels)
     return x.reshape(-1, chunk * height * width, channels).transpose(0, 2, 1)
 
 
-def resize_chunks(x: Float[Array, "G C P"], height: int, width: int) -> Float[Array, "g C p"]:
+def resize_chunks(
+    x: Float[Array, "G C P"], height: int, width: int, pixels: int | None = None
+) -> Float[Array, "g C p"]:
     """Cuts the batch into chunks of the size that suits its smaller images."""
-    num_chunks, channels, pixels = x.shape
-    images = pixels // (height * width)
-    new = images_per_chunk(num_chunks * images, height, width)
+    num_chunks, channels, old_pixels = x.shape
+    images = old_pixels // (height * width)
+    new = images_per_chunk(num_chunks * images, height, width, pixels)
     if new == images:
         return x
     x = x.reshape(num_chunks, channels, images, -1).swapaxes(1, 2)  # [G, n, C, H W]

@@ -9,13 +9,13 @@ concatenation would copy it for each layer.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from flax_densenet.formulations.block import BlockOptions, BlockOutput, Layer
 from flax_densenet.formulations.cache_blocked.chunks import empty_after
 from flax_densenet.formulations.cache_blocked.convolution import Convolution
 from flax_densenet.formulations.cache_blocked.normalization import (
@@ -25,38 +25,6 @@ from flax_densenet.formulations.cache_blocked.normalization import (
 )
 from flax_densenet.formulations.cache_blocked.stage import Stage, StageGradients, backward, forward
 from flax_densenet.formulations.statistics import Statistics, normalization
-
-Layer = dict[str, Any]
-
-
-class BlockOptions(NamedTuple):
-    """What is fixed when a block is compiled.
-
-    Attributes:
-      height: Of its feature maps, in pixels.
-      width: Of its feature maps, in pixels.
-      epsilon: Added to the variances.
-      remat: Compute the bottlenecks again in the backward pass instead of keeping them.
-    """
-
-    height: int
-    width: int
-    epsilon: float
-    remat: bool
-
-
-class BlockOutput(NamedTuple):
-    """What a block returns.
-
-    Attributes:
-      features: Input and all new maps, [G, D, P].
-      statistics: Of these, each [D].
-      inner: Statistics of each bottleneck; none in a block of plain layers.
-    """
-
-    features: Float[Array, "G D P"]
-    statistics: Statistics
-    inner: list[Statistics]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -1,0 +1,10 @@
+"""Dense blocks on a CPU in compiled C++, which XLA calls.
+
+`source/` has the kernels: each keeps a tile of results in registers and its operands in the cache.
+Stem, transitions and classifier remain XLA's (docs/decisions/0013-native-kernels.md).
+"""
+
+from flax_densenet.formulations.native.body import evaluate, train
+from flax_densenet.formulations.native.library import is_available
+
+__all__ = ["evaluate", "is_available", "train"]

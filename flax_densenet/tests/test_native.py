@@ -1,0 +1,121 @@
+"""Compiled dense blocks: every width of their kernels, and where nothing can be compiled."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
+from flax_densenet.formulations import choose_formulation, native
+from flax_densenet.formulations.native import library
+from flax_densenet.tests.test_formulations import compare
+
+
+@pytest.mark.parametrize("growth_rate", [1, 5, 12, 13, 26])
+def test_all_numbers_of_channels_are_computed(
+    growth_rate: int, float64: None, small_chunks: None
+) -> None:
+    config = DenseNetConfig(
+        blocks=(1, 1), growth_rate=growth_rate, bottleneck=True, dtype="float64"
+    )
+    compare("native", config, (8, 8), train=True, remat=False)
+
+
+@pytest.mark.parametrize("size", [(32, 28), (16, 14), (14, 7), (25, 1)])
+def test_all_widths_of_images_are_computed(
+    size: tuple[int, int], float64: None, small_chunks: None
+) -> None:
+    config = DenseNetConfig(blocks=(2,), growth_rate=2, dtype="float64")
+    compare("native", config, size, train=True, remat=False)
+
+
+def test_results_do_not_change_from_call_to_call() -> None:
+    config = DenseNetConfig(blocks=(2, 2), growth_rate=12)
+    model = DenseNet(config, formulation="native")
+    variables = initialize(config, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (24, 32, 32, 3))
+
+    @jax.jit
+    def gradient(params: dict) -> dict:
+        def loss(params: dict) -> jax.Array:
+            given = {**variables, "params": params}
+            return jnp.sum(model.apply(given, x, train=True, mutable=["batch_stats"])[0])
+
+        return jax.grad(loss)(params)
+
+    first = gradient(variables["params"])
+    for _ in range(3):
+        again = gradient(variables["params"])
+        jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_not_a_number_stays_one() -> None:
+    config = DenseNetConfig(blocks=(2,), growth_rate=4)
+    variables = initialize(config, jax.random.key(0))
+    x = jnp.ones((2, 8, 8, 3)).at[0, 0, 0, 0].set(jnp.nan)
+    logits: Any = DenseNet(config, formulation="native").apply(variables, x, train=False)
+    assert jnp.isnan(logits[0]).all() and jnp.isfinite(logits[1]).all()
+
+
+def test_each_image_may_be_mapped() -> None:
+    config = DenseNetConfig(blocks=(2,), growth_rate=4)
+    variables = initialize(config, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
+    model = DenseNet(config, formulation="native")
+    mapped = jax.vmap(lambda image: model.apply(variables, image[None], train=False)[0])(x)
+    together: Any = model.apply(variables, x, train=False)
+    np.testing.assert_allclose(mapped, together, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Has the library made anew, in an empty cache."""
+    monkeypatch.setattr(library, "_load", library._load.__wrapped__)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_without_a_compiler_xla_computes(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    options: dict[str, Any] = {"train": True, "axis_name": None, "captured": False}
+    assert choose_formulation("auto", DenseNetConfig(), **options) == "cache_blocked"
+    message = r"^formulation \(=native\) has no C\+\+ compiler that works \(g\+\+, clang\+\+ or"
+    with pytest.raises(InputError, match=message):
+        choose_formulation("native", DenseNetConfig(), **options)
+
+
+def test_what_a_failing_compiler_says_is_shown(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "broken"
+    compiler.write_text("#!/bin/sh\necho out of order >&2\n[ $1 = --version ]\n")
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CXX", str(compiler))
+    message = r"broken could not make the fast CPU kernels, so XLA computes instead: out of order; "
+    with pytest.warns(UserWarning, match=message):
+        assert not native.is_available()
+
+
+def test_the_library_is_made_once_and_whole(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "counting"
+    real = os.environ.get("CXX", "g++")
+    compiler.write_text(
+        f'#!/bin/sh\n[ $1 = --version ] || echo >> {tmp_path}/calls\nexec {real} -O0 "$@" -O0\n'
+    )
+    compiler.chmod(0o700)
+    first = library._compiled(str(compiler))
+    assert library._compiled(str(compiler)) == first
+    assert (tmp_path / "calls").read_text() == "\n"
+    symbols = subprocess.run(["nm", "-D", first], capture_output=True, check=True, text=True).stdout
+    for name in ("train", "gradient", "evaluate"):
+        assert f"{name}_float32" in symbols and f"{name}_float64" in symbols
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
