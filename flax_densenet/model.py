@@ -105,9 +105,10 @@ class DenseNet(nn.Module):
         under `jit`, where they are always those of the whole batch.
       remat: Compute the dense layers a second time in the backward pass, instead of keeping their
         activations (https://arxiv.org/abs/1707.06990). Nothing else depends on it.
-      formulation: How blocks are computed: as written here (plain), chunk by chunk in the cache of
-        a CPU (cache_blocked), or with fewer passes over the memory of a GPU (shared_statistics);
-        the latter two show no output inside of a block. Nothing else depends on it; "auto" chooses,
+      formulation: How blocks are computed: as written here (plain), by compiled
+        kernels of a CPU (native), chunk by chunk in its cache (cache_blocked), or with fewer
+        passes over the memory of a GPU (shared_statistics); only the first shows outputs inside of
+        a block. Nothing else depends on it; "auto" chooses,
         and is plain where outputs are captured.
       freeze_batch_norm: Normalize by the running statistics in training, too, which stay as they
         are, as with `eval()` on PyTorch's batch normalizations alone.

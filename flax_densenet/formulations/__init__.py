@@ -1,6 +1,7 @@
 """The ways to compute the part of the network between stem and classifier, all with one result.
 
-`model.py` has the plain one. `cache_blocked` is made for the CPU, `shared_statistics` for the GPU.
+`model.py` has the plain one. `native` and `cache_blocked` are made for the CPU (the second
+needs no C++ compiler), `shared_statistics` for the GPU.
 """
 
 from flax_densenet.formulations.apply import apply

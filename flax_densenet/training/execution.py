@@ -17,9 +17,10 @@ class Execution:
       parallel: How the devices share the batch: jit over a mesh (auto), or pmap. The result is the
         same up to rounding.
       remat: Compute activations a second time in the backward pass instead of keeping them.
-      formulation: How blocks are computed: layer by layer (plain), chunk by chunk in a CPU's cache
-        (cache_blocked), or with fewer passes over a GPU's memory (shared_statistics). auto chooses
-        one that suits the device, where it can. The result is the same up to rounding.
+      formulation: How blocks are computed: layer by layer (plain), by compiled kernels of a CPU
+        (native), chunk by chunk in its cache (cache_blocked), or with fewer passes over a GPU's
+        memory (shared_statistics). auto chooses one that suits the device, where it can. The result
+        is the same up to rounding.
       num_workers: Processes that read and decode images in files; 0 reads in the main process.
       tensorboard: Write TensorBoard files to tensorboard/ in the work directory, too.
       profile_steps: Write a profile of this many steps to profile/ in the work directory.

@@ -16,7 +16,7 @@ namespace {
 
 namespace ffi = xla::ffi;
 
-// Arrays are of one type, which the Python side sees to: T's.
+// All arrays are of type T: the Python side sees to that.
 template <typename T>
 T* data(const ffi::AnyBuffer& buffer) {
   return static_cast<T*>(buffer.untyped_data());
