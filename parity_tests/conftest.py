@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+import torch
 
 from flax_densenet.config import ComputeType
 from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
@@ -12,6 +13,12 @@ from parity_tests.networks import CASES, Case, with_precision
 collect_ignore = ["make_pixels.py"]  # needs torchvision
 
 __all__ = ["float64", "forget_compiled_programs", "small_chunks"]
+
+
+@pytest.fixture(autouse=True)
+def torch_seed() -> None:
+    """Makes PyTorch's weights and inputs the same in every run, whichever tests came before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(params=["float64", "float32"])
