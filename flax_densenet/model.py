@@ -105,11 +105,10 @@ class DenseNet(nn.Module):
         under `jit`, where they are always those of the whole batch.
       remat: Compute the dense layers a second time in the backward pass, instead of keeping their
         activations (https://arxiv.org/abs/1707.06990). Nothing else depends on it.
-      formulation: How blocks are computed: as written here (plain), by compiled
-        kernels of a CPU (native), chunk by chunk in its cache (cache_blocked), or with fewer
-        passes over the memory of a GPU (shared_statistics); only the first shows outputs inside of
-        a block. Nothing else depends on it; "auto" chooses,
-        and is plain where outputs are captured.
+      formulation: How the features are computed: as written here (plain), by compiled kernels of a
+        CPU (native), chunk by chunk in its cache (cache_blocked), or with fewer passes over the
+        memory of a GPU (shared_statistics); only the first shows outputs inside of the network.
+        Nothing else depends on it; "auto" chooses, and is plain where outputs are captured.
       freeze_batch_norm: Normalize by the running statistics in training, too, which stay as they
         are, as with `eval()` on PyTorch's batch normalizations alone.
 
@@ -189,14 +188,6 @@ class DenseNet(nn.Module):
         cfg, axis, freeze = self.config, self.axis_name, self.freeze_batch_norm
         _check_image(cfg, image)
         x = image.astype(cfg.dtype)
-        if cfg.stem == "imagenet":
-            x = _conv(cfg, cfg.stem_channels, 7, "conv0", stride=2)(x)
-        else:
-            x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
-        if cfg.normalizes_stem:
-            x = _norm_act(self, "0", x, train)
-        if cfg.stem == "imagenet":
-            x = stem_pool(x)
         formulation = choose_formulation(
             self.formulation,
             cfg,
@@ -214,6 +205,14 @@ class DenseNet(nn.Module):
             on_batch = train and not freeze
             x = apply(formulation, self, cfg, x, train=on_batch, remat=self.remat)
         else:
+            if cfg.stem == "imagenet":
+                x = _conv(cfg, cfg.stem_channels, 7, "conv0", stride=2)(x)
+            else:
+                x = _conv(cfg, cfg.stem_channels, 3, "conv0")(x)
+            if cfg.normalizes_stem:
+                x = _norm_act(self, "0", x, train)
+            if cfg.stem == "imagenet":
+                x = stem_pool(x)
             last_block = len(cfg.block_sizes)
             for block, num_layers in enumerate(cfg.block_sizes, start=1):
                 dense_block = DenseBlock(

@@ -35,18 +35,18 @@ def apply(
     formulation: ChosenFormulation,
     module: nn.Module,
     config: DenseNetConfig,
-    x: Float[Array, "B H W C"],
+    image: Float[Array, "B H W C"],
     *,
     train: bool,
     remat: bool,
 ) -> Float[Array, "B D"]:
-    """Computes blocks and transitions with the variables of the module's submodules.
+    """Computes the pooled features with the variables of the module's submodules.
 
     Args:
       formulation: How: not "plain", nor in evaluation "shared_statistics", which the modules do.
       module: The network, whose submodules have torchvision's names.
       config: Its description.
-      x: Output of the stem, [B, H, W, C].
+      image: [B, H, W, C] of the configuration's dtype.
       train: Whether batch normalization uses the batch's statistics and updates the running ones.
       remat: Compute more again in the backward pass, and keep less.
 
@@ -58,8 +58,8 @@ def apply(
     """
     params, running = _checked_variables(config, module.variables)
     if not train:
-        return _EVALUATE[formulation](config, params, running, x, remat)
-    x, seen = _TRAIN[formulation](config, params, x, remat=remat)
+        return _EVALUATE[formulation](config, params, running, image, remat)
+    x, seen = _TRAIN[formulation](config, params, image, remat=remat)
     before = traverse_util.flatten_dict(running)
     after: dict[tuple[str, ...], Any] = {}
     for path, batch in seen.items():

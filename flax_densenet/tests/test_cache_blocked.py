@@ -10,36 +10,44 @@ import pytest
 from jax import lax
 
 from flax_densenet import DenseNet, DenseNetConfig, initialize
-from flax_densenet.formulations.cache_blocked import chunks
-from flax_densenet.formulations.cache_blocked.chunks import (
-    images_per_chunk,
-    resize_chunks,
-    to_chunks,
-)
 from flax_densenet.formulations.cache_blocked.convolution import (
     Convolution,
     kernel_matrix,
     matrix_kernel,
 )
 from flax_densenet.formulations.cache_blocked.pooling import Window
+from flax_densenet.formulations.chunks import Chunking, resize_chunks, to_chunks
 
 
 @pytest.mark.parametrize(
     ("batch_size", "size", "wanted"),
     [(64, 32, 8), (64, 16, 32), (64, 8, 64), (8, 56, 2), (97, 32, 1), (1, 224, 1), (97, 8, 97)],
 )
-def test_a_chunk_has_about_8192_pixels(batch_size: int, size: int, wanted: int) -> None:
-    assert images_per_chunk(batch_size, size, size) == wanted
+def test_a_chunk_has_about_as_many_pixels(batch_size: int, size: int, wanted: int) -> None:
+    assert Chunking(pixels=8192).images(batch_size, size, size) == wanted
 
 
-def test_chunks_keep_every_pixel_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = jnp.arange(8 * 4 * 3 * 2).reshape(8, 4, 3, 2)
-    monkeypatch.setattr(chunks, "_PIXELS", 24)
-    small = to_chunks(image)
-    assert small.shape == (4, 2, 24)
-    np.testing.assert_array_equal(small[1, 1], image[2:4, :, :, 1].ravel())
-    monkeypatch.setattr(chunks, "_PIXELS", 48)
-    np.testing.assert_array_equal(resize_chunks(small, 4, 3), to_chunks(image))
+@pytest.mark.parametrize(
+    ("batch_size", "size", "wanted"), [(64, 8, 16), (8, 7, 2), (6, 7, 1), (3, 7, 1), (1, 7, 1)]
+)
+def test_there_are_chunks_for_four_threads_if_the_batch_is_large_enough(
+    batch_size: int, size: int, wanted: int
+) -> None:
+    assert Chunking(pixels=1024, least=4).images(batch_size, size, size) == wanted
+
+
+def test_chunks_keep_every_pixel_in_its_place() -> None:
+    image = jnp.arange(8 * 2 * 4 * 3).reshape(8, 2, 4, 3)
+    small, large = Chunking(pixels=24), Chunking(pixels=48)
+    chunks = to_chunks(small, image)
+    assert chunks.shape == (4, 2, 24)
+    np.testing.assert_array_equal(chunks[1, 1], image[2:4, 1].ravel())
+    np.testing.assert_array_equal(resize_chunks(large, chunks, 4, 3), to_chunks(large, image))
+
+
+def _one_chunk(image: jax.Array) -> jax.Array:
+    """Joins a batch [B, H, W, C] to one chunk [C, P]."""
+    return jnp.moveaxis(image, -1, 0).reshape(image.shape[-1], -1)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -51,9 +59,9 @@ def test_taps_add_up_to_a_convolution_and_spread_is_their_transpose(size: int) -
         image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     convolution = Convolution(size, 5, 4)
-    products = kernel_matrix(kernel) @ to_chunks(image)[0]
+    products = kernel_matrix(kernel) @ _one_chunk(image)
     got = convolution.add_taps(products)
-    np.testing.assert_allclose(got, to_chunks(wanted)[0], atol=1e-5)
+    np.testing.assert_allclose(got, _one_chunk(wanted), atol=1e-5)
     np.testing.assert_array_equal(matrix_kernel(kernel_matrix(kernel), size), kernel)
     y = jax.random.normal(keys[2], got.shape)
     spread = convolution.spread_taps(y)
@@ -64,10 +72,10 @@ def test_taps_add_up_to_a_convolution_and_spread_is_their_transpose(size: int) -
 def test_windows_pool_like_flax_and_spread_is_their_transpose(size: tuple[int, int]) -> None:
     image = jax.random.normal(jax.random.key(0), (2, *size, 3))
     window = Window(*size, 2, 2)
-    x = to_chunks(image)[0]
+    x = _one_chunk(image)
     got = window.pool(x)
     wanted = nn.avg_pool(image, (2, 2), (2, 2))
-    np.testing.assert_allclose(got, to_chunks(wanted)[0], atol=1e-6)
+    np.testing.assert_allclose(got, _one_chunk(wanted), atol=1e-6)
     y = jax.random.normal(jax.random.key(1), got.shape)
     np.testing.assert_allclose(jnp.sum(window.spread(y) * x), jnp.sum(y * got), rtol=1e-5)
 

@@ -13,6 +13,7 @@ import pytest
 from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
 from flax_densenet.formulations import choose_formulation, native
 from flax_densenet.formulations.native import library
+from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.tests.test_formulations import compare
 
 
@@ -32,6 +33,28 @@ def test_all_widths_of_images_are_computed(
 ) -> None:
     config = DenseNetConfig(blocks=(2,), growth_rate=2, dtype="float64")
     compare("native", config, size, train=True, remat=False)
+
+
+def test_the_stem_takes_the_gradient_to_the_first_of_equal_pixels(float64: None) -> None:
+    config = DenseNetConfig(
+        blocks=(1,), growth_rate=2, bottleneck=True, stem="imagenet", dtype="float64"
+    )
+    variables = random_variables(config)
+    image = jnp.ones((2, 30, 30, 3)).at[1].set(-0.5)  # equal pixels, but for the margins
+
+    def gradient(formulation: Any) -> Any:
+        model = DenseNet(config, formulation=formulation)
+
+        def loss(params: dict) -> jax.Array:
+            given = {**variables, "params": params}
+            return jnp.sum(jnp.sin(model.apply(given, image, train=True, mutable=True)[0]))
+
+        return jax.jit(jax.grad(loss))(variables["params"])
+
+    def check(one: jax.Array, other: jax.Array) -> None:
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+    jax.tree.map(check, gradient("native"), gradient("plain"))
 
 
 def test_results_do_not_change_from_call_to_call() -> None:
@@ -54,10 +77,11 @@ def test_results_do_not_change_from_call_to_call() -> None:
         jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-def test_not_a_number_stays_one() -> None:
-    config = DenseNetConfig(blocks=(2,), growth_rate=4)
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_not_a_number_stays_one(stem: Any) -> None:
+    config = DenseNetConfig(blocks=(2,), growth_rate=4, stem=stem)
     variables = initialize(config, jax.random.key(0))
-    x = jnp.ones((2, 8, 8, 3)).at[0, 0, 0, 0].set(jnp.nan)
+    x = jnp.ones((2, 32, 32, 3)).at[0, 9, 9, 0].set(jnp.nan)
     logits: Any = DenseNet(config, formulation="native").apply(variables, x, train=False)
     assert jnp.isnan(logits[0]).all() and jnp.isfinite(logits[1]).all()
 
@@ -108,14 +132,15 @@ def test_the_library_is_made_once_and_whole(
 ) -> None:
     compiler = tmp_path / "counting"
     real = os.environ.get("CXX", "g++")
-    compiler.write_text(
-        f'#!/bin/sh\n[ $1 = --version ] || echo >> {tmp_path}/calls\nexec {real} -O0 "$@" -O0\n'
-    )
+    compiler.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nexec {real} "$@" -O0\n')
     compiler.chmod(0o700)
     first = library._compiled(str(compiler))
+    sources = [path.name for path in library._SOURCES.glob("*.cc")]
+    calls = (tmp_path / "calls").read_text()
+    assert all(calls.count(f"/{name} ") == 1 for name in sources)
     assert library._compiled(str(compiler)) == first
-    assert (tmp_path / "calls").read_text() == "\n"
+    assert (tmp_path / "calls").read_text() == calls + "--version\n"
     symbols = subprocess.run(["nm", "-D", first], capture_output=True, check=True, text=True).stdout
-    for name in ("train", "gradient", "evaluate"):
+    for name in ("train", "gradient", "evaluate", "transition_gradient", "stem_evaluate"):
         assert f"{name}_float32" in symbols and f"{name}_float64" in symbols
     assert [path.name for path in first.parent.iterdir()] == [first.name]

@@ -16,7 +16,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from flax_densenet.formulations.block import BlockOptions, BlockOutput, Layer
-from flax_densenet.formulations.cache_blocked.chunks import empty_after
 from flax_densenet.formulations.cache_blocked.convolution import Convolution
 from flax_densenet.formulations.cache_blocked.normalization import (
     chunk_statistics,
@@ -24,6 +23,7 @@ from flax_densenet.formulations.cache_blocked.normalization import (
     through_statistics,
 )
 from flax_densenet.formulations.cache_blocked.stage import Stage, StageGradients, backward, forward
+from flax_densenet.formulations.chunks import empty_after
 from flax_densenet.formulations.statistics import Statistics, normalization
 
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.formulations.cache_blocked.chunks import empty_after, read_chunk, write_chunk
 from flax_densenet.formulations.cache_blocked.normalization import norm_relu, norm_relu_gradient
+from flax_densenet.formulations.chunks import empty_after, read_chunk, write_chunk
 from flax_densenet.formulations.statistics import (
     Statistics,
     Sums,

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.formulations.cache_blocked.chunks import read_chunk, write_chunk
 from flax_densenet.formulations.cache_blocked.convolution import (
     Convolution,
     kernel_matrix,
@@ -25,6 +24,7 @@ from flax_densenet.formulations.cache_blocked.normalization import (
     norm_relu_gradient,
     through_statistics,
 )
+from flax_densenet.formulations.chunks import read_chunk, write_chunk
 from flax_densenet.formulations.statistics import (
     Normalization,
     Statistics,

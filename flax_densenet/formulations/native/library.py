@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import platformdirs
 
 _SOURCES = Path(__file__).parent / "source"
-_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared")
+_FLAGS = ("-O3", "-std=c++17", "-fPIC")
 _COMPILERS = ("g++", "clang++", "c++")
 _SECONDS = 300
 
@@ -32,7 +33,7 @@ def register(name: str, dtype: str) -> str:
     """Makes a function of the library known to JAX.
 
     Args:
-      name: "train", "gradient" or "evaluate".
+      name: Of the function, without its type, such as "train".
       dtype: "float32" or "float64".
 
     Returns:
@@ -77,20 +78,27 @@ def _compiled(compiler: str) -> Path:
     for source in sorted(_SOURCES.iterdir()):
         fingerprint.update(source.read_bytes())
     folder = Path(platformdirs.user_cache_dir("flax-densenet")) / "native"
-    path = folder / f"dense_block-{fingerprint.hexdigest()[:24]}.so"
+    path = folder / f"library-{fingerprint.hexdigest()[:24]}.so"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when it is whole
         made = Path(scratch) / path.name
-        subprocess.run(
-            [*command, str(_SOURCES / "dense_block.cc"), "-o", str(made)],
-            capture_output=True,
-            check=True,
-            timeout=_SECONDS,
-        )
+        objects = [Path(scratch) / f"{file.stem}.o" for file in sorted(_SOURCES.glob("*.cc"))]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            compiling = [
+                threads.submit(_run, [*command, "-c", str(_SOURCES / f"{o.stem}.cc"), "-o", str(o)])
+                for o in objects
+            ]
+            for one in compiling:
+                one.result()
+        _run([*command, "-shared", *map(str, objects), "-o", str(made)])
         made.rename(path)
     return path
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, capture_output=True, check=True, timeout=_SECONDS)
 
 
 def _processor() -> bytes:

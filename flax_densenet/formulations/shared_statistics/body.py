@@ -1,4 +1,4 @@
-"""Everything between the stem and the classifier, in training.
+"""Everything but the classifier, in training.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -10,20 +10,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_densenet.config import DenseNetConfig
+from flax_densenet.formulations.normalization import at_least_float32, norm_relu
 from flax_densenet.formulations.shared_statistics.dense_block import convolve, dense_block
-from flax_densenet.formulations.shared_statistics.normalization import at_least_float32, norm_relu
 from flax_densenet.formulations.statistics import BatchStatistics, normalization
+from flax_densenet.formulations.stem import stem
 
 
 def train(
-    config: DenseNetConfig, params: Mapping[str, Any], x: Float[Array, "B H W C"], *, remat: bool
+    config: DenseNetConfig,
+    params: Mapping[str, Any],
+    image: Float[Array, "B H W C"],
+    *,
+    remat: bool,
 ) -> tuple[Float[Array, "B D"], dict[tuple[str, ...], BatchStatistics]]:
-    """Computes blocks and transitions on the statistics of the batch.
+    """Computes the pooled features on the statistics of the batch.
 
     Args:
       config: The network, without dropout.
       params: Its parameters under torchvision's names.
-      x: Output of the stem, [B, H, W, C].
+      image: [B, H, W, C].
       remat: Compute more again in the backward pass, and keep less.
 
     Returns:
@@ -31,6 +36,9 @@ def train(
     """
     epsilon = config.batch_norm_epsilon
     seen: dict[tuple[str, ...], BatchStatistics] = {}
+    x, of_stem = stem(config, params, None, image)
+    if of_stem is not None:
+        seen["norm0",] = of_stem
     last_block = len(config.block_sizes)
     for block, num_layers in enumerate(config.block_sizes, start=1):
         names = [(f"denseblock{block}", f"denselayer{i}") for i in range(1, num_layers + 1)]

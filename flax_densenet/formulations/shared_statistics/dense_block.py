@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.formulations.shared_statistics.normalization import (
+from flax_densenet.formulations.normalization import (
     at_least_float32,
     batch_statistics,
     norm_relu,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 
@@ -37,6 +38,28 @@ void parallel_for(xla::ffi::ThreadPool& pool, int parts, F f) {
   work();
   std::unique_lock<std::mutex> lock(state->mutex);
   state->changed.wait(lock, [&] { return state->done == parts; });
+}
+
+// Parts of the batch whose gradients are added up apart from each other: the same number on every
+// machine, so that the result does not depend on the number of threads.
+inline int parts(int64_t chunks) { return std::min<int64_t>(16, chunks); }
+
+// Calls f(part, first chunk, last chunk + 1) for all parts.
+template <typename F>
+void for_parts(xla::ffi::ThreadPool& pool, int64_t chunks, F f) {
+  const int count = parts(chunks);
+  parallel_for(pool, count, [&, count](int part) {
+    f(part, part * chunks / count, (part + 1) * chunks / count);
+  });
+}
+
+// Calls f(first, end) for ranges that make up all of `count`, whose results are apart.
+template <typename F>
+void for_ranges(xla::ffi::ThreadPool& pool, int64_t count, F f) {
+  const int64_t ranges = std::min<int64_t>(4 * pool.num_threads(), count);
+  parallel_for(pool, ranges, [&](int range) {
+    f(range * count / ranges, (range + 1) * count / ranges);
+  });
 }
 
 }  // namespace densenet

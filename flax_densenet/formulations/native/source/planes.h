@@ -23,17 +23,19 @@ struct Planes {
     return (image * (height + reach) + y) * row_pitch();
   }
 
-  // Pixels that are computed, in whole tiles.
+  // Pixels that are computed, in whole vectors.
   template <typename T>
   int64_t span() const {
     const int64_t used = reach == 0 ? pixels() : images * (height + reach) * row_pitch();
-    return (used + kTilePixels<T> - 1) / kTilePixels<T> * kTilePixels<T>;
+    return (used + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   }
 
-  // From one padded plane to the next. Not a multiple of 4096 bytes, at which caches collide.
+  // From one padded plane to the next: whole vectors, so that all planes are aligned if the first
+  // is, and an odd number of them, since caches collide at multiples of 4096 bytes.
   template <typename T>
   int64_t pitch() const {
-    return span<T>() + 2 * guard() + kLanes<T>;
+    const int64_t vectors = (span<T>() + 2 * guard()) / kLanes<T> + 1;
+    return (vectors | 1) * kLanes<T>;
   }
 
   // Taps go through columns, then rows; `sign` -1 is for the gradient.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 namespace densenet {
 
@@ -43,16 +44,35 @@ inline void store(T* to, Vector<T> v) {
   std::memcpy(to, &v, sizeof(v));
 }
 
-// Adds up the lanes of a vector, halves first: log2(lanes) steps instead of one for each lane.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define DENSENET_HAS_SHUFFLE
+#endif
+#endif
+
+#ifdef DENSENET_HAS_SHUFFLE
+template <int kDistance, typename T, int... kLane>
+inline Vector<T> add_partners(Vector<T> v, std::integer_sequence<int, kLane...>) {
+  return v + __builtin_shufflevector(v, v, (kLane ^ kDistance)...);
+}
+
+// Adds up the lanes of a vector, in log2(lanes) steps.
+template <typename T, int kDistance = kLanes<T> / 2>
+inline T sum_lanes(Vector<T> v) {
+  v = add_partners<kDistance, T>(v, std::make_integer_sequence<int, kLanes<T>>());
+  if constexpr (kDistance > 1) {
+    return sum_lanes<T, kDistance / 2>(v);
+  } else {
+    return v[0];
+  }
+}
+#else
 template <typename T>
 inline T sum_lanes(Vector<T> v) {
-  T lanes[kLanes<T>];
-  store(lanes, v);
-#pragma GCC unroll 4
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  T sum = 0;
+  for (int i = 0; i < kLanes<T>; ++i) sum += v[i];
+  return sum;
 }
+#endif
 
 }  // namespace densenet

@@ -1,44 +1,58 @@
 """The batch cut into chunks, and reading and writing one of them.
 
-Axes: B batch, H height, W width, C channels; G chunks, P pixels of a chunk; [...] any.
+Axes: B batch, H height, W width, C channels; G chunks, P pixels of a chunk (n images x H x W);
+[...] any.
 """
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-# Some hundred channels of as many pixels are a few MiB, about what a core's cache holds. From 4096
-# to 8192 it makes no difference, and below 2048 matrix products slow down (decision 0010).
-_PIXELS = 8192
+
+class Chunking(NamedTuple):
+    """How the batch is cut.
+
+    Attributes:
+      pixels: About how many of them form a chunk.
+      least: Number of chunks that there are at least, if the batch has so many images.
+    """
+
+    pixels: int
+    least: int = 1
+
+    def images(self, batch_size: int, height: int, width: int) -> int:
+        """Returns how many images form a chunk: the divisor of the batch that fits best."""
+        most = max(1, batch_size // self.least)
+        divisors = [n for n in range(1, most + 1) if batch_size % n == 0]
+        return min(divisors, key=lambda n: abs(math.log(n * height * width / self.pixels)))
 
 
-def images_per_chunk(batch_size: int, height: int, width: int, pixels: int | None = None) -> int:
-    """Returns how many images form a chunk: the divisor of the batch nearest to `pixels`."""
-    divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
-    return min(divisors, key=lambda n: abs(math.log(n * height * width / (pixels or _PIXELS))))
-
-
-def to_chunks(x: Float[Array, "B H W C"], pixels: int | None = None) -> Float[Array, "G C P"]:
+def to_chunks(chunking: Chunking, x: Float[Array, "B C H W"]) -> Float[Array, "G C P"]:
     """Cuts the batch into chunks with their channels outermost."""
-    batch_size, height, width, channels = x.shape
-    chunk = images_per_chunk(batch_size, height, width, pixels)
-    return x.reshape(-1, chunk * height * width, channels).transpose(0, 2, 1)
+    batch_size, channels, height, width = x.shape
+    images = chunking.images(batch_size, height, width)
+    return _join_images(x.reshape(-1, images, channels, height * width))
 
 
 def resize_chunks(
-    x: Float[Array, "G C P"], height: int, width: int, pixels: int | None = None
+    chunking: Chunking, x: Float[Array, "G C P"], height: int, width: int
 ) -> Float[Array, "g C p"]:
     """Cuts the batch into chunks of the size that suits its smaller images."""
     num_chunks, channels, old_pixels = x.shape
     images = old_pixels // (height * width)
-    new = images_per_chunk(num_chunks * images, height, width, pixels)
+    new = chunking.images(num_chunks * images, height, width)
     if new == images:
         return x
     x = x.reshape(num_chunks, channels, images, -1).swapaxes(1, 2)  # [G, n, C, H W]
-    x = x.reshape(-1, new, channels, height * width).swapaxes(1, 2)
-    return x.reshape(-1, channels, new * height * width)
+    return _join_images(x.reshape(-1, new, channels, height * width))
+
+
+def _join_images(x: Float[Array, "G n C P"]) -> Float[Array, "G C Q"]:
+    num_chunks, _, channels, _ = x.shape
+    return x.swapaxes(1, 2).reshape(num_chunks, channels, -1)
 
 
 def read_chunk(

@@ -1,0 +1,131 @@
+// Both products keep a tile of results in registers while they read their operands from the cache,
+// so that nearly every cycle multiplies.
+
+#include "products.h"
+
+#include <algorithm>
+#include <type_traits>
+
+namespace densenet {
+namespace {
+
+// Calls f with `n` as a constant, for 1 <= n <= kMax.
+template <int kMax, typename F>
+inline void with_constant(int n, F f) {
+  if (n == kMax) {
+    f(std::integral_constant<int, kMax>());
+  } else if constexpr (kMax > 1) {
+    with_constant<kMax - 1>(n, f);
+  }
+}
+
+template <int kChannels, int kVectors, typename T>
+inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t* offsets, int taps,
+                          const T* weights, T* y, int64_t y_pitch, bool adds) {
+  Vector<T> sums[kChannels][kVectors];
+#pragma GCC unroll 16
+  for (int m = 0; m < kChannels; ++m) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      sums[m][v] = adds ? load(y + m * y_pitch + v * kLanes<T>) : Vector<T>{};
+    }
+  }
+  for (int c = 0; c < inputs; ++c, x += x_pitch) {
+    for (int t = 0; t < taps; ++t, weights += kChannels) {
+      Vector<T> pixels[kVectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) pixels[v] = load(x + offsets[t] + v * kLanes<T>);
+#pragma GCC unroll 16
+      for (int m = 0; m < kChannels; ++m) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) sums[m][v] += weights[m] * pixels[v];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < kChannels; ++m) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) store(y + m * y_pitch + v * kLanes<T>, sums[m][v]);
+  }
+}
+
+constexpr int kTileRows = kManyRegisters ? 4 : 3;
+constexpr int kTileColumns = kManyRegisters ? 6 : 3;
+
+// Pixels that are correlated at a time: the columns of a tile stay in the first cache.
+constexpr int64_t kPiece = 1024;
+
+template <int kRows, int kColumns, typename T>
+inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64_t first,
+                           int64_t end, T* sums, int64_t sums_pitch) {
+  Vector<T> tile[kRows][kColumns];
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kColumns; ++j) tile[i][j] = Vector<T>{};
+  }
+  for (int64_t q = first; q < end; q += kLanes<T>) {
+    Vector<T> columns[kColumns];
+#pragma GCC unroll 8
+    for (int j = 0; j < kColumns; ++j) columns[j] = load(b + j * b_pitch + q);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const Vector<T> row = load(a[i] + q);
+#pragma GCC unroll 8
+      for (int j = 0; j < kColumns; ++j) tile[i][j] += row * columns[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kColumns; ++j) sums[i * sums_pitch + j] += sum_lanes<T>(tile[i][j]);
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void convolve(const T* x, int64_t x_pitch, int inputs, const std::vector<int64_t>& offsets,
+              const T* weights, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
+  with_constant<kTileChannels>(outputs, [&](auto channels) {
+    int64_t q = 0;
+    for (; q + 2 * kLanes<T> <= span; q += 2 * kLanes<T>) {
+      convolve_tile<channels(), 2>(x + q, x_pitch, inputs, offsets.data(), offsets.size(), weights,
+                                   y + q, y_pitch, adds);
+    }
+    if (q < span) {
+      convolve_tile<channels(), 1>(x + q, x_pitch, inputs, offsets.data(), offsets.size(), weights,
+                                   y + q, y_pitch, adds);
+    }
+  });
+}
+
+template <typename T>
+void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int columns,
+               int64_t span, T* sums, int64_t sums_pitch) {
+  const int rows = a.size();
+  for (int64_t q = 0; q < span; q += kPiece) {
+    const int64_t length = std::min(kPiece, span - q);
+    for (int j = 0; j < columns; j += kTileColumns) {
+      with_constant<kTileColumns>(std::min(kTileColumns, columns - j), [&](auto width) {
+        for (int i = 0; i < rows; i += kTileRows) {
+          with_constant<kTileRows>(std::min(kTileRows, rows - i), [&](auto height) {
+            correlate_tile<height(), width()>(&a[i], b + j * b_pitch, b_pitch, q, q + length,
+                                              sums + i * sums_pitch + j, sums_pitch);
+          });
+        }
+      });
+    }
+  }
+}
+
+#define DENSENET_PRODUCTS(T)                                                                      \
+  template void convolve<T>(const T*, int64_t, int, const std::vector<int64_t>&, const T*, T*,    \
+                            int64_t, int, int64_t, bool);                                         \
+  template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*,   \
+                             int64_t)
+
+DENSENET_PRODUCTS(float);
+DENSENET_PRODUCTS(double);
+
+}  // namespace densenet
