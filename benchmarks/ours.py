@@ -16,7 +16,7 @@ class Ours:
     """The product's steps (see `benchmarks.contestants.Program`)."""
 
     def __init__(self, config: DenseNetConfig, *, remat: bool) -> None:
-        self._steps = parallel_steps("auto")
+        self._steps = parallel_steps("auto", remat=remat)
         self._state = self._steps.place(initial_state(config, remat=remat))
         self.num_parameters = sum(x.size for x in jax.tree.leaves(self._state.params))
         self.device = jax.devices()[0].device_kind

@@ -113,10 +113,9 @@ class MemoryPlan:
         )
         memory = step_memory(
             state,
-            Execution(),
+            Execution(remat=way.remat),
             batch_size=self.batch_size,
             image_shape=(self.image_size, self.image_size, channels),
-            keep_barriers=way.remat and way.formulation == "plain",
         )
         return {
             "temporary_bytes": memory.temporary,

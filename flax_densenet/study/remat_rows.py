@@ -99,9 +99,7 @@ def memory_method(
         f"{network.compression:g}, {network.dtype}; compiled, not run. XLA: temporary memory, by "
         "`memory_analysis`. Estimate: activations and working set, as `flax-densenet summary` "
         "counts them. Naive keeps all activations; remat computes dense layers a second time in "
-        "the backward pass (https://arxiv.org/abs/1707.06990). On the CPU, XLA undoes remat unless "
-        "its pass `cse_barrier_expander` is off, which it is here, and is not in training "
-        "(docs/summary.md)."
+        "the backward pass (https://arxiv.org/abs/1707.06990)."
         f"{others} {hardware()}; {version}."
     )
 

@@ -10,10 +10,6 @@ from flax_densenet.training.execution import Execution
 from flax_densenet.training.parallel import parallel_steps
 from flax_densenet.training.step import TrainState
 
-# On the CPU, XLA removes the barriers that keep what is computed a second time apart from what was
-# computed first, and keeps the latter after all (docs/summary.md).
-_KEEP_BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-
 
 class StepMemory(NamedTuple):
     """Memory of a compiled training step, in bytes.
@@ -33,7 +29,6 @@ def step_memory(
     *,
     batch_size: int,
     image_shape: tuple[int, int, int],
-    keep_barriers: bool = False,
 ) -> StepMemory:
     """Compiles a training step and returns its memory, as XLA states it.
 
@@ -42,17 +37,13 @@ def step_memory(
       execution: How it is executed.
       batch_size: Images in the batch.
       image_shape: Height, width and channels of an image.
-      keep_barriers: Whether XLA must compute activations a second time where `execution.remat` says
-        so, on the CPU, too.
     """
-    on_devices = parallel_steps(execution.parallel)
+    on_devices = parallel_steps(execution.parallel, remat=execution.remat)
     batch = {
         "image": np.zeros((batch_size, *image_shape), np.uint8),
         "label": np.zeros(batch_size, np.int32),
     }
-    lowered = on_devices.lower_train_step(on_devices.place(state), batch)
-    on_cpu = jax.default_backend() == "cpu"
-    compiled = lowered.compile(_KEEP_BARRIERS if keep_barriers and on_cpu else None)
+    compiled = on_devices.lower_train_step(on_devices.place(state), batch).compile()
     sizes = compiled.memory_analysis()
     if sizes is None:
         raise InputError(

@@ -24,9 +24,10 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Replaces the compiler, and holds what was to be compiled."""
     programs: list[tuple[Any, ...]] = []
 
-    def step_memory(state: Any, _: Any, **how: Any) -> StepMemory:
+    def step_memory(state: Any, execution: Any, **_: Any) -> StepMemory:
         model = state.model
-        programs.append((model.config.depth, model.formulation, model.remat, how["keep_barriers"]))
+        assert execution.remat == model.remat
+        programs.append((model.config.depth, model.formulation, model.remat))
         size = model.config.depth * 2**20
         return StepMemory(size // 2 if model.remat else size, 2 * size)
 
@@ -40,10 +41,10 @@ def test_every_way_is_compiled_at_every_depth(
     words = ("study", "memory", "--growth_rate", "2", "--image_size", "8", "--out", str(tmp_path))
     assert status(*words, "--values", "10") == 0
     assert compiled == [
-        (10, "plain", False, False),
-        (10, "plain", True, True),
-        (10, FASTEST, False, False),
-        (10, FASTEST, True, False),
+        (10, "plain", False),
+        (10, "plain", True),
+        (10, FASTEST, False),
+        (10, FASTEST, True),
     ]
     compiled.clear()
     assert status(*words, "--values", "10,16") == 0
@@ -73,7 +74,6 @@ def test_what_cannot_be_cache_blocked_is_compared_without(
     assert list(result.rows[0].temporary) == ["naive", "remat"]
 
 
-@pytest.mark.slow
 def test_xla_takes_less_with_remat() -> None:
     # Another activation leaves the plain formulation alone.
     network = DenseNetConfig(

@@ -72,7 +72,7 @@ def fit(
     schedule = run_schedule(optimization, steps)
     mean, std = channel_statistics(run, dataset)
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, mean=mean, std=std))
-    on_devices = parallel_steps(execution.parallel)
+    on_devices = parallel_steps(execution.parallel, remat=execution.remat)
     preprocess = Preprocess(mean, std, run.data.augment)
     # A run that was ended before its first checkpoint starts again.
     variables = None if resume and _has_checkpoint(workdir) else start_variables(run)

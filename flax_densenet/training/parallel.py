@@ -18,6 +18,9 @@ from flax_densenet.training.step import Metrics, TrainState, eval_step, train_st
 
 Evaluation = Callable[..., Metrics]
 _AXIS_NAME = "batch"
+# On the CPU, XLA removes the barriers that keep what is computed a second time apart from what was
+# computed first, and keeps the latter after all (docs/summary.md).
+_KEEP_BARRIERS: dict[str, str | bool] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 class ParallelSteps(NamedTuple):
@@ -38,7 +41,9 @@ class ParallelSteps(NamedTuple):
     lower_train_step: Callable[[TrainState, Any], jax.stages.Lowered]
 
 
-def parallel_steps(mode: ParallelMode, evaluation: Evaluation | None = None) -> ParallelSteps:
+def parallel_steps(
+    mode: ParallelMode, evaluation: Evaluation | None = None, *, remat: bool = False
+) -> ParallelSteps:
     """Returns the steps on all devices, whose results do not depend on their number.
 
     Args:
@@ -46,9 +51,11 @@ def parallel_steps(mode: ParallelMode, evaluation: Evaluation | None = None) -> 
         "pmap" runs one program per device, with averaged gradients and statistics of the whole
         batch; the model needs `axis_name=mapped_axis("pmap")`.
       evaluation: Takes the place of `eval_step`; under pmap it takes an `axis_name`.
+      remat: Have the compiler compute a second time what the model marks for that, where it would
+        rather not: on the CPU, but for pmap, which has no such choice.
     """
     evaluation = evaluation or eval_step
-    return _pmap_steps(evaluation) if mode == "pmap" else _jit_steps(evaluation)
+    return _pmap_steps(evaluation) if mode == "pmap" else _jit_steps(evaluation, remat)
 
 
 def mapped_axis(mode: ParallelMode) -> str | None:
@@ -71,11 +78,12 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
         )
 
 
-def _jit_steps(evaluation: Evaluation) -> ParallelSteps:
+def _jit_steps(evaluation: Evaluation, remat: bool) -> ParallelSteps:
     mesh = jax.make_mesh((jax.device_count(),), (_AXIS_NAME,), axis_types=(AxisType.Auto,))
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(_AXIS_NAME))
     compiled = partial(jax.jit, in_shardings=(everywhere, spread), out_shardings=everywhere)
-    train = compiled(train_step, donate_argnums=0)
+    keep_barriers = _KEEP_BARRIERS if remat and jax.default_backend() == "cpu" else None
+    train = compiled(train_step, donate_argnums=0, compiler_options=keep_barriers)
     evaluate = compiled(evaluation)
 
     def place_batch(batch: Any) -> Any:
