@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.formulations.normalization import at_least_float32, norm_relu
-from flax_densenet.formulations.shared_statistics.dense_block import convolve, dense_block
+from flax_densenet.formulations.shared_statistics.convolution import convolve
+from flax_densenet.formulations.shared_statistics.dense_block import dense_block
 from flax_densenet.formulations.statistics import BatchStatistics, normalization
 from flax_densenet.formulations.stem import stem
 

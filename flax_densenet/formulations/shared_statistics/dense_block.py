@@ -23,6 +23,7 @@ from flax_densenet.formulations.normalization import (
     norm_relu_gradient,
     through_statistics,
 )
+from flax_densenet.formulations.shared_statistics.convolution import convolve
 from flax_densenet.formulations.statistics import (
     Normalization,
     Statistics,
@@ -124,16 +125,6 @@ def _backward(
 
 
 dense_block.defvjp(_forward, _backward)
-
-
-def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "h w C K"]) -> jax.Array:
-    """Convolves at stride 1 with zeros around the image: [B, H, W, C] -> [B, H, W, K]."""
-    kernel = kernel.astype(x.dtype)
-    if kernel.shape[:2] == (1, 1):  # a product, for which XLA has more and faster ways
-        return jnp.einsum("bhwc,ck->bhwk", x, kernel[0, 0])
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
 
 def _stage_gradient(
