@@ -1,4 +1,4 @@
-"""The ways to compute the part of the network between stem and classifier, all with one result.
+"""The ways to compute everything but the classifier, all with one result.
 
 `model.py` has the plain one. `native` and `cache_blocked` are made for the CPU (the second
 needs no C++ compiler), `shared_statistics` for the GPU.

@@ -1,7 +1,8 @@
-"""Dense blocks on a CPU in compiled C++, which XLA calls.
+"""The network on a CPU in compiled C++, which XLA calls.
 
 `source/` has the kernels: each keeps a tile of results in registers and its operands in the cache.
-Stem, transitions and classifier remain XLA's (docs/decisions/0013-native-kernels.md).
+The small networks' stem, the head and the classifier remain XLA's
+(docs/decisions/0013-native-kernels.md).
 """
 
 from flax_densenet.formulations.native.body import evaluate, train
