@@ -3,7 +3,7 @@
 They are every module's output, by name, in evaluation and in training; the loss and its gradient
 for the image and every parameter; running statistics; and ten steps of training, with
 learning-rate drops inside, which leave both halves in the same state. The same holds for every
-formulation, of which only the plain one shows the outputs inside of blocks.
+formulation, of which only the plain one shows the outputs before the classifier.
 """
 
 import functools

@@ -35,8 +35,8 @@ from torch_reference.precision import exact_float32
 
 _NUM_NUDGED = 2
 _HIDDEN = (
-    "The Flax network is computed chunk by chunk and shows no output inside of a block; gradients "
-    "and running statistics are those of every layer."
+    "The Flax network is computed chunk by chunk and shows no output before the classifier; "
+    "gradients and running statistics are those of every layer."
 )
 
 

@@ -38,7 +38,7 @@ class ParityArguments:
         with all its digits (no TF32); default is float32 as the frameworks compute it here.
       formulation: How the Flax network computes: plain shows every output; native (or
         cache_blocked, without a C++ compiler) is what training on a single CPU device uses, and
-        shows none inside of a block.
+        shows none before the classifier.
       steps: Steps of training to compare; 0 leaves training out.
       image_size: Height and width in pixels, one number if they are equal. If not given, 32 for the
         cifar stem and 64 for the imagenet stem.

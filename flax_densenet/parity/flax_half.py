@@ -41,7 +41,7 @@ class FlaxHalf:
     Attributes:
       config: The network.
       variables: {"params", "batch_stats"}, in the type of the configuration.
-      formulation: How its blocks are computed. Only "plain" shows the outputs inside of blocks.
+      formulation: How it is computed. Only "plain" shows the outputs before the classifier.
       model_class: The network's class; another one has the same interface.
     """
 
