@@ -93,6 +93,8 @@ _COMMANDS = {
         "train a DenseNet and write everything to a work directory",
     ),
 }
+# Orbax logs what it raises, too; asyncio logs the failures after the first of a save.
+_LOGGERS_OF_ORBAX = ("absl", "asyncio")
 _EXIT_FAILED = 1
 _EXIT_INPUT = 2
 _EXIT_SIGNAL = 128  # plus the signal's number, as a shell reports it
@@ -131,7 +133,8 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     Returns:
       Exit status, as `main`.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises, too
+    for logger in _LOGGERS_OF_ORBAX:
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unless_told
     with interruptible() as interruption:
         try:

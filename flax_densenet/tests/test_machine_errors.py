@@ -1,6 +1,8 @@
 """Tests of what the machine lacks, told by flax_densenet/commands/main.py in one line."""
 
+import asyncio
 import errno
+import gc
 import json
 import os
 import subprocess
@@ -53,6 +55,29 @@ def test_what_the_machine_lacks_is_one_line(
     monkeypatch.setattr("flax_densenet.commands.main._discard_output", lambda: None)
     assert status("summary") == 1
     assert printed().startswith(message)
+
+
+def test_failures_after_the_first_of_a_save_are_not_logged(
+    monkeypatch: pytest.MonkeyPatch, status: Status, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Orbax writes arrays side by side in asyncio's tasks, and raises the failure of one."""
+
+    async def write(reason: str) -> None:
+        raise ValueError(reason)
+
+    async def save() -> None:
+        writes = [asyncio.create_task(write(reason)) for reason in ("first", "second")]
+        await asyncio.sleep(0)
+        await writes[0]
+
+    def command(arguments: Any, prog: str) -> None:
+        with pytest.raises(ValueError, match="first"):
+            asyncio.run(save())
+        gc.collect()
+
+    monkeypatch.setattr("flax_densenet.commands.summary.summary", command)
+    assert status("summary") == 0
+    assert caplog.text == ""
 
 
 def test_fault_in_the_program_is_not_hidden(
