@@ -1,5 +1,6 @@
 """Compiled dense blocks: every width of their kernels, and where nothing can be compiled."""
 
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
 from flax_densenet.formulations import choose_formulation, native
-from flax_densenet.formulations.native import library
+from flax_densenet.formulations.chunks import Chunking
+from flax_densenet.formulations.native import body, library
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.tests.test_formulations import compare
 
@@ -33,6 +35,28 @@ def test_all_widths_of_images_are_computed(
 ) -> None:
     config = DenseNetConfig(blocks=(2,), growth_rate=2, dtype="float64")
     compare("native", config, size, train=True, remat=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "images_of_chunk"),
+    [((16, 16), 1), ((12, 12), 2), ((13, 11), 3), ((20, 14), 1), ((10, 28), 2), ((4, 64), 1)],
+    ids=str,
+)
+@pytest.mark.parametrize("growth_rate", [2, 13])
+def test_maps_that_are_convolved_tile_by_tile(
+    size: tuple[int, int],
+    images_of_chunk: int,
+    growth_rate: int,
+    float64: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Chunks of at least 64 tiles, which are 2x2 pixels each (`kLeastTiles` in tiles.h)."""
+    assert images_of_chunk * math.prod(-(-side // 2) for side in size) >= 64
+    monkeypatch.setattr(body, "_CHUNKING", Chunking(images_of_chunk * math.prod(size)))
+    jax.clear_caches()  # programs with chunks of the usual size
+    config = DenseNetConfig(blocks=(2,), growth_rate=growth_rate, dtype="float64")
+    compare("native", config, size, train=True, remat=False)
+    jax.clear_caches()
 
 
 def test_the_stem_takes_the_gradient_to_the_first_of_equal_pixels(float64: None) -> None:

@@ -2,43 +2,30 @@
 
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
+#include <optional>
 
-#include "pooling.h"
-#include "scratch.h"
-#include "stage.h"
+#include "direct_forward.h"
+#include "tiled_forward.h"
 
 namespace densenet {
-
-// Input channels that are normalized at a time: as many as take this many bytes of a core's second
-// cache, within limits.
-constexpr int64_t kForwardBytes = 1 << 18;
-
-template <typename T>
-int forward_channels(const Planes& planes) {
-  const int64_t fitting = kForwardBytes / (planes.pitch<T>() * sizeof(T));
-  return std::clamp<int64_t>(fitting, 32, 128);
-}
 
 // What one thread needs to compute chunks of a stage forward, or of all stages with its outputs and
 // planes.
 template <typename T>
 class Forward {
  public:
-  explicit Forward(const Stage<T>& stage)
-      : span_(stage.planes.template span<T>()), channels_(forward_channels<T>(stage.planes)),
-        x_(stage.planes, channels_),
-        y_(stage.planes, stage.outputs), pooling_(stage.read) {}
+  explicit Forward(const Stage<T>& stage) {
+    stage.tiled ? void(tiled_.emplace(stage)) : void(direct_.emplace(stage));
+  }
 
   // Reads source [inputs, pixels], writes target [outputs, pixels].
-  void run(const Stage<T>& stage, const T* source, T* target);
+  void run(const Stage<T>& stage, const T* source, T* target) {
+    tiled_ ? tiled_->run(stage, source, target) : direct_->run(stage, source, target);
+  }
 
  private:
-  int64_t span_;
-  int channels_;  // that are normalized at a time
-  Scratch<T> x_, y_;
-  Pooling<T> pooling_;
+  std::optional<DirectForward<T>> direct_;
+  std::optional<TiledForward<T>> tiled_;
 };
 
 }  // namespace densenet

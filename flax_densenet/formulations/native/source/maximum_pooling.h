@@ -2,12 +2,15 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "normalization.h"
 #include "phases.h"
 #include "scratch.h"
+#include "segments.h"
 
 namespace densenet {
 
@@ -22,27 +25,23 @@ class MaximumPooling {
     }
   }
 
-  // Reads x [height, width], writes y [pooled pixels] and which of the pixels of each window is the
-  // largest, the first of equal ones.
+  // Reads x [height, width], writes y [pooled pixels] and, unless it is null, which of the pixels of
+  // each window is the largest, the first of equal ones.
   void forward(Affine<T> norm, const T* x, T* y, uint8_t* winners) {
     T* z = z_[0];
-    planes_.for_segments([=](auto length, int64_t dense, int64_t padded) {
-#pragma GCC ivdep
-      for (int i = 0; i < length(); ++i) z[padded + i] = relu(norm(x[dense + i]));
-    });
-    for_windows([=](int64_t pooled, int64_t center) {
-      int winner = 0;
-      T largest = z[center + offsets_[0]];
-#pragma GCC unroll 8
-      for (int i = 1; i < kPixels; ++i) {
-        const T value = z[center + offsets_[i]];
-        const bool wins = value > largest || value != value;
-        winner = wins ? i : winner;
-        largest = wins ? value : largest;
+    planes_.template for_segments<2 * kLanes<T>>(
+        [=](auto length, int64_t dense, int64_t padded) {
+          store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
+        });
+    const int64_t columns = half(planes_.width);
+    for (int64_t row = 0; row < half(planes_.height); ++row) {
+      const T* center = z + planes_.row(0, 2 * row);
+      for (int64_t column = 0; column < columns; column += kLanes<T>) {
+        const int64_t pooled = row * columns + column;
+        const int64_t count = std::min<int64_t>(kLanes<T>, columns - column);
+        pool(center + 2 * column, count, y + pooled, winners ? winners + pooled : nullptr);
       }
-      y[pooled] = largest;
-      winners[pooled] = winner;
-    });
+    }
   }
 
   // Takes the gradient for y to that behind the ReLU, which is returned as a padded plane.
@@ -59,6 +58,27 @@ class MaximumPooling {
 
  private:
   static constexpr int kPixels = 9;
+
+  // Of windows side by side, whose centers begin here.
+  void pool(const T* center, int64_t count, T* y, uint8_t* winners) {
+    Vector<T> largest, winner = {};
+    for (int i = 0; i < kPixels; ++i) {
+      const T* row = center + (i / 3 - 1) * planes_.row_pitch() + i % 3 - 1;
+      const Vector<T> value = split<T>({load(row), load(row + kLanes<T>)})[0];
+      if (i == 0) {
+        largest = value;
+        continue;
+      }
+      const auto wins = value > largest || value != value;
+      winner = wins ? Vector<T>{} + T(i) : winner;
+      largest = wins ? value : largest;
+    }
+    std::memcpy(y, &largest, count * sizeof(T));
+    if (!winners) return;
+    typedef uint8_t Bytes __attribute__((vector_size(kLanes<T>)));
+    const Bytes places = __builtin_convertvector(winner, Bytes);
+    std::memcpy(winners, &places, count);
+  }
 
   // Calls f(pooled pixel, place of the window's center in a plane).
   template <typename F>

@@ -98,23 +98,12 @@ class Passes {
                    of_source.at(g, 0), adds);
       }
     });
-    const int taps = stage.taps();
-    const int64_t size = int64_t{taps} * stage.outputs;
     for_ranges(pool_, stage.inputs, [&](int64_t first, int64_t end) {
       for (int64_t c = first; c < end; ++c) {
-        T* kernel = &sums[0].kernel[c * size];
-        for (size_t part = 1; part < sums.size(); ++part) {
-          sums[0].d[c] += sums[part].d[c];
-          sums[0].dx[c] += sums[part].dx[c];
-          const T* more = &sums[part].kernel[c * size];
-          for (int64_t i = 0; i < size; ++i) kernel[i] += more[i];
-        }
+        for (size_t part = 1; part < sums.size(); ++part) sums[0].add(stage, sums[part], c);
         stage.norm.gradients(c, sums[0].d[c], sums[0].dx[c], gradients.scale, gradients.bias,
                              of_statistics);
-        for (int t = 0; t < taps; ++t) {
-          std::copy_n(kernel + t * stage.outputs, stage.outputs,
-                      gradients.kernel + (int64_t{t} * stage.inputs + c) * stage.outputs);
-        }
+        sums[0].write_kernel(stage, c, gradients.kernel);
       }
     });
   }

@@ -7,11 +7,35 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "products.h"
 
 namespace densenet {
+
+constexpr int kMaxSegment = 32;
+
+// Calls f with the length of the segments, as a constant, that a row of so many pixels is cut into:
+// of those not above kMost the longest that leaves no remainder, and an even one for an even row.
+template <int kMost, typename F>
+void with_segment(int64_t width, F f) {
+  bool found = false;
+  const auto attempt = [&](auto length) {
+    if constexpr (length() <= kMost) {
+      if (found || width % length() != 0 || (length() % 2 != 0 && width % 2 == 0)) return;
+      found = true;
+      f(length);
+    }
+  };
+  const auto attempt_all = [&](auto... lengths) { (attempt(lengths), ...); };
+  using std::integral_constant;
+  attempt_all(integral_constant<int, 32>(), integral_constant<int, 28>(),
+              integral_constant<int, 16>(), integral_constant<int, 14>(),
+              integral_constant<int, 8>(), integral_constant<int, 7>(),
+              integral_constant<int, 4>(), integral_constant<int, 2>(),
+              integral_constant<int, 1>());
+}
 
 struct Planes {
   int64_t images, height, width, reach;
@@ -48,24 +72,17 @@ struct Planes {
   }
 
   // Calls f(segment length as a constant, place in a dense plane, place in a padded plane) for all
-  // pixels. Loops over a constant number of pixels become vector instructions without a remainder.
-  template <typename F>
+  // pixels.
+  template <int kMost = kMaxSegment, typename F>
   void for_segments(F f) const {
-    if (reach == 0) return for_rows(1, 1, pixels(), f);
-    for_rows(images, height, width, f);
+    if (reach == 0) return for_rows<kMost>(1, 1, pixels(), f);
+    for_rows<kMost>(images, height, width, f);
   }
 
  private:
-  template <typename F>
+  template <int kMost, typename F>
   void for_rows(int64_t images, int64_t rows, int64_t width, F f) const {
-    if (width % 32 == 0) return cut<32>(images, rows, width, f);
-    if (width % 28 == 0) return cut<28>(images, rows, width, f);
-    if (width % 16 == 0) return cut<16>(images, rows, width, f);
-    if (width % 14 == 0) return cut<14>(images, rows, width, f);
-    if (width % 8 == 0) return cut<8>(images, rows, width, f);
-    if (width % 7 == 0) return cut<7>(images, rows, width, f);
-    if (width % 4 == 0) return cut<4>(images, rows, width, f);
-    return cut<1>(images, rows, width, f);
+    with_segment<kMost>(width, [&](auto length) { cut<length()>(images, rows, width, f); });
   }
 
   template <int kLength, typename F>
@@ -79,8 +96,6 @@ struct Planes {
     }
   }
 };
-
-constexpr int kMaxSegment = 32;
 
 // Adds up many values in as many sums side by side as a segment is long.
 template <typename T>

@@ -67,7 +67,7 @@ inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64
   for (int64_t q = first; q < end; q += kLanes<T>) {
     Vector<T> columns[kColumns];
 #pragma GCC unroll 8
-    for (int j = 0; j < kColumns; ++j) columns[j] = load(b + j * b_pitch + q);
+    for (int j = 0; j < kColumns; ++j) columns[j] = load_once(b + j * b_pitch + q);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       const Vector<T> row = load(a[i] + q);
@@ -75,10 +75,12 @@ inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64
       for (int j = 0; j < kColumns; ++j) tile[i][j] += row * columns[j];
     }
   }
+  T totals[kRows][kColumns];
+  write_sums<T, kRows * kColumns>(tile[0], totals[0]);
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 8
-    for (int j = 0; j < kColumns; ++j) sums[i * sums_pitch + j] += sum_lanes<T>(tile[i][j]);
+    for (int j = 0; j < kColumns; ++j) sums[i * sums_pitch + j] += totals[i][j];
   }
 }
 
@@ -96,6 +98,25 @@ void convolve(const T* x, int64_t x_pitch, int inputs, const std::vector<int64_t
     if (q < span) {
       convolve_tile<channels(), 1>(x + q, x_pitch, inputs, offsets.data(), offsets.size(), weights,
                                    y + q, y_pitch, adds);
+    }
+  });
+}
+
+template <typename T>
+void multiply(int numbers, Apart apart, const T* x, int64_t x_pitch, int inputs, const T* weights,
+              T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
+  const int64_t offset = 0;
+  with_constant<kTileChannels>(outputs, [&](auto channels) {
+    for (int i = 0; i < numbers; ++i, x += apart.x, weights += apart.weights, y += apart.y) {
+      int64_t q = 0;
+      for (; q + 2 * kLanes<T> <= span; q += 2 * kLanes<T>) {
+        convolve_tile<channels(), 2>(x + q, x_pitch, inputs, &offset, 1, weights, y + q, y_pitch,
+                                     adds);
+      }
+      if (q < span) {
+        convolve_tile<channels(), 1>(x + q, x_pitch, inputs, &offset, 1, weights, y + q, y_pitch,
+                                     adds);
+      }
     }
   });
 }
@@ -122,6 +143,8 @@ void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int 
 #define DENSENET_PRODUCTS(T)                                                                      \
   template void convolve<T>(const T*, int64_t, int, const std::vector<int64_t>&, const T*, T*,    \
                             int64_t, int, int64_t, bool);                                         \
+  template void multiply<T>(int, Apart, const T*, int64_t, int, const T*, T*, int64_t, int,       \
+                            int64_t, bool);                                                       \
   template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*,   \
                              int64_t)
 

@@ -21,6 +21,17 @@ template <typename T>
 void convolve(const T* x, int64_t x_pitch, int inputs, const std::vector<int64_t>& offsets,
               const T* weights, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds);
 
+// For each of `numbers` products by themselves, on pixels that are read alone:
+// y[m, q] (+)= sum over inputs c of weights[c, m] x[c, q].
+// Their operands lie the pitches of `Apart` from one to the next.
+struct Apart {
+  int64_t x, weights, y;
+};
+
+template <typename T>
+void multiply(int numbers, Apart apart, const T* x, int64_t x_pitch, int inputs, const T* weights,
+              T* y, int64_t y_pitch, int outputs, int64_t span, bool adds);
+
 // sums[i, j] += sum over q < span of a[i][q] b[j, q].
 template <typename T>
 void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int columns,

@@ -10,8 +10,7 @@
 
 namespace densenet {
 
-// Padded planes, whose padding is zero, or what is asked for. They are aligned: a vector that
-// spans two cache lines takes twice as long to load.
+// Padded planes, whose padding is zero, or what is asked for.
 template <typename T>
 class Scratch {
  public:
@@ -32,11 +31,6 @@ class Scratch {
   int64_t pitch() const { return pitch_; }
 
  private:
-  static T* aligned(T* address) {
-    const uintptr_t bytes = reinterpret_cast<uintptr_t>(address);
-    return reinterpret_cast<T*>((bytes + kVectorBytes - 1) / kVectorBytes * kVectorBytes);
-  }
-
   int64_t pitch_;
   std::unique_ptr<T[]> memory_;
   T* start_;

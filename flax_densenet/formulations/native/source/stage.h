@@ -8,6 +8,7 @@
 
 #include "normalization.h"
 #include "planes.h"
+#include "tiles.h"
 
 namespace densenet {
 
@@ -15,6 +16,7 @@ template <typename T>
 struct Stage {
   Planes read, planes;  // before and after pooling, the latter with the convolution's reach
   int inputs, outputs;
+  bool tiled;       // whether its convolution goes tile by tile
   const T* kernel;  // [taps, inputs, outputs]
   Normalization<T> norm;
   std::vector<int64_t> offsets, back_offsets;
@@ -23,20 +25,45 @@ struct Stage {
   Stage(Planes read_, Planes planes_, int inputs_, int outputs_, const T* kernel_,
         Normalization<T> norm_)
       : read(read_), planes(planes_), inputs(inputs_), outputs(outputs_), kernel(kernel_),
-        norm(std::move(norm_)), offsets(planes.offsets(1)), back_offsets(planes.offsets(-1)) {}
+        norm(std::move(norm_)), offsets(planes.offsets(1)), back_offsets(planes.offsets(-1)) {
+    tiled = planes.reach == 1 && TileGrid(planes).tiles() >= kLeastTiles;
+  }
 
   bool pools() const { return read.pixels() != planes.pixels(); }
   int taps() const { return offsets.size(); }
+  int products() const { return tiled ? kTileNumbers : taps(); }  // of an input and an output
 
   void pack_forward() {
-    pack(weights, outputs, inputs, outputs, 1);
+    tiled ? pack_numbers(weights, outputs, inputs, outputs, 1, 1)
+          : pack(weights, outputs, inputs, outputs, 1);
   }
 
   void pack_backward() {
-    pack(back_weights, inputs, outputs, 1, outputs);
+    tiled ? pack_numbers(back_weights, inputs, outputs, 1, outputs, -1)
+          : pack(back_weights, inputs, outputs, 1, outputs);
   }
 
  private:
+  // As below, for each number of a tile apart; `sign` -1 turns the kernel round.
+  void pack_numbers(std::vector<T>& packed, int outs, int ins, int64_t in_pitch, int64_t out_pitch,
+                    int sign) {
+    const int64_t size = int64_t{outs} * ins, tap_pitch = int64_t{inputs} * outputs;
+    packed.resize(kTileNumbers * size);
+    for (int first = 0; first < outs; first += kTileChannels) {
+      const int width = std::min(kTileChannels, outs - first);
+      for (int in = 0; in < ins; ++in) {
+        for (int m = 0; m < width; ++m) {
+          const T* center = kernel + in * in_pitch + (first + m) * out_pitch + 4 * tap_pitch;
+          std::array<T, 9> taps;
+          for (int t = 0; t < 9; ++t) taps[t] = center[sign * (t - 4) * tap_pitch];
+          const auto numbers = numbers_of_kernel(taps);
+          T* to = packed.data() + int64_t{first} * ins + in * width + m;
+          for (int i = 0; i < kTileNumbers; ++i) to[i * size] = numbers[i];
+        }
+      }
+    }
+  }
+
   // The kernel of a tap lies with these distances between two inputs and between two outputs.
   void pack(std::vector<T>& packed, int outs, int ins, int64_t in_pitch, int64_t out_pitch) {
     packed.resize(int64_t{outs} * ins * taps());

@@ -56,11 +56,10 @@ ffi::Error stem_evaluate(ffi::ThreadPool pool, double epsilon, ffi::AnyBuffer im
     Scratch<T> tile(stem.planes(), kTileChannels);
     MaximumPooling<T> pooling(stem.planes());
     std::vector<T> convolved(stem.outputs * stem.pixels());
-    std::vector<uint8_t> winners(stem.outputs * stem.pooled_pixels());
     for (int64_t b = first; b < end; ++b) {
       stem.load(phases, b);
       stem.convolve(phases, tile, convolved.data());
-      stem.pool(pooling, norm, convolved.data(), result.at(b, 0), winners.data());
+      stem.pool(pooling, norm, convolved.data(), result.at(b, 0), nullptr);
     }
   });
   return ffi::Error::Success();

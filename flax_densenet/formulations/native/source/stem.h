@@ -67,12 +67,12 @@ struct Stem {
     }
   }
 
-  // Reads x [outputs, pixels], writes y and winners [outputs, pooled pixels].
+  // Reads x [outputs, pixels], writes y and, unless they are null, winners [outputs, pooled pixels].
   void pool(MaximumPooling<T>& pooling, const Normalization<T>& norm, const T* x, T* y,
             uint8_t* winners) const {
     for (int k = 0; k < outputs; ++k) {
       const int64_t pooled = k * pooled_pixels();
-      pooling.forward(norm[k], x + k * pixels(), y + pooled, winners + pooled);
+      pooling.forward(norm[k], x + k * pixels(), y + pooled, winners ? winners + pooled : nullptr);
     }
   }
 };

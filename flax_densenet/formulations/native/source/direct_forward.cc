@@ -1,30 +1,27 @@
-#include "forward.h"
+#include "direct_forward.h"
 
 #include <algorithm>
 
+#include "segments.h"
+
 namespace densenet {
-namespace {
-
 template <typename T>
-void normalize(const Planes& planes, Affine<T> norm, const T* x, T* y) {
-  planes.for_segments([=](auto length, int64_t dense, int64_t padded) {
-#pragma GCC ivdep
-    for (int i = 0; i < length(); ++i) y[padded + i] = relu(norm(x[dense + i]));
-  });
-}
-
-}  // namespace
-
-template <typename T>
-void Forward<T>::run(const Stage<T>& stage, const T* source, T* target) {
+void DirectForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
   const int64_t read_pixels = stage.read.pixels(), pixels = stage.planes.pixels();
   const int taps = stage.taps();
   for (int first = 0; first < stage.inputs; first += channels_) {
     const int size = std::min(channels_, stage.inputs - first);
     for (int c = 0; c < size; ++c) {
       const T* x = source + (first + c) * read_pixels;
-      stage.pools() ? pooling_.forward(stage.norm[first + c], x, x_[c])
-                    : normalize(stage.planes, stage.norm[first + c], x, x_[c]);
+      const Affine<T> norm = stage.norm[first + c];
+      if (stage.pools()) {
+        pooling_.forward(norm, x, x_[c]);
+      } else {
+        T* z = x_[c];
+        stage.planes.template for_segments<2 * kLanes<T>>([=](auto length, int64_t dense, int64_t padded) {
+          store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
+        });
+      }
     }
     for (int out = 0; out < stage.outputs; out += kTileChannels) {
       const int outs = std::min(kTileChannels, stage.outputs - out);
@@ -44,7 +41,7 @@ void Forward<T>::run(const Stage<T>& stage, const T* source, T* target) {
   }
 }
 
-template class Forward<float>;
-template class Forward<double>;
+template class DirectForward<float>;
+template class DirectForward<double>;
 
 }  // namespace densenet
