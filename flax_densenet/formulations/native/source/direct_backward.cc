@@ -13,9 +13,10 @@ void DirectBackward<T>::run(const T* source, const T* target, const T* of_target
   for (int k = 0; k < stage_.outputs; ++k) {
     const Complete<T> complete(through_, k, target + k * pixels, of_target + k * pixels);
     T* to = dy_[k];
-    stage_.planes.template for_segments<2 * kLanes<T>>([&](auto length, int64_t dense, int64_t padded) {
-      store_pixels<length()>(to + padded, complete.template at<length()>(dense));
-    });
+    stage_.planes.template for_segments<2 * kLanes<T>>(
+        [&](auto length, int64_t dense, int64_t padded) {
+          store_pixels<length()>(to + padded, complete.template at<length()>(dense));
+        });
   }
   for (int first = 0; first < stage_.inputs; first += kTileChannels) {
     const int size = std::min(kTileChannels, stage_.inputs - first);
@@ -44,11 +45,12 @@ template <typename T>
 template <bool kAdds>
 void DirectBackward<T>::normalize(int c, const T* x, const T* dz, T* z, T* of_x) {
   NormReluGradient<T> gradient(stage_.norm[c]);
-  stage_.planes.template for_segments<2 * kLanes<T>>([&](auto length, int64_t dense, int64_t padded) {
-    const Two<T> given = load_pixels<length()>(dz + padded);
-    store_pixels<length()>(
-        z + padded, gradient.template run<length(), kAdds>(x + dense, given, of_x + dense));
-  });
+  stage_.planes.template for_segments<2 * kLanes<T>>(
+      [&](auto length, int64_t dense, int64_t padded) {
+        const Two<T> given = load_pixels<length()>(dz + padded);
+        store_pixels<length()>(
+            z + padded, gradient.template run<length(), kAdds>(x + dense, given, of_x + dense));
+      });
   sums_.d[c] += gradient.d();
   sums_.dx[c] += gradient.dx();
 }

@@ -18,9 +18,10 @@ void DirectForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
         pooling_.forward(norm, x, x_[c]);
       } else {
         T* z = x_[c];
-        stage.planes.template for_segments<2 * kLanes<T>>([=](auto length, int64_t dense, int64_t padded) {
-          store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
-        });
+        stage.planes.template for_segments<2 * kLanes<T>>(
+            [=](auto length, int64_t dense, int64_t padded) {
+              store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
+            });
       }
     }
     for (int out = 0; out < stage.outputs; out += kTileChannels) {

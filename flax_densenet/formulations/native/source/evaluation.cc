@@ -30,11 +30,16 @@ ffi::Error evaluate(ffi::ThreadPool pool, int64_t height, int64_t width, double 
                                 data<T>(*args.get<ffi::AnyBuffer>(5 * i + 4))};
     stages.push_back(i < in_block ? passes.stage(stage_parameters[i], running)
                                   : passes.transition(stage_parameters[i], running));
-    stages.back().pack_forward();
     const bool makes_features = (i + 1) % stages_per_layer == 0;
     if (i < in_block && makes_features) joined += stages[i].outputs;
   }
 
+  for_ranges(pool, stages.size(), [&](int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; ++i) {
+      stages[i].reserve_forward();
+      for (int c = 0; c < stages[i].inputs; ++c) stages[i].pack_forward(c);
+    }
+  });
   passes.for_parts([&](int, int64_t first, int64_t end) {
     std::vector<Forward<T>> workers;  // for each stage of a layer, and the transition
     for (int64_t i = 0; i < stages_per_layer; ++i) workers.emplace_back(stages[i]);

@@ -25,8 +25,8 @@ class MaximumPooling {
     }
   }
 
-  // Reads x [height, width], writes y [pooled pixels] and, unless it is null, which of the pixels of
-  // each window is the largest, the first of equal ones.
+  // Reads x [height, width], writes y [pooled pixels] and, unless it is null, which of the pixels
+  // of each window is the largest, the first of equal ones.
   void forward(Affine<T> norm, const T* x, T* y, uint8_t* winners) {
     T* z = z_[0];
     planes_.template for_segments<2 * kLanes<T>>(

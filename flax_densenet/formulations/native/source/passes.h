@@ -57,7 +57,10 @@ class Passes {
   // Writes a stage's output to `target` from channel `start` on; calls f(chunk) behind each.
   template <typename F>
   void forward(Stage<T> stage, Maps<T> source, Maps<T> target, int64_t start, F f) {
-    stage.pack_forward();
+    stage.reserve_forward();
+    for_ranges(pool_, stage.inputs, [&](int64_t first, int64_t end) {
+      for (int64_t c = first; c < end; ++c) stage.pack_forward(c);
+    });
     for_parts([&](int, int64_t first, int64_t end) {
       Forward<T> worker(stage);
       for (int64_t g = first; g < end; ++g) {
@@ -89,7 +92,10 @@ class Passes {
   void backward(Stage<T> stage, Maps<T> source, Maps<T> target, Maps<T> of_target, int64_t start,
                 Maps<T> of_source, bool adds, const ThroughStatistics<T>* through,
                 Statistics<T> of_statistics, StageGradients<T> gradients) {
-    stage.pack_backward();
+    stage.reserve_backward();
+    for_ranges(pool_, stage.outputs, [&](int64_t first, int64_t end) {
+      for (int64_t k = first; k < end; ++k) stage.pack_backward(k);
+    });
     std::vector<Sums<T>> sums(parts(chunks_), Sums<T>(stage));
     for_parts([&](int part, int64_t first, int64_t end) {
       Backward<T> worker(stage, through, sums[part]);

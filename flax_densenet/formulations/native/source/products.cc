@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "lane_sums.h"
+
 namespace densenet {
 namespace {
 

@@ -1,19 +1,18 @@
-// Maps cut into tiles of 2x2 pixels: the geometry, and the four pixels of a tile in planes of their own.
+// Maps cut into tiles of 2x2 pixels, and the four pixels of a tile in planes of their own.
 
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 
+#include "pixels.h"
 #include "planes.h"
-#include "vectors.h"
 
 namespace densenet {
 
-// The tiles of a chunk, whose images lie side by side. An odd last row or column of an image is of a
-// tile with pixels that are none.
+// The tiles of a chunk, whose images lie side by side. Where an image has an odd last row or
+// column, its last tiles have pixels that are none.
 struct TileGrid {
   int64_t images, height, width;  // of the maps, in pixels
 
@@ -54,11 +53,13 @@ class Quarters {
     }
   }
 
-  // The pixels of tile 0 in these rows and columns; those of the next tile are next to them.
-  T* even_rows(int channel, int odd_column) { return start_ + (4 * channel + odd_column) * pitch_; }
-  T* odd_rows(int channel, int odd_column) {
-    return start_ + (4 * channel + 2 + odd_column) * pitch_ + columns_;
+  // The pixel of tile 0 in these rows and columns, 1 for odd ones; the next tile's is behind it.
+  T* even_rows(int channel, int column) { return start_ + (4 * channel + column) * pitch_; }
+  T* odd_rows(int channel, int column) {
+    return start_ + (4 * channel + 2 + column) * pitch_ + columns_;
   }
+  int64_t columns() const { return columns_; }  // to the tile below
+  int64_t pitch() const { return pitch_; }      // to the odd columns
 
   // Pixels at a place that `for_segments` names.
   template <int kLength>
@@ -83,8 +84,8 @@ class Quarters {
     }
   }
 
-  // Calls f(segment length as a constant, place in the chunk's plane, place here) for all pixels of a
-  // channel. Others of the same grid have the same places.
+  // Calls f(segment length as a constant, place in the chunk's plane, place here) for all pixels of
+  // a channel. Others of the same grid have the same places.
   template <typename F>
   void for_segments(int channel, F f) {
     if (grid_.width % 2) return cut<1>(channel, f);
@@ -97,8 +98,8 @@ class Quarters {
     const std::integral_constant<int, kLength> length;
     for (int64_t image = 0, dense = 0; image < grid_.images; ++image) {
       for (int64_t y = 0; y < grid_.height; ++y) {
-        const T* row = (y % 2 ? odd_rows(channel, 0) : even_rows(channel, 0)) + y / 2 * columns_ +
-                       image * grid_.columns_of_image();
+        const T* rows = y % 2 ? odd_rows(channel, 0) : even_rows(channel, 0);
+        const T* row = rows + y / 2 * columns_ + image * grid_.columns_of_image();
         for (int64_t x = 0; x < grid_.width; x += length(), dense += length()) {
           f(length, dense, row - start_ + x / 2 + x % 2 * pitch_);
         }

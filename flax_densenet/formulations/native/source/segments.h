@@ -4,8 +4,9 @@
 
 #include <cstdint>
 
+#include "lane_sums.h"
 #include "normalization.h"
-#include "vectors.h"
+#include "pixels.h"
 
 namespace densenet {
 
@@ -27,8 +28,8 @@ class NormReluGradient {
  public:
   explicit NormReluGradient(Affine<T> norm) : norm_(norm) {}
 
-  // Takes x and the gradient dz; returns what the ReLU gave, and adds the gradient for x without the
-  // way through the statistics to `of_x`, or replaces it.
+  // Takes x and the gradient dz; returns what the ReLU gave, and adds the gradient for x without
+  // the way through the statistics to `of_x`, or replaces it.
   template <int kLength, bool kAdds>
   Two<T> run(const T* x, Two<T> dz, T* of_x) {
     const Two<T> read = load_pixels<kLength>(x);

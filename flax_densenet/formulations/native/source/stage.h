@@ -3,12 +3,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "normalization.h"
 #include "planes.h"
-#include "tiles.h"
+#include "quarters.h"
+#include "winograd.h"
 
 namespace densenet {
 
@@ -33,48 +35,48 @@ struct Stage {
   int taps() const { return offsets.size(); }
   int products() const { return tiled ? kTileNumbers : taps(); }  // of an input and an output
 
-  void pack_forward() {
-    tiled ? pack_numbers(weights, outputs, inputs, outputs, 1, 1)
-          : pack(weights, outputs, inputs, outputs, 1);
+  // Packing is done input by input, or output by output for the gradient, in any order.
+  void reserve_forward() { weights.resize(int64_t{inputs} * outputs * products()); }
+  void reserve_backward() { back_weights.resize(int64_t{inputs} * outputs * products()); }
+
+  void pack_forward(int input) {
+    tiled ? pack_numbers(weights, outputs, inputs, input, outputs, 1, 1)
+          : pack(weights, outputs, inputs, input, outputs, 1);
   }
 
-  void pack_backward() {
-    tiled ? pack_numbers(back_weights, inputs, outputs, 1, outputs, -1)
-          : pack(back_weights, inputs, outputs, 1, outputs);
+  void pack_backward(int output) {
+    tiled ? pack_numbers(back_weights, inputs, outputs, output, 1, outputs, -1)
+          : pack(back_weights, inputs, outputs, output, 1, outputs);
   }
 
  private:
-  // As below, for each number of a tile apart; `sign` -1 turns the kernel round.
-  void pack_numbers(std::vector<T>& packed, int outs, int ins, int64_t in_pitch, int64_t out_pitch,
-                    int sign) {
-    const int64_t size = int64_t{outs} * ins, tap_pitch = int64_t{inputs} * outputs;
-    packed.resize(kTileNumbers * size);
+  // The kernel of a tap lies with these distances between two inputs and between two outputs.
+  void pack(std::vector<T>& packed, int outs, int ins, int in, int64_t in_pitch,
+            int64_t out_pitch) {
+    const int64_t tap_pitch = int64_t{inputs} * outputs;
     for (int first = 0; first < outs; first += kTileChannels) {
       const int width = std::min(kTileChannels, outs - first);
-      for (int in = 0; in < ins; ++in) {
-        for (int m = 0; m < width; ++m) {
-          const T* center = kernel + in * in_pitch + (first + m) * out_pitch + 4 * tap_pitch;
-          std::array<T, 9> taps;
-          for (int t = 0; t < 9; ++t) taps[t] = center[sign * (t - 4) * tap_pitch];
-          const auto numbers = numbers_of_kernel(taps);
-          T* to = packed.data() + int64_t{first} * ins + in * width + m;
-          for (int i = 0; i < kTileNumbers; ++i) to[i * size] = numbers[i];
-        }
+      T* to = packed.data() + (int64_t{first} * ins + int64_t{in} * width) * taps();
+      const T* from = kernel + in * in_pitch + first * out_pitch;
+      for (int t = 0; t < taps(); ++t, to += width, from += tap_pitch) {
+        for (int m = 0; m < width; ++m) to[m] = from[m * out_pitch];
       }
     }
   }
 
-  // The kernel of a tap lies with these distances between two inputs and between two outputs.
-  void pack(std::vector<T>& packed, int outs, int ins, int64_t in_pitch, int64_t out_pitch) {
-    packed.resize(int64_t{outs} * ins * taps());
-    T* to = packed.data();
+  // The same for each number of a tile apart; `sign` -1 turns the kernel round.
+  void pack_numbers(std::vector<T>& packed, int outs, int ins, int in, int64_t in_pitch,
+                    int64_t out_pitch, int sign) {
+    const int64_t size = int64_t{outs} * ins, tap_pitch = int64_t{inputs} * outputs;
     for (int first = 0; first < outs; first += kTileChannels) {
-      const int size = std::min(kTileChannels, outs - first);
-      for (int in = 0; in < ins; ++in) {
-        const T* from = kernel + in * in_pitch + first * out_pitch;
-        for (int t = 0; t < taps(); ++t, to += size, from += int64_t{inputs} * outputs) {
-          for (int m = 0; m < size; ++m) to[m] = from[m * out_pitch];
-        }
+      const int width = std::min(kTileChannels, outs - first);
+      for (int m = 0; m < width; ++m) {
+        const T* center = kernel + in * in_pitch + (first + m) * out_pitch + 4 * tap_pitch;
+        std::array<T, 9> taps;
+        for (int t = 0; t < 9; ++t) taps[t] = center[sign * (t - 4) * tap_pitch];
+        const auto numbers = numbers_of_kernel(taps);
+        T* to = packed.data() + int64_t{first} * ins + int64_t{in} * width + m;
+        for (int i = 0; i < kTileNumbers; ++i) to[i * size] = numbers[i];
       }
     }
   }

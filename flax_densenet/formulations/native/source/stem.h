@@ -67,7 +67,7 @@ struct Stem {
     }
   }
 
-  // Reads x [outputs, pixels], writes y and, unless they are null, winners [outputs, pooled pixels].
+  // Reads x [outputs, pixels], writes y and, unless it is null, winners [outputs, pooled pixels].
   void pool(MaximumPooling<T>& pooling, const Normalization<T>& norm, const T* x, T* y,
             uint8_t* winners) const {
     for (int k = 0; k < outputs; ++k) {

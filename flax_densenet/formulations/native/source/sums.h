@@ -3,11 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "stage.h"
-#include "tiles.h"
+#include "winograd.h"
 
 namespace densenet {
 
@@ -36,7 +37,9 @@ struct Sums {
     const T* from = &kernel[c * stage.products() * outputs];
     T* to = gradient + c * outputs;
     if (!stage.tiled) {
-      for (int t = 0; t < stage.taps(); ++t) std::copy_n(from + t * outputs, outputs, to + t * pitch);
+      for (int t = 0; t < stage.taps(); ++t) {
+        std::copy_n(from + t * outputs, outputs, to + t * pitch);
+      }
       return;
     }
     for (int64_t k = 0; k < outputs; ++k) {

@@ -9,7 +9,7 @@ namespace densenet {
 
 template <typename T>
 void TiledBackward<T>::load(const T* target, const T* of_target) {
-  const int64_t pixels = stage_.planes.pixels(), columns = grid_.columns();
+  const int64_t pixels = stage_.planes.pixels();
   for (int k = 0; k < stage_.outputs; ++k) {
     const Complete<T> complete(through_, k, target + k * pixels, of_target + k * pixels);
     dy_.for_segments(0, [&](auto length, int64_t dense, int64_t place) {
@@ -17,9 +17,9 @@ void TiledBackward<T>::load(const T* target, const T* of_target) {
     });
     for (int64_t block = 0; block < blocks<T>(grid_); ++block) {
       for_vectors<T>(grid_, block, [&](int64_t lane, int64_t tile) {
-        to_tiles<Surroundings>(neighbours_, dy_, 0, columns, tile,
+        to_tiles<Surroundings>(neighbours_, dy_, 0, tile,
                                dy_tiles_.at(block, 0, k) + lane, dy_tiles_.pitch());
-        to_tiles<OwnPixels>(neighbours_, dy_, 0, columns, tile, own_dy_tiles_.at(0, k) + tile,
+        to_tiles<OwnPixels>(neighbours_, dy_, 0, tile, own_dy_tiles_.at(0, k) + tile,
                             own_dy_tiles_.number_pitch());
       });
     }
@@ -29,7 +29,7 @@ void TiledBackward<T>::load(const T* target, const T* of_target) {
 template <typename T>
 template <bool kAdds>
 void TiledBackward<T>::run(int first, const T* source, T* of_source) {
-  const int64_t pixels = stage_.planes.pixels(), columns = grid_.columns();
+  const int64_t pixels = stage_.planes.pixels();
   const int64_t size_of_number = int64_t{stage_.inputs} * stage_.outputs;
   const int channels = std::min(kTileChannels, stage_.inputs - first);
   const T* weights = stage_.back_weights.data() + int64_t{first} * stage_.outputs;
@@ -48,7 +48,7 @@ void TiledBackward<T>::run(int first, const T* source, T* of_source) {
     const int64_t place = (first + i) * pixels;
     normalize<kAdds>(i, first + i, source + place, of_source + place);
     for (int64_t tile = 0; tile < grid_.span<T>(); tile += kLanes<T>) {
-      to_tiles<Surroundings>(neighbours_, z_, i, columns, tile, z_tiles_.at(0, i) + tile,
+      to_tiles<Surroundings>(neighbours_, z_, i, tile, z_tiles_.at(0, i) + tile,
                              z_tiles_.number_pitch());
     }
     rows_.push_back(z_tiles_.at(0, i));

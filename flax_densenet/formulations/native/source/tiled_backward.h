@@ -1,4 +1,4 @@
-// The gradient of a stage, that of its 3x3 convolution tile by tile (tiles.h).
+// The gradient of a stage, that of its 3x3 convolution tile by tile (winograd.h).
 
 #pragma once
 

@@ -39,7 +39,7 @@ void TiledForward<T>::multiply(const Stage<T>& stage, int first, int size, int64
     const int inputs = std::min(kBlockChannels, size - start);
     for_vectors<T>(grid_, block, [&](int64_t lane, int64_t tile) {
       for (int c = 0; c < inputs; ++c) {
-        to_tiles<Surroundings>(neighbours_, x_, start + c, grid_.columns(), tile,
+        to_tiles<Surroundings>(neighbours_, x_, start + c, tile,
                                tiles_.at(0, 0, c) + lane, tiles_.pitch());
       }
     });

@@ -1,4 +1,4 @@
-// A stage forward, its 3x3 convolution tile by tile (tiles.h).
+// A stage forward, its 3x3 convolution tile by tile (winograd.h).
 
 #pragma once
 

@@ -1,0 +1,76 @@
+// Memory of one thread for the numbers of tiles (winograd.h).
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+#include "quarters.h"
+#include "winograd.h"
+
+namespace densenet {
+
+// Tiles that are multiplied at a time: two vectors, as the product takes them.
+template <typename T>
+constexpr int64_t kBlock = 2 * kLanes<T>;
+
+template <typename T>
+int64_t blocks(const TileGrid& grid) {
+  return (grid.span<T>() + kBlock<T> - 1) / kBlock<T>;
+}
+
+template <typename T>
+int64_t span_of_block(const TileGrid& grid, int64_t block) {
+  return std::min(kBlock<T>, grid.span<T>() - block * kBlock<T>);
+}
+
+// Numbers of tiles, block by block: all that a product reads lies together.
+template <typename T>
+class TileBlocks {
+ public:
+  TileBlocks(int channels, int64_t blocks)
+      : channels_(channels),
+        memory_(new T[kTileNumbers * channels * blocks * kBlock<T> + kLanes<T>]),
+        start_(aligned(memory_.get())) {}
+
+  T* at(int64_t block, int number, int channel) {
+    return start_ + ((block * kTileNumbers + number) * channels_ + channel) * kBlock<T>;
+  }
+  int64_t pitch() const { return channels_ * kBlock<T>; }  // to the next number
+
+ private:
+  int channels_;
+  std::unique_ptr<T[]> memory_;
+  T* start_;
+};
+
+// Calls f(first lane in the block, first tile) for the vectors of a block.
+template <typename T, typename F>
+void for_vectors(const TileGrid& grid, int64_t block, F f) {
+  for (int64_t i = 0; i < span_of_block<T>(grid, block); i += kLanes<T>) {
+    f(i, block * kBlock<T> + i);
+  }
+}
+
+// Numbers of tiles, in planes.
+template <typename T>
+class TilePlanes {
+ public:
+  TilePlanes(const TileGrid& grid, int channels)
+      : channels_(channels), pitch_((grid.span<T>() / kLanes<T> | 1) * kLanes<T>),
+        memory_(new T[kTileNumbers * channels * pitch_ + kLanes<T>]),
+        start_(aligned(memory_.get())) {}
+
+  T* at(int number, int channel) { return start_ + (number * channels_ + channel) * pitch_; }
+  int64_t pitch() const { return pitch_; }                     // to the next channel
+  int64_t number_pitch() const { return channels_ * pitch_; }  // to the next number
+
+ private:
+  int channels_;
+  int64_t pitch_;
+  std::unique_ptr<T[]> memory_;
+  T* start_;
+};
+
+}  // namespace densenet
