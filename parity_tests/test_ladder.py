@@ -30,8 +30,21 @@ def test_every_array_of_the_rung_agrees(case: Case, rung: Rung) -> None:
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
-@pytest.mark.parametrize("name", ["plain, gray, odd size", "BC, Keras epsilon", "ImageNet"])
-@pytest.mark.parametrize("formulation", ["cache_blocked", "native", "shared_statistics"])
+@pytest.mark.parametrize(
+    ("formulation", "name"),
+    [
+        ("native", "plain, gray, odd size"),
+        ("native", "BC, Keras epsilon"),
+        ("native", "ImageNet"),
+        ("cache_blocked", "plain, gray, odd size"),
+        # test_formulations.py compares these with the plain formulation, too.
+        pytest.param("cache_blocked", "BC, Keras epsilon", marks=pytest.mark.slow),
+        pytest.param("cache_blocked", "ImageNet", marks=pytest.mark.slow),
+        ("shared_statistics", "plain, gray, odd size"),
+        pytest.param("shared_statistics", "BC, Keras epsilon", marks=pytest.mark.slow),
+        pytest.param("shared_statistics", "ImageNet", marks=pytest.mark.slow),
+    ],
+)
 def test_every_rung_holds_in_every_formulation(
     formulation: Formulation, name: str, rung: Rung, float64: None, small_chunks: None
 ) -> None:
