@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -70,14 +69,15 @@ struct Stage {
     const int64_t size = int64_t{outs} * ins, tap_pitch = int64_t{inputs} * outputs;
     for (int first = 0; first < outs; first += kTileChannels) {
       const int width = std::min(kTileChannels, outs - first);
-      for (int m = 0; m < width; ++m) {
-        const T* center = kernel + in * in_pitch + (first + m) * out_pitch + 4 * tap_pitch;
-        std::array<T, 9> taps;
-        for (int t = 0; t < 9; ++t) taps[t] = center[sign * (t - 4) * tap_pitch];
-        const auto numbers = numbers_of_kernel(taps);
-        T* to = packed.data() + int64_t{first} * ins + int64_t{in} * width + m;
-        for (int i = 0; i < kTileNumbers; ++i) to[i * size] = numbers[i];
+      const T* center = kernel + in * in_pitch + first * out_pitch + 4 * tap_pitch;
+      T taps[9][kTileChannels] = {}, numbers[kTileNumbers][kTileChannels];
+      for (int t = 0; t < 9; ++t) {
+        const T* from = center + sign * (t - 4) * tap_pitch;
+        for (int m = 0; m < width; ++m) taps[t][m] = from[m * out_pitch];
       }
+      numbers_of_kernels<kTileChannels>(taps, numbers);
+      T* to = packed.data() + int64_t{first} * ins + int64_t{in} * width;
+      for (int i = 0; i < kTileNumbers; ++i) std::copy_n(numbers[i], width, to + i * size);
     }
   }
 };

@@ -44,18 +44,26 @@ std::array<V, 2> two_pixels(V a, V b, V c, V d) {
   return {a + b + c, b - c - d};
 }
 
-// The numbers of a kernel: G g G^T.
-template <typename T>
-std::array<T, kTileNumbers> numbers_of_kernel(const std::array<T, 9>& taps) {
-  const auto g = [](T a, T b, T c) { return Four<T>{a, (a + b + c) / 2, (a - b + c) / 2, c}; };
-  std::array<Four<T>, 3> rows;
-  for (int i = 0; i < 3; ++i) rows[i] = g(taps[3 * i], taps[3 * i + 1], taps[3 * i + 2]);
-  std::array<T, kTileNumbers> numbers;
-  for (int n = 0; n < 4; ++n) {
-    const auto column = g(rows[0][n], rows[1][n], rows[2][n]);
-    for (int m = 0; m < 4; ++m) numbers[4 * m + n] = column[m];
+// The numbers of kWidth kernels side by side, [16, kWidth] of taps [9, kWidth]: G g G^T.
+template <int kWidth, typename T>
+void numbers_of_kernels(const T (*taps)[kWidth], T (*numbers)[kWidth]) {
+  T across[3][4][kWidth];
+  const auto transform = [](const T* a, const T* b, const T* c, T* const (&to)[4]) {
+    for (int m = 0; m < kWidth; ++m) {
+      to[0][m] = a[m];
+      to[1][m] = (a[m] + b[m] + c[m]) / 2;
+      to[2][m] = (a[m] - b[m] + c[m]) / 2;
+      to[3][m] = c[m];
+    }
+  };
+  for (int i = 0; i < 3; ++i) {
+    transform(taps[3 * i], taps[3 * i + 1], taps[3 * i + 2],
+              {across[i][0], across[i][1], across[i][2], across[i][3]});
   }
-  return numbers;
+  for (int n = 0; n < 4; ++n) {
+    transform(across[0][n], across[1][n], across[2][n],
+              {numbers[n], numbers[4 + n], numbers[8 + n], numbers[12 + n]});
+  }
 }
 
 // The gradient for a kernel of that for its numbers: G^T n G.
