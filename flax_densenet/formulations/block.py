@@ -1,6 +1,7 @@
 """What a dense block is given and returns where it is one differentiable function.
 
-Axes: G chunks, D channels after the block, P pixels of a chunk.
+Axes: D channels after the block; the others are the formulation's, G chunks and P pixels of each,
+or B batch, H height and W width.
 """
 
 from typing import Any, NamedTuple
@@ -32,11 +33,11 @@ class BlockOutput(NamedTuple):
     """What a block returns.
 
     Attributes:
-      features: Input and all new maps, [G, D, P].
+      features: Input and all new maps, [G, D, P] or [B, H, W, D].
       statistics: Of these, each [D].
       inner: Statistics of each bottleneck; none in a block of plain layers.
     """
 
-    features: Float[Array, "G D P"]
+    features: Float[Array, "G D P"] | Float[Array, "B H W D"]
     statistics: Statistics
     inner: list[Statistics]

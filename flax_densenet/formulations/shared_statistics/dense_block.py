@@ -9,13 +9,13 @@ the way through the statistics, which would need the sums first, is gone once fo
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from flax_densenet.formulations.block import BlockOutput, Layer
 from flax_densenet.formulations.normalization import (
     at_least_float32,
     batch_statistics,
@@ -30,22 +30,6 @@ from flax_densenet.formulations.statistics import (
     normalization,
     parameter_gradients,
 )
-
-Layer = dict[str, Any]
-
-
-class BlockOutput(NamedTuple):
-    """What a block returns.
-
-    Attributes:
-      features: Input and all new maps, [B, H, W, D].
-      statistics: Of these, each [D].
-      inner: Statistics of each bottleneck; none in a block of plain layers.
-    """
-
-    features: Float[Array, "B H W D"]
-    statistics: Statistics
-    inner: list[Statistics]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
