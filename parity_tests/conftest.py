@@ -1,5 +1,6 @@
 """Precision of the tests."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import pytest
 import torch
 
+from flax_densenet.config import ComputeType
 from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
 from parity_tests.networks import CASES, Case, with_precision
 
@@ -19,6 +21,13 @@ __all__ = ["float64", "forget_compiled_programs", "small_chunks"]
 def torch_seed() -> None:
     """Makes PyTorch's weights and inputs the same in every run, whichever tests came before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["float64", "float32"])
+def precision(request: pytest.FixtureRequest) -> Iterator[ComputeType]:
+    """Runs a test in float64, which separates faults from rounding, and in float32."""
+    with _computing_in(request.param):
+        yield request.param
 
 
 # Rounding, which is all that float32 adds to float64, is much the same in the others.
@@ -35,7 +44,13 @@ def _cases() -> Iterator[Any]:
 
 @pytest.fixture(params=_cases())
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    """Each tiny network in float64, which separates faults from rounding, and in float32."""
+    """Each tiny network, in both precisions."""
     name, precision = request.param
-    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision("highest"):
+    with _computing_in(precision):
         yield with_precision(CASES[name], precision)
+
+
+@contextlib.contextmanager
+def _computing_in(precision: ComputeType) -> Iterator[None]:
+    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision("highest"):
+        yield
