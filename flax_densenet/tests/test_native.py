@@ -50,7 +50,7 @@ def test_maps_that_are_convolved_tile_by_tile(
     float64: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Chunks of at least 64 tiles, which are 2x2 pixels each (`kLeastTiles` in tiles.h)."""
+    """Chunks of at least 64 tiles, which are 2x2 pixels each (`kLeastTiles` in winograd.h)."""
     assert images_of_chunk * math.prod(-(-side // 2) for side in size) >= 64
     monkeypatch.setattr(body, "_CHUNKING", Chunking(images_of_chunk * math.prod(size)))
     jax.clear_caches()  # programs with chunks of the usual size

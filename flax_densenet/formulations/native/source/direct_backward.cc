@@ -5,9 +5,10 @@
 #include "segments.h"
 
 namespace densenet {
+
 template <typename T>
 void DirectBackward<T>::run(const T* source, const T* target, const T* of_target, T* of_source,
-                      bool adds) {
+                            bool adds) {
   const int64_t read_pixels = stage_.read.pixels(), pixels = stage_.planes.pixels();
   const int taps = stage_.taps();
   for (int k = 0; k < stage_.outputs; ++k) {
@@ -18,8 +19,8 @@ void DirectBackward<T>::run(const T* source, const T* target, const T* of_target
           store_pixels<length()>(to + padded, complete.template at<length()>(dense));
         });
   }
-  for (int first = 0; first < stage_.inputs; first += kTileChannels) {
-    const int size = std::min(kTileChannels, stage_.inputs - first);
+  for (int first = 0; first < stage_.inputs; first += kRegisterChannels) {
+    const int size = std::min(kRegisterChannels, stage_.inputs - first);
     const T* weights = stage_.back_weights.data() + int64_t{first} * stage_.outputs * taps;
     convolve(dy_[0], dy_.pitch(), stage_.outputs, stage_.back_offsets, weights, dz_[0], dz_.pitch(),
              size, span_, false);

@@ -19,8 +19,8 @@ class DirectBackward {
   // Without `through`, the gradient of the target is complete as it is given.
   DirectBackward(const Stage<T>& stage, const ThroughStatistics<T>* through, Sums<T>& sums)
       : stage_(stage), through_(through), sums_(sums), span_(stage.planes.template span<T>()),
-        dy_(stage.planes, stage.outputs), dz_(stage.planes, kTileChannels),
-        z_(stage.planes, kTileChannels), pooling_(stage.read) {}
+        dy_(stage.planes, stage.outputs), dz_(stage.planes, kRegisterChannels),
+        z_(stage.planes, kRegisterChannels), pooling_(stage.read) {}
 
   // Reads source [inputs, pixels], target and of_target [outputs, pixels]; adds to of_source, or
   // replaces it.

@@ -5,6 +5,7 @@
 #include "segments.h"
 
 namespace densenet {
+
 template <typename T>
 void DirectForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
   const int64_t read_pixels = stage.read.pixels(), pixels = stage.planes.pixels();
@@ -24,8 +25,8 @@ void DirectForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
             });
       }
     }
-    for (int out = 0; out < stage.outputs; out += kTileChannels) {
-      const int outs = std::min(kTileChannels, stage.outputs - out);
+    for (int out = 0; out < stage.outputs; out += kRegisterChannels) {
+      const int outs = std::min(kRegisterChannels, stage.outputs - out);
       const T* weights =
           stage.weights.data() + (int64_t{out} * stage.inputs + int64_t{first} * outs) * taps;
       convolve(x_[0], x_.pitch(), size, stage.offsets, weights, y_[out], y_.pitch(), outs, span_,

@@ -1,5 +1,5 @@
-// Both products keep a tile of results in registers while they read their operands from the cache,
-// so that nearly every cycle multiplies.
+// The products keep a tile of results in registers while they read their operands from the cache,
+// so that nearly every cycle multiplies. (The tiles of winograd.h are others, of pixels.)
 
 #include "products.h"
 
@@ -51,8 +51,22 @@ inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t
   }
 }
 
-constexpr int kTileRows = kManyRegisters ? 4 : 3;
-constexpr int kTileColumns = kManyRegisters ? 6 : 3;
+template <int kChannels, typename T>
+inline void convolve_span(const T* x, int64_t x_pitch, int inputs, const int64_t* offsets, int taps,
+                          const T* weights, T* y, int64_t y_pitch, int64_t span, bool adds) {
+  int64_t q = 0;
+  for (; q + 2 * kLanes<T> <= span; q += 2 * kLanes<T>) {
+    convolve_tile<kChannels, 2>(x + q, x_pitch, inputs, offsets, taps, weights, y + q, y_pitch,
+                                adds);
+  }
+  if (q < span) {
+    convolve_tile<kChannels, 1>(x + q, x_pitch, inputs, offsets, taps, weights, y + q, y_pitch,
+                                adds);
+  }
+}
+
+constexpr int kRegisterRows = kManyRegisters ? 4 : 3;
+constexpr int kRegisterColumns = kManyRegisters ? 6 : 3;
 
 // Pixels that are correlated at a time: the columns of a tile stay in the first cache.
 constexpr int64_t kPiece = 1024;
@@ -91,16 +105,9 @@ inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64
 template <typename T>
 void convolve(const T* x, int64_t x_pitch, int inputs, const std::vector<int64_t>& offsets,
               const T* weights, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
-  with_constant<kTileChannels>(outputs, [&](auto channels) {
-    int64_t q = 0;
-    for (; q + 2 * kLanes<T> <= span; q += 2 * kLanes<T>) {
-      convolve_tile<channels(), 2>(x + q, x_pitch, inputs, offsets.data(), offsets.size(), weights,
-                                   y + q, y_pitch, adds);
-    }
-    if (q < span) {
-      convolve_tile<channels(), 1>(x + q, x_pitch, inputs, offsets.data(), offsets.size(), weights,
-                                   y + q, y_pitch, adds);
-    }
+  with_constant<kRegisterChannels>(outputs, [&](auto channels) {
+    convolve_span<channels()>(x, x_pitch, inputs, offsets.data(), offsets.size(), weights, y,
+                              y_pitch, span, adds);
   });
 }
 
@@ -108,17 +115,9 @@ template <typename T>
 void multiply(int numbers, Apart apart, const T* x, int64_t x_pitch, int inputs, const T* weights,
               T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
   const int64_t offset = 0;
-  with_constant<kTileChannels>(outputs, [&](auto channels) {
+  with_constant<kRegisterChannels>(outputs, [&](auto channels) {
     for (int i = 0; i < numbers; ++i, x += apart.x, weights += apart.weights, y += apart.y) {
-      int64_t q = 0;
-      for (; q + 2 * kLanes<T> <= span; q += 2 * kLanes<T>) {
-        convolve_tile<channels(), 2>(x + q, x_pitch, inputs, &offset, 1, weights, y + q, y_pitch,
-                                     adds);
-      }
-      if (q < span) {
-        convolve_tile<channels(), 1>(x + q, x_pitch, inputs, &offset, 1, weights, y + q, y_pitch,
-                                     adds);
-      }
+      convolve_span<channels()>(x, x_pitch, inputs, &offset, 1, weights, y, y_pitch, span, adds);
     }
   });
 }
@@ -129,10 +128,10 @@ void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int 
   const int rows = a.size();
   for (int64_t q = 0; q < span; q += kPiece) {
     const int64_t length = std::min(kPiece, span - q);
-    for (int j = 0; j < columns; j += kTileColumns) {
-      with_constant<kTileColumns>(std::min(kTileColumns, columns - j), [&](auto width) {
-        for (int i = 0; i < rows; i += kTileRows) {
-          with_constant<kTileRows>(std::min(kTileRows, rows - i), [&](auto height) {
+    for (int j = 0; j < columns; j += kRegisterColumns) {
+      with_constant<kRegisterColumns>(std::min(kRegisterColumns, columns - j), [&](auto width) {
+        for (int i = 0; i < rows; i += kRegisterRows) {
+          with_constant<kRegisterRows>(std::min(kRegisterRows, rows - i), [&](auto height) {
             correlate_tile<height(), width()>(&a[i], b + j * b_pitch, b_pitch, q, q + length,
                                               sums + i * sums_pitch + j, sums_pitch);
           });

@@ -1,4 +1,4 @@
-// The two products that a convolution and its gradients are made of.
+// The products that a convolution and its gradients are made of.
 //
 // Planes are the pixels of one channel; a tap of a convolution is an offset into a plane (see
 // planes.h).
@@ -12,11 +12,12 @@
 
 namespace densenet {
 
-// Channels in a tile: with two vectors of pixels each, most of the registers.
-constexpr int kTileChannels = kManyRegisters ? 12 : 6;
+// Channels whose results are computed at a time: with two vectors of pixels each, they take most of
+// the registers.
+constexpr int kRegisterChannels = kManyRegisters ? 12 : 6;
 
 // y[m, q] (+)= sum over inputs c and taps t of weights[c, t, m] x[c, q + offsets[t]],
-// for all q < span (a multiple of kLanes) and m < outputs <= kTileChannels.
+// for all q < span (a multiple of kLanes) and m < outputs <= kRegisterChannels.
 template <typename T>
 void convolve(const T* x, int64_t x_pitch, int inputs, const std::vector<int64_t>& offsets,
               const T* weights, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds);

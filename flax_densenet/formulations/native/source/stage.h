@@ -53,8 +53,8 @@ struct Stage {
   void pack(std::vector<T>& packed, int outs, int ins, int in, int64_t in_pitch,
             int64_t out_pitch) {
     const int64_t tap_pitch = int64_t{inputs} * outputs;
-    for (int first = 0; first < outs; first += kTileChannels) {
-      const int width = std::min(kTileChannels, outs - first);
+    for (int first = 0; first < outs; first += kRegisterChannels) {
+      const int width = std::min(kRegisterChannels, outs - first);
       T* to = packed.data() + (int64_t{first} * ins + int64_t{in} * width) * taps();
       const T* from = kernel + in * in_pitch + first * out_pitch;
       for (int t = 0; t < taps(); ++t, to += width, from += tap_pitch) {
@@ -67,15 +67,15 @@ struct Stage {
   void pack_numbers(std::vector<T>& packed, int outs, int ins, int in, int64_t in_pitch,
                     int64_t out_pitch, int sign) {
     const int64_t size = int64_t{outs} * ins, tap_pitch = int64_t{inputs} * outputs;
-    for (int first = 0; first < outs; first += kTileChannels) {
-      const int width = std::min(kTileChannels, outs - first);
+    for (int first = 0; first < outs; first += kRegisterChannels) {
+      const int width = std::min(kRegisterChannels, outs - first);
       const T* center = kernel + in * in_pitch + first * out_pitch + 4 * tap_pitch;
-      T taps[9][kTileChannels] = {}, numbers[kTileNumbers][kTileChannels];
+      T taps[9][kRegisterChannels] = {}, numbers[kTileNumbers][kRegisterChannels];
       for (int t = 0; t < 9; ++t) {
         const T* from = center + sign * (t - 4) * tap_pitch;
         for (int m = 0; m < width; ++m) taps[t][m] = from[m * out_pitch];
       }
-      numbers_of_kernels<kTileChannels>(taps, numbers);
+      numbers_of_kernels<kRegisterChannels>(taps, numbers);
       T* to = packed.data() + int64_t{first} * ins + int64_t{in} * width;
       for (int i = 0; i < kTileNumbers; ++i) std::copy_n(numbers[i], width, to + i * size);
     }

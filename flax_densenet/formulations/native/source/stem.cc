@@ -24,7 +24,7 @@ ffi::Error stem(ffi::ThreadPool pool, double epsilon, ffi::AnyBuffer image, ffi:
   Moments<T> moments(stem.images, stem.outputs);
   for_parts(pool, stem.images, [&](int, int64_t first, int64_t end) {
     Phases<T> phases = stem.phases();
-    Scratch<T> tile(stem.planes(), kTileChannels);
+    Scratch<T> tile(stem.planes(), kRegisterChannels);
     for (int64_t b = first; b < end; ++b) {
       stem.load(phases, b);
       stem.convolve(phases, tile, convolved.at(b, 0));
@@ -53,7 +53,7 @@ ffi::Error stem_evaluate(ffi::ThreadPool pool, double epsilon, ffi::AnyBuffer im
                               data<T>(bias), epsilon);
   for_parts(pool, stem.images, [&](int, int64_t first, int64_t end) {
     Phases<T> phases = stem.phases();
-    Scratch<T> tile(stem.planes(), kTileChannels);
+    Scratch<T> tile(stem.planes(), kRegisterChannels);
     MaximumPooling<T> pooling(stem.planes());
     std::vector<T> convolved(stem.outputs * stem.pixels());
     for (int64_t b = first; b < end; ++b) {

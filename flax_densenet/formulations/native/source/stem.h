@@ -24,9 +24,9 @@ struct Stem {
       : images(image_.dimensions()[0]), height(image_.dimensions()[1]),
         width(image_.dimensions()[2]), channels(image_.dimensions()[3]),
         outputs(kernel_.dimensions()[3]), image(data<T>(image_)), kernel(data<T>(kernel_)) {
-    for (int first = 0; first < outputs; first += kTileChannels) {
+    for (int first = 0; first < outputs; first += kRegisterChannels) {
       for (int tap = 0; tap < taps(); ++tap) {
-        for (int k = first; k < std::min(first + kTileChannels, outputs); ++k) {
+        for (int k = first; k < std::min(first + kRegisterChannels, outputs); ++k) {
           weights.push_back(kernel[tap * outputs + k]);
         }
       }
@@ -52,8 +52,8 @@ struct Stem {
   // Writes y [outputs, pixels].
   void convolve(Phases<T>& phases, Scratch<T>& tile, T* y) const {
     const int64_t pixels = this->pixels();
-    for (int first = 0; first < outputs; first += kTileChannels) {
-      const int size = std::min(kTileChannels, outputs - first);
+    for (int first = 0; first < outputs; first += kRegisterChannels) {
+      const int size = std::min(kRegisterChannels, outputs - first);
       densenet::convolve(phases.start(), 0, 1, phases.offsets(), &weights[int64_t{first} * taps()],
                          tile[0], tile.pitch(), size, planes().template span<T>(), false);
       for (int k = 0; k < size; ++k) {

@@ -53,6 +53,14 @@ void for_vectors(const TileGrid& grid, int64_t block, F f) {
   }
 }
 
+// Calls f(block, first lane in it, first tile) for the vectors of all blocks.
+template <typename T, typename F>
+void for_vectors(const TileGrid& grid, F f) {
+  for (int64_t block = 0; block < blocks<T>(grid); ++block) {
+    for_vectors<T>(grid, block, [&](int64_t lane, int64_t tile) { f(block, lane, tile); });
+  }
+}
+
 // Numbers of tiles, in planes.
 template <typename T>
 class TilePlanes {

@@ -15,14 +15,12 @@ void TiledBackward<T>::load(const T* target, const T* of_target) {
     dy_.for_segments(0, [&](auto length, int64_t dense, int64_t place) {
       dy_.template write<length()>(place, complete.template at<length()>(dense));
     });
-    for (int64_t block = 0; block < blocks<T>(grid_); ++block) {
-      for_vectors<T>(grid_, block, [&](int64_t lane, int64_t tile) {
-        to_tiles<Surroundings>(neighbours_, dy_, 0, tile,
-                               dy_tiles_.at(block, 0, k) + lane, dy_tiles_.pitch());
-        to_tiles<OwnPixels>(neighbours_, dy_, 0, tile, own_dy_tiles_.at(0, k) + tile,
-                            own_dy_tiles_.number_pitch());
-      });
-    }
+    for_vectors<T>(grid_, [&](int64_t block, int64_t lane, int64_t tile) {
+      to_tiles<Surroundings>(neighbours_, dy_, 0, tile, dy_tiles_.at(block, 0, k) + lane,
+                             dy_tiles_.pitch());
+      to_tiles<OwnPixels>(neighbours_, dy_, 0, tile, own_dy_tiles_.at(0, k) + tile,
+                          own_dy_tiles_.number_pitch());
+    });
   }
 }
 
@@ -31,7 +29,7 @@ template <bool kAdds>
 void TiledBackward<T>::run(int first, const T* source, T* of_source) {
   const int64_t pixels = stage_.planes.pixels();
   const int64_t size_of_number = int64_t{stage_.inputs} * stage_.outputs;
-  const int channels = std::min(kTileChannels, stage_.inputs - first);
+  const int channels = std::min(kRegisterChannels, stage_.inputs - first);
   const T* weights = stage_.back_weights.data() + int64_t{first} * stage_.outputs;
   for (int64_t block = 0; block < blocks<T>(grid_); ++block) {
     multiply<T>(kTileNumbers, {dy_tiles_.pitch(), size_of_number, dz_tiles_.pitch()},
@@ -47,10 +45,10 @@ void TiledBackward<T>::run(int first, const T* source, T* of_source) {
   for (int i = 0; i < channels; ++i) {
     const int64_t place = (first + i) * pixels;
     normalize<kAdds>(i, first + i, source + place, of_source + place);
-    for (int64_t tile = 0; tile < grid_.span<T>(); tile += kLanes<T>) {
+    for_vectors<T>(grid_, [&](int64_t, int64_t, int64_t tile) {
       to_tiles<Surroundings>(neighbours_, z_, i, tile, z_tiles_.at(0, i) + tile,
                              z_tiles_.number_pitch());
-    }
+    });
     rows_.push_back(z_tiles_.at(0, i));
   }
   for (int number = 0; number < kTileNumbers; ++number) {

@@ -17,14 +17,14 @@ class TiledBackward {
  public:
   TiledBackward(const Stage<T>& stage, const ThroughStatistics<T>* through, Sums<T>& sums)
       : stage_(stage), through_(through), sums_(sums), grid_(stage.planes), neighbours_(grid_),
-        dy_(grid_, 1), dz_(grid_, kTileChannels), z_(grid_, kTileChannels),
-        dy_tiles_(stage.outputs, blocks<T>(grid_)), dz_tiles_(kTileChannels, 1),
-        own_dy_tiles_(grid_, stage.outputs), z_tiles_(grid_, kTileChannels) {}
+        dy_(grid_, 1), dz_(grid_, kRegisterChannels), z_(grid_, kRegisterChannels),
+        dy_tiles_(stage.outputs, blocks<T>(grid_)), dz_tiles_(kRegisterChannels, 1),
+        own_dy_tiles_(grid_, stage.outputs), z_tiles_(grid_, kRegisterChannels) {}
 
   // As `Backward`.
   void run(const T* source, const T* target, const T* of_target, T* of_source, bool adds) {
     load(target, of_target);
-    for (int first = 0; first < stage_.inputs; first += kTileChannels) {
+    for (int first = 0; first < stage_.inputs; first += kRegisterChannels) {
       adds ? run<true>(first, source, of_source) : run<false>(first, source, of_source);
     }
   }

@@ -20,11 +20,9 @@ void TiledForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
     for (int64_t block = 0; block < blocks<T>(grid_); ++block) multiply(stage, first, size, block);
   }
   for (int k = 0; k < stage.outputs; ++k) {
-    for (int64_t block = 0; block < blocks<T>(grid_); ++block) {
-      for_vectors<T>(grid_, block, [&](int64_t lane, int64_t tile) {
-        to_quarters(sums_.at(block, 0, k) + lane, sums_.pitch(), y_, 0, tile);
-      });
-    }
+    for_vectors<T>(grid_, [&](int64_t block, int64_t lane, int64_t tile) {
+      to_quarters(sums_.at(block, 0, k) + lane, sums_.pitch(), y_, 0, tile);
+    });
     y_.for_segments(0, [&](auto length, int64_t dense, int64_t place) {
       store_pixels<length()>(target + k * pixels + dense, y_.template read<length()>(place));
     });
@@ -43,8 +41,8 @@ void TiledForward<T>::multiply(const Stage<T>& stage, int first, int size, int64
                                tiles_.at(0, 0, c) + lane, tiles_.pitch());
       }
     });
-    for (int out = 0; out < stage.outputs; out += kTileChannels) {
-      const int outs = std::min(kTileChannels, stage.outputs - out);
+    for (int out = 0; out < stage.outputs; out += kRegisterChannels) {
+      const int outs = std::min(kRegisterChannels, stage.outputs - out);
       const T* weights = stage.weights.data() + int64_t{out} * stage.inputs +
                          int64_t{first + start} * outs;
       densenet::multiply<T>(kTileNumbers, {tiles_.pitch(), size_of_number, sums_.pitch()},
