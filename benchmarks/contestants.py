@@ -4,10 +4,9 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, SupportsFloat
 
 from flax_densenet.config import ComputeType, DenseNetConfig
-from flax_densenet.data.batches import EvalBatch, TrainBatch
 
 DeviceKind = Literal["cpu", "gpu"]
 OURS = {"float32": "flax_densenet", "bfloat16": "flax_densenet_bfloat16"}
@@ -24,12 +23,20 @@ class Program(Protocol):
     num_parameters: int
     device: str
 
-    def train(self, batch: TrainBatch) -> float:
-        """Does one training step and returns its loss when all of the step is done."""
+    def prepare(self, batch: Any) -> Any:
+        """Returns a batch as an input pipeline would hand it over, which is not timed."""
         ...
 
-    def evaluate(self, batch: EvalBatch) -> float:
-        """Does one evaluation step and returns the sum of its losses."""
+    def train(self, batch: Any) -> SupportsFloat:
+        """Starts one training step and returns its loss, which need not be known yet."""
+        ...
+
+    def evaluate(self, batch: Any) -> SupportsFloat:
+        """Starts one evaluation step and returns the sum of its losses, likewise."""
+        ...
+
+    def wait(self) -> None:
+        """Returns when all of the last step is done."""
         ...
 
     def memory(self) -> dict[str, int]:

@@ -19,6 +19,9 @@ class Measurement:
       first_losses: Losses of the first steps.
       train_seconds: Every timed training step.
       eval_seconds: Every timed evaluation step.
+      train_ahead_seconds: Mean training step of each turn in which none but the last was waited
+        for; on GPUs only, for which the host prepares work ahead.
+      eval_ahead_seconds: Mean evaluation step, likewise.
       start_bytes: Peak resident memory just before the first step.
       peak_bytes: Peak resident memory after all training steps.
       cached_peak_bytes: The same after the warm-up of the second process, which compiles nothing.
@@ -37,6 +40,8 @@ class Measurement:
     first_losses: list[float] = dataclasses.field(default_factory=list)
     train_seconds: list[float] = dataclasses.field(default_factory=list)
     eval_seconds: list[float] = dataclasses.field(default_factory=list)
+    train_ahead_seconds: list[float] = dataclasses.field(default_factory=list)
+    eval_ahead_seconds: list[float] = dataclasses.field(default_factory=list)
     start_bytes: int | None = None
     peak_bytes: int | None = None
     cached_peak_bytes: int | None = None

@@ -150,17 +150,27 @@ class PlainFlax:
             mean=jnp.asarray(mean),
             std=jnp.asarray(std),
         )
+        self._metrics: dict[str, jax.Array] = {}
         self.num_parameters = sum(x.size for x in jax.tree.leaves(params))
         self.device = jax.devices()[0].device_kind
 
-    def train(self, batch: TrainBatch) -> float:
-        """Does one training step."""
-        self._state, metrics = jax.block_until_ready(_train_step(self._state, batch))
-        return float(metrics["loss"])
+    def prepare(self, batch: Any) -> Any:
+        """Returns the batch as it is, in NumPy."""
+        return batch
 
-    def evaluate(self, batch: EvalBatch) -> float:
-        """Does one evaluation step."""
-        return float(jax.block_until_ready(_eval_step(self._state, batch))["loss"])
+    def train(self, batch: TrainBatch) -> jax.Array:
+        """Starts one training step."""
+        self._state, self._metrics = _train_step(self._state, batch)
+        return self._metrics["loss"]
+
+    def evaluate(self, batch: EvalBatch) -> jax.Array:
+        """Starts one evaluation step."""
+        self._metrics = _eval_step(self._state, batch)
+        return self._metrics["loss"]
+
+    def wait(self) -> None:
+        """Returns when all of the last step is done."""
+        jax.block_until_ready((self._state, self._metrics))
 
     def memory(self) -> dict[str, int]:
         """Returns XLA's figures."""

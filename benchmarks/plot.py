@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
-from benchmarks.summary import QUANTITIES
+from benchmarks.summary import shown_quantities
 from flax_densenet.bench.spread import spread
 
 _BAR_HEIGHT = 0.34  # inches, with the space around
@@ -25,15 +25,17 @@ def plot_comparison(
     """
     from matplotlib.figure import Figure  # half a second to import
 
+    everyone = [one for _, measurements in results for one in measurements]
+    quantities = list(shown_quantities(everyone).values())
     heights = [_BAR_HEIGHT * len(measurements) + 0.9 for _, measurements in results]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5), layout="constrained")
     figure.suptitle(f"Less is better. Bar: median, line: smallest to largest. {device}")
     panels = figure.subplots(
-        len(results), len(QUANTITIES), squeeze=False, sharey="row", height_ratios=heights
+        len(results), len(quantities), squeeze=False, sharey="row", height_ratios=heights
     )
     for row, (case, measurements) in zip(panels, results, strict=True):
         names = [one.contestant for one in measurements]
-        for axes, quantity in zip(row, QUANTITIES.values(), strict=True):
+        for axes, quantity in zip(row, quantities, strict=True):
             spreads = [spread(quantity.of(one)) for one in measurements]
             largest = max((values.max for values in spreads if values), default=1)
             for position, (one, values) in enumerate(zip(measurements, spreads, strict=True)):

@@ -56,7 +56,8 @@ class WorkerProcess:
         """Does some steps and returns seconds and loss of each.
 
         Args:
-          what: "train" or "evaluate".
+          what: "train" or "evaluate"; "train_ahead" and "evaluate_ahead" do not wait for each step,
+            and return the mean time.
           steps: How many.
 
         Raises:

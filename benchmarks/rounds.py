@@ -74,11 +74,15 @@ def measure(case: Case, settings: Settings) -> list[Measurement]:
         check_agreement([entrant.measurement for entrant in _alive(entrants)])
         print(f"{case.title}: training", file=sys.stderr)
         _take_turns(entrants, settings, _train)
+        if settings.device == "gpu":
+            _take_turns(entrants, settings, _train_ahead)
         for entrant in _alive(entrants):
             _attempt(entrant, _account_for_memory)
             _attempt(entrant, _warm_evaluation_up, settings.warmup_steps)
         print(f"{case.title}: evaluation", file=sys.stderr)
         _take_turns(entrants, settings, _evaluate)
+        if settings.device == "gpu":
+            _take_turns(entrants, settings, _evaluate_ahead)
     return [entrant.measurement for entrant in entrants]
 
 
@@ -156,6 +160,11 @@ def _train(entrant: _Entrant, steps: int) -> None:
     entrant.measurement.peak_bytes = reply["peak_bytes"]
 
 
+def _train_ahead(entrant: _Entrant, steps: int) -> None:
+    reply = entrant.process.run("train_ahead", steps)
+    entrant.measurement.train_ahead_seconds += reply["seconds"]
+
+
 def _account_for_memory(entrant: _Entrant) -> None:
     entrant.measurement.framework_memory = entrant.process.memory()
 
@@ -166,3 +175,8 @@ def _warm_evaluation_up(entrant: _Entrant, warmup_steps: int) -> None:
 
 def _evaluate(entrant: _Entrant, steps: int) -> None:
     entrant.measurement.eval_seconds += entrant.process.run("evaluate", steps)["seconds"]
+
+
+def _evaluate_ahead(entrant: _Entrant, steps: int) -> None:
+    reply = entrant.process.run("evaluate_ahead", steps)
+    entrant.measurement.eval_ahead_seconds += reply["seconds"]

@@ -36,8 +36,24 @@ _SMALLER = "{best}, the smallest mode of PyTorch, needs {factor:.2f} times the m
 QUANTITIES = {
     "train": Quantity("training step", "s", _FASTER, lambda one: one.train_seconds),
     "eval": Quantity("evaluation step", "s", _FASTER, lambda one: one.eval_seconds),
+    "train_ahead": Quantity(
+        "training step, not waited for", "s", _FASTER, lambda one: one.train_ahead_seconds
+    ),
+    "eval_ahead": Quantity(
+        "evaluation step, not waited for", "s", _FASTER, lambda one: one.eval_ahead_seconds
+    ),
     "memory": Quantity("peak memory", "MiB", _SMALLER, peak_mib),
 }
+
+
+def shown_quantities(measurements: Sequence[Measurement]) -> dict[str, Quantity]:
+    """Returns `QUANTITIES` but for what is not measured on the contestants' device.
+
+    Args:
+      measurements: All contestants.
+    """
+    ahead = any(one.train_ahead_seconds for one in measurements)
+    return {name: one for name, one in QUANTITIES.items() if ahead or "ahead" not in name}
 
 
 def ratio(
@@ -101,5 +117,5 @@ def summarize(measurements: Sequence[Measurement]) -> dict[str, Any]:
                 if (best := best_torch(quantity, dtype, measurements))
             },
         }
-        for name, quantity in QUANTITIES.items()
+        for name, quantity in shown_quantities(measurements).items()
     }

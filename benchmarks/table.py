@@ -5,18 +5,9 @@ from collections.abc import Sequence
 from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
-from benchmarks.summary import QUANTITIES, best_torch, peak_mib, ratio
+from benchmarks.summary import QUANTITIES, best_torch, peak_mib, ratio, shown_quantities
 from flax_densenet.bench.spread import MIB, spread
 
-_SPEED_HEADER = (
-    "contestant",
-    "training step (s): min / median / max",
-    "x ours",
-    "images/s",
-    "evaluation step (s): min / median / max",
-    "x ours",
-    "images/s",
-)
 _MEMORY_HEADER = (
     "contestant",
     "first step (s): cold / compiled before",
@@ -36,10 +27,11 @@ def comparison(case: Case, measurements: Sequence[Measurement]) -> str:
       case: The network.
       measurements: All contestants.
     """
-    speed = [_speed_row(case, one, measurements) for one in measurements]
+    names = [name for name in shown_quantities(measurements) if name != "memory"]
+    speed = [_speed_row(case, names, one, measurements) for one in measurements]
     memory = [_memory_row(one, measurements) for one in measurements]
     lines = [
-        *_table([_SPEED_HEADER, *speed]),
+        *_table([_speed_header(names), *speed]),
         *_table([_MEMORY_HEADER, *memory]),
         *_verdicts(measurements),
         *_failures(measurements),
@@ -58,9 +50,18 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [*lines, ""]
 
 
-def _speed_row(case: Case, one: Measurement, measurements: Sequence[Measurement]) -> list[str]:
+def _speed_header(names: Sequence[str]) -> list[str]:
+    cells = ["contestant"]
+    for name in names:
+        cells += [f"{QUANTITIES[name].name} (s): min / median / max", "x ours", "images/s"]
+    return cells
+
+
+def _speed_row(
+    case: Case, names: Sequence[str], one: Measurement, measurements: Sequence[Measurement]
+) -> list[str]:
     cells = [one.contestant]
-    for name in ("train", "eval"):
+    for name in names:
         quantity = QUANTITIES[name]
         seconds = spread(quantity.of(one))
         if seconds is None:

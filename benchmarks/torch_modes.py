@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,17 +60,23 @@ class TorchMode:
         if compiled:
             model.compile(mode="reduce-overhead" if graphs else None)
 
-    def train(self, batch: TrainBatch) -> float:
-        """Does one training step."""
-        loss = train_step(self._state, batch)["loss"]
-        self._synchronize()
-        return loss.item()
+    def prepare(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the batch as a DataLoader with `pin_memory` does where there is a GPU."""
+        tensors = {name: torch.from_numpy(x) for name, x in batch.items()}
+        return {name: x.pin_memory() if self._is_gpu else x for name, x in tensors.items()}
 
-    def evaluate(self, batch: EvalBatch) -> float:
-        """Does one evaluation step."""
-        loss = eval_step(self._state, batch)["loss"]
-        self._synchronize()
-        return loss.item()
+    def train(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Starts one training step."""
+        return train_step(self._state, cast(TrainBatch, self._placed(batch)))["loss"]
+
+    def evaluate(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Starts one evaluation step."""
+        return eval_step(self._state, cast(EvalBatch, self._placed(batch)))["loss"]
+
+    def wait(self) -> None:
+        """Returns when all that was started is done."""
+        if self._is_gpu:
+            torch.cuda.synchronize()
 
     def memory(self) -> dict[str, int]:
         """Returns the peak of the GPU; on the CPU PyTorch keeps no account."""
@@ -78,9 +84,9 @@ class TorchMode:
             return {}
         return {"device_peak_bytes": torch.cuda.max_memory_allocated()}
 
-    def _synchronize(self) -> None:
-        if self._is_gpu:
-            torch.cuda.synchronize()
+    def _placed(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        device = self._state.model.classifier.weight.device
+        return {name: x.to(device, non_blocking=True) for name, x in batch.items()}
 
 
 def build(

@@ -5,6 +5,9 @@ Requests and replies are JSON, one a line:
   {"do": "build", ...fields of Job}  {"num_parameters", "device", "seconds", "peak_bytes"}
   {"do": "train", "steps": N}        {"seconds": [N], "losses": [N], "peak_bytes"}
   {"do": "evaluate", "steps": N}     the same
+  {"do": "train_ahead", "steps": N}  the same for steps that are started before the one before is
+                                     done, but for "seconds": [1], their mean
+  {"do": "evaluate_ahead", ...}      likewise
   {"do": "memory"}                   what the framework knows of its memory
 
 What fails is replied as {"error": reason}.
@@ -17,7 +20,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from benchmarks.contestants import Job, Program
 from benchmarks.initial_weights import read_initial_weights
@@ -30,8 +33,9 @@ class Worker:
     def __init__(self, job: Job) -> None:
         start = time.perf_counter()
         self._program: Program = job.build(read_initial_weights(Path(job.variables)))
-        self._train_batches = train_batches(job.config, job.batch_size, job.image_size)
-        self._eval_batches = [eval_batch(batch) for batch in self._train_batches]
+        batches = train_batches(job.config, job.batch_size, job.image_size)
+        self._train_batches = [self._program.prepare(batch) for batch in batches]
+        self._eval_batches = [self._program.prepare(eval_batch(batch)) for batch in batches]
         self._steps_done = 0
         self.description = {
             "num_parameters": self._program.num_parameters,
@@ -44,20 +48,39 @@ class Worker:
         """Does what a request after the first asks for, and returns the reply."""
         if request["do"] == "memory":
             return dict(self._program.memory())
-        seconds, losses = [], []
-        for _ in range(request["steps"]):
-            index = self._steps_done % len(self._train_batches)
-            self._steps_done += 1
-            start = time.perf_counter()
-            if request["do"] == "train":
-                loss = self._program.train(self._train_batches[index])
-            else:
-                loss = self._program.evaluate(self._eval_batches[index])
-            seconds.append(time.perf_counter() - start)
+        what, steps = request["do"].removesuffix("_ahead"), request["steps"]
+        run = self._one_by_one if what == request["do"] else self._ahead
+        seconds, losses = run(what, steps)
+        for number, loss in enumerate(losses, start=self._steps_done - len(losses) + 1):
             if not math.isfinite(loss):
-                raise ArithmeticError(f"the loss of step {self._steps_done} is {loss}")
-            losses.append(loss)
+                raise ArithmeticError(f"the loss of step {number} is {loss}")
         return {"seconds": seconds, "losses": losses, "peak_bytes": peak_bytes()}
+
+    def _one_by_one(self, what: str, steps: int) -> tuple[list[float], list[float]]:
+        """Returns the time of each step, for which nothing else is started, and its loss."""
+        seconds, losses = [], []
+        for _ in range(steps):
+            start = time.perf_counter()
+            loss = self._start(what)
+            self._program.wait()
+            seconds.append(time.perf_counter() - start)
+            losses.append(float(loss))
+        return seconds, losses
+
+    def _ahead(self, what: str, steps: int) -> tuple[list[float], list[float]]:
+        """Returns the mean time of steps of which only the last is waited for, and the losses."""
+        start = time.perf_counter()
+        losses = [self._start(what) for _ in range(steps)]
+        self._program.wait()
+        seconds = (time.perf_counter() - start) / steps
+        return [seconds], [float(loss) for loss in losses]
+
+    def _start(self, what: str) -> SupportsFloat:
+        index = self._steps_done % len(self._train_batches)
+        self._steps_done += 1
+        if what == "train":
+            return self._program.train(self._train_batches[index])
+        return self._program.evaluate(self._eval_batches[index])
 
 
 def peak_bytes() -> int:

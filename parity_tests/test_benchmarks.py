@@ -23,6 +23,8 @@ from benchmarks.measurement import Measurement
 from benchmarks.networks import make_case
 from benchmarks.process import WorkerFailed, WorkerProcess
 from benchmarks.summary import QUANTITIES, best_torch, ratio
+from benchmarks.table import comparison
+from benchmarks.worker import Worker
 from flax_densenet import VARIANTS, DenseNetConfig
 from flax_densenet.bench.workload import eval_batch, train_batches
 from flax_densenet.errors import NetworksDiffer
@@ -92,9 +94,9 @@ def test_every_contestant_computes_the_same(tmp_path: Path) -> None:
         )
         program = job.build(variables)
         found[name] = [
-            program.evaluate(eval_batch(first)),
-            program.train(first),
-            program.train(second),
+            float(program.evaluate(program.prepare(eval_batch(first)))),
+            float(program.train(program.prepare(first))),
+            float(program.train(program.prepare(second))),
         ]
     expected = found.pop("torch")
     for name, losses in found.items():
@@ -207,6 +209,41 @@ def test_different_networks_are_not_compared(fields: dict[str, object], message:
     check_agreement([ours, _measured("torch", first_losses=[2.0001, 1.0, 9.0])])
     with pytest.raises(NetworksDiffer, match=message):
         check_agreement([ours, _measured("torch"), _measured("flax_plain", **fields)])
+
+
+def test_steps_that_are_not_waited_for_are_the_same_steps(tmp_path: Path) -> None:
+    case = make_case("densenet-7-2", 8, 4)
+    write_initial_weights(case.config, tmp_path / "variables.npz")
+    replies = {}
+    for name in ("flax_densenet", "torch"):
+        job = Job(
+            contestant=name,
+            network=dataclasses.asdict(case.config),
+            batch_size=4,
+            image_size=8,
+            variables=str(tmp_path / "variables.npz"),
+        )
+        for what in ("train", "evaluate"):
+            one_by_one = Worker(job).answer({"do": what, "steps": 3})
+            start = time.perf_counter()
+            ahead = Worker(job).answer({"do": f"{what}_ahead", "steps": 3})
+            assert ahead["losses"] == one_by_one["losses"]
+            (seconds,) = ahead["seconds"]
+            assert 0 < 3 * seconds < time.perf_counter() - start
+            replies[name, what] = ahead["losses"]
+    for what in ("train", "evaluate"):
+        assert replies["flax_densenet", what] == pytest.approx(replies["torch", what], rel=1e-5)
+
+
+def test_steps_not_waited_for_are_shown_where_they_were_measured() -> None:
+    case = make_case("densenet-7-2", 8, 4)
+    ours = _measured("flax_densenet", train_seconds=[2.0], train_ahead_seconds=[0.5])
+    theirs = _measured("torch", train_seconds=[3.0], train_ahead_seconds=[2.0, 1.0, 9.0])
+    told = "training step, not waited for: flax_densenet is 4.00 times as fast as the best mode of"
+    assert told in comparison(case, [ours, theirs])
+    neither = [dataclasses.replace(one, train_ahead_seconds=[]) for one in (ours, theirs)]
+    assert "not waited for" not in comparison(case, neither)
+    assert comparison(case, neither).count("evaluation step (s)") == 1
 
 
 def test_each_type_is_compared_with_ours_of_its_own() -> None:

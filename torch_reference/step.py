@@ -124,8 +124,8 @@ def train_step(state: TrainState, batch: TrainBatch) -> Metrics:
     Returns:
       The batch's mean "loss" and "accuracy" before the step.
     """
-    image = state.preprocess(torch.tensor(batch["image"]), state.generator, train=True)
-    label = torch.tensor(batch["label"]).long()
+    image = state.preprocess(torch.as_tensor(batch["image"]), state.generator, train=True)
+    label = torch.as_tensor(batch["label"]).long()
     state.model.train()
     if state.freeze_batch_norm:
         for module in state.model.modules():
@@ -159,8 +159,8 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
       Sums over the valid examples: "loss", "correct", "in_top" (the label is among the five best)
       and "count".
     """
-    image = state.preprocess(torch.tensor(batch["image"]), state.generator, train=False)
-    label, valid = torch.tensor(batch["label"]).long(), torch.tensor(batch["valid"])
+    image = state.preprocess(torch.as_tensor(batch["image"]), state.generator, train=False)
+    label, valid = torch.as_tensor(batch["label"]).long(), torch.as_tensor(batch["valid"])
     logits = state.evaluated.eval()(image.to(state.model.classifier.weight.dtype))
     of_label = logits.gather(1, label[:, None])
     return {
