@@ -193,7 +193,6 @@ class DenseNet(nn.Module):
             cfg,
             train=train,
             axis_name=axis,
-            freeze_batch_norm=freeze,
             captured=shows_maps or self.is_mutable_collection("intermediates"),
         )
         if shows_maps and formulation != "plain":

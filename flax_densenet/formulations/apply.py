@@ -28,6 +28,7 @@ _TRAIN = {
 _EVALUATE = {
     "cache_blocked": jax.jit(cache_blocked.evaluate, static_argnames=("config", "remat")),
     "native": jax.jit(native.evaluate, static_argnames=("config", "remat")),
+    "shared_statistics": jax.jit(shared_statistics.evaluate, static_argnames=("config", "remat")),
 }
 
 
@@ -43,7 +44,7 @@ def apply(
     """Computes the pooled features with the variables of the module's submodules.
 
     Args:
-      formulation: How: not "plain", nor in evaluation "shared_statistics", which the modules do.
+      formulation: How: not "plain", which the modules do.
       module: The network, whose submodules have torchvision's names.
       config: Its description.
       image: [B, H, W, C] of the configuration's dtype.

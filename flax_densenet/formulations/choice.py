@@ -15,7 +15,6 @@ def choose_formulation(
     train: bool,
     axis_name: str | None,
     captured: bool,
-    freeze_batch_norm: bool = False,
 ) -> ChosenFormulation:
     """Returns the way to compute.
 
@@ -24,10 +23,9 @@ def choose_formulation(
         where nothing can be compiled, and shares statistics on GPUs, if that is possible; it is
         plain elsewhere.
       config: The network.
-      train: Whether it is trained. In evaluation there are no statistics to share: that is plain.
+      train: Whether it is trained.
       axis_name: Mapped axis of `pmap`, if any.
       captured: Whether outputs are captured, of which "auto" then leaves none out.
-      freeze_batch_norm: Whether training uses the running statistics, as evaluation does.
 
     Raises:
       InputError: The way that is asked for is not possible.
@@ -40,8 +38,7 @@ def choose_formulation(
         raise InputError(
             f"formulation (={formulation}) has no {obstacle}; use auto, which chooses plain for it"
         )
-    shares_nothing = wanted == "shared_statistics" and (freeze_batch_norm or not train)
-    return "plain" if obstacle or shares_nothing else wanted
+    return "plain" if obstacle else wanted
 
 
 def _fastest_here() -> ChosenFormulation:

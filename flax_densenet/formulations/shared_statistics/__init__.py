@@ -1,4 +1,4 @@
-"""How the network trains on a GPU: the same values as in model.py, with fewer passes over memory.
+"""How a GPU computes the network: the same values as in model.py, with fewer passes over memory.
 
 Axes: B batch, H height, W width, C channels.
 
@@ -6,8 +6,10 @@ Plain batch normalization reads all feature maps of a block again in every layer
 each direction. Here the statistics of a map are computed once, when it is made; the backward pass
 adds up what all its readers do to them, and applies it once
 (docs/decisions/0011-shared-statistics.md).
+In evaluation what follows a convolution is folded into it.
 """
 
 from flax_densenet.formulations.shared_statistics.body import train
+from flax_densenet.formulations.shared_statistics.evaluation import evaluate
 
-__all__ = ["train"]
+__all__ = ["evaluate", "train"]

@@ -6,13 +6,13 @@ Axes: B batch, H height, W width, C channels.
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.formulations.normalization import at_least_float32, norm_relu
+from flax_densenet.formulations.normalization import norm_relu
 from flax_densenet.formulations.shared_statistics.convolution import convolve
 from flax_densenet.formulations.shared_statistics.dense_block import dense_block
+from flax_densenet.formulations.shared_statistics.pooling import pool, pool_all
 from flax_densenet.formulations.statistics import BatchStatistics, normalization
 from flax_densenet.formulations.stem import stem
 
@@ -59,13 +59,5 @@ def train(
             transition = params[f"transition{block}"]
             x = norm_relu(normalization(transition["norm"], statistics, epsilon), x)
             # Both are linear, so that pooling first is the same with a quarter of the work.
-            x = convolve(_pool(x), transition["conv"]["kernel"])
-    return jnp.mean(x.astype(at_least_float32(x.dtype)), axis=(1, 2)).astype(x.dtype), seen
-
-
-def _pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """Takes the mean of 2x2 pixels; an odd last row or column is left out."""
-    batch_size, height, width, channels = x.shape
-    rows, columns = height // 2, width // 2
-    windows = x[:, : 2 * rows, : 2 * columns].reshape(batch_size, rows, 2, columns, 2, channels)
-    return jnp.mean(windows.astype(at_least_float32(x.dtype)), axis=(2, 4)).astype(x.dtype)
+            x = convolve(pool(x), transition["conv"]["kernel"])
+    return pool_all(x), seen
