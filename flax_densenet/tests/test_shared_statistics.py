@@ -57,7 +57,8 @@ def test_taps_are_for_channels_that_would_be_padded(
     assert bool(calls) == by_taps
 
 
-def test_bfloat16_gives_the_logits_of_float32_but_for_its_rounding() -> None:
+@pytest.mark.parametrize("train", [False, True])
+def test_bfloat16_gives_the_logits_of_float32_but_for_its_rounding(train: bool) -> None:
     x = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
 
     def logits(dtype: ComputeType) -> np.ndarray:
@@ -66,7 +67,7 @@ def test_bfloat16_gives_the_logits_of_float32_but_for_its_rounding() -> None:
         )
         model = DenseNet(config, formulation="shared_statistics")
         variables = initialize(config, jax.random.key(1))
-        y, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        y, _ = model.apply(variables, x, train=train, mutable=["batch_stats"])
         return np.asarray(y, np.float32)
 
     # bfloat16 rounds to 8 bits; six convolutions and as many normalizations follow each other.
