@@ -25,22 +25,22 @@ int64_t span_of_block(const TileGrid& grid, int64_t block) {
   return std::min(kBlock<T>, grid.span<T>() - block * kBlock<T>);
 }
 
-// Numbers of tiles, block by block: all that a product reads lies together.
+// Numbers of tiles, block by block: all that a product reads lies together. From one number to the
+// next it is an odd number of vectors, since caches collide at multiples of 4096 bytes.
 template <typename T>
 class TileBlocks {
  public:
   TileBlocks(int channels, int64_t blocks)
-      : channels_(channels),
-        memory_(new T[kTileNumbers * channels * blocks * kBlock<T> + kLanes<T>]),
-        start_(aligned(memory_.get())) {}
+      : pitch_(channels * kBlock<T> + kLanes<T>),
+        memory_(new T[kTileNumbers * blocks * pitch_ + kLanes<T>]), start_(aligned(memory_.get())) {}
 
   T* at(int64_t block, int number, int channel) {
-    return start_ + ((block * kTileNumbers + number) * channels_ + channel) * kBlock<T>;
+    return start_ + (block * kTileNumbers + number) * pitch_ + channel * kBlock<T>;
   }
-  int64_t pitch() const { return channels_ * kBlock<T>; }  // to the next number
+  int64_t pitch() const { return pitch_; }  // to the next number
 
  private:
-  int channels_;
+  int64_t pitch_;
   std::unique_ptr<T[]> memory_;
   T* start_;
 };

@@ -33,22 +33,17 @@ void TiledForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
 template <typename T>
 void TiledForward<T>::multiply(const Stage<T>& stage, int first, int size, int64_t block) {
   const int64_t size_of_number = int64_t{stage.inputs} * stage.outputs;
-  for (int start = 0; start < size; start += kBlockChannels) {
-    const int inputs = std::min(kBlockChannels, size - start);
-    for_vectors<T>(grid_, block, [&](int64_t lane, int64_t tile) {
-      for (int c = 0; c < inputs; ++c) {
-        to_tiles<Surroundings>(neighbours_, x_, start + c, tile,
-                               tiles_.at(0, 0, c) + lane, tiles_.pitch());
-      }
-    });
-    for (int out = 0; out < stage.outputs; out += kRegisterChannels) {
-      const int outs = std::min(kRegisterChannels, stage.outputs - out);
-      const T* weights = stage.weights.data() + int64_t{out} * stage.inputs +
-                         int64_t{first + start} * outs;
-      densenet::multiply<T>(kTileNumbers, {tiles_.pitch(), size_of_number, sums_.pitch()},
-                            tiles_.at(0, 0, 0), kBlock<T>, inputs, weights, sums_.at(block, 0, out),
-                            kBlock<T>, outs, span_of_block<T>(grid_, block), first + start > 0);
+  for_vectors<T>(grid_, block, [&](int64_t lane, int64_t tile) {
+    for (int c = 0; c < size; ++c) {
+      to_tiles<Surroundings>(neighbours_, x_, c, tile, tiles_.at(0, 0, c) + lane, tiles_.pitch());
     }
+  });
+  for (int out = 0; out < stage.outputs; out += kRegisterChannels) {
+    const int outs = std::min(kRegisterChannels, stage.outputs - out);
+    const T* weights = stage.weights.data() + int64_t{out} * stage.inputs + int64_t{first} * outs;
+    densenet::multiply<T>(kTileNumbers, {tiles_.pitch(), size_of_number, sums_.pitch()},
+                          tiles_.at(0, 0, 0), kBlock<T>, size, weights, sums_.at(block, 0, out),
+                          kBlock<T>, outs, span_of_block<T>(grid_, block), first > 0);
   }
 }
 
