@@ -1,8 +1,10 @@
 """Compiled dense blocks: every width of their kernels, and where nothing can be compiled."""
 
+import io
 import math
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +164,16 @@ def test_the_library_is_made_once_and_whole(
     real = os.environ.get("CXX", "g++")
     compiler.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nexec {real} "$@" -O0\n')
     compiler.chmod(0o700)
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", terminal)
     first = library._compiled(str(compiler))
     sources = [path.name for path in library._SOURCES.glob("*.cc")]
     calls = (tmp_path / "calls").read_text()
     assert all(calls.count(f"/{name} ") == 1 for name in sources)
-    assert library._compiled(str(compiler)) == first
+    assert "making the fast CPU kernels, once on this machine: 100%" in terminal.getvalue()
+    terminal.truncate(0)
+    assert library._compiled(str(compiler)) == first and not terminal.getvalue()
     assert (tmp_path / "calls").read_text() == calls + "--version\n"
     symbols = subprocess.run(["nm", "-D", first], capture_output=True, check=True, text=True).stdout
     for name in ("train", "gradient", "evaluate", "transition_gradient", "stem_evaluate"):

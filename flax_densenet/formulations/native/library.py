@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import jax
 import platformdirs
+from tqdm import tqdm
 
 _SOURCES = Path(__file__).parent / "source"
 _FLAGS = ("-O3", "-std=c++17", "-fPIC")
@@ -90,7 +91,9 @@ def _compiled(compiler: str) -> Path:
                 threads.submit(_run, [*command, "-c", str(_SOURCES / f"{o.stem}.cc"), "-o", str(o)])
                 for o in objects
             ]
-            for one in compiling:
+            # Seen on a terminal only; it would seem to hang else.
+            title = "making the fast CPU kernels, once on this machine"
+            for one in tqdm(as_completed(compiling), title, len(compiling), disable=None):
                 one.result()
         _run([*command, "-shared", *map(str, objects), "-o", str(made)])
         made.rename(path)
