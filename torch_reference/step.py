@@ -163,8 +163,9 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
     label, valid = torch.as_tensor(batch["label"]).long(), torch.as_tensor(batch["valid"])
     logits = state.evaluated.eval()(image.to(state.model.classifier.weight.dtype))
     of_label = logits.gather(1, label[:, None])
+    loss = F.cross_entropy(logits, label, reduction="none")
     return {
-        "loss": torch.sum(F.cross_entropy(logits, label, reduction="none")[valid]),
+        "loss": torch.sum(torch.where(valid, loss, 0.0)),
         "correct": torch.sum(valid & (logits.argmax(dim=1) == label)),
         "in_top": torch.sum(valid & (torch.sum(logits > of_label, dim=1) < TOP)),
         "count": torch.sum(valid),

@@ -50,13 +50,13 @@ def evaluate(
             maps.append(through_layer(epsilon, params[name][layer], running[name][layer], maps))
         x = jnp.concatenate(maps, axis=-1)
         if block == len(config.block_sizes):
-            return pool_all(_activation(epsilon, params["norm5"], running["norm5"], x))
-        name = f"transition{block}"
-        transition = params[name]
-        x = _activation(epsilon, transition["norm"], running[name]["norm"], x)
-        # Both are linear, so that pooling first is the same with a quarter of the work.
-        x = convolve(pool(x), transition["conv"]["kernel"])
-    raise AssertionError("a network has blocks")
+            x = _activation(epsilon, params["norm5"], running["norm5"], x)
+        else:
+            name = f"transition{block}"
+            x = _activation(epsilon, params[name]["norm"], running[name]["norm"], x)
+            # Both are linear, so that pooling first is the same with a quarter of the work.
+            x = convolve(pool(x), params[name]["conv"]["kernel"])
+    return pool_all(x)
 
 
 def _layer(
