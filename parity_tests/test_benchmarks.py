@@ -1,6 +1,7 @@
 """The benchmark's command, its contestants, and what it makes of their figures."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
@@ -211,28 +213,29 @@ def test_different_networks_are_not_compared(fields: dict[str, object], message:
         check_agreement([ours, _measured("torch"), _measured("flax_plain", **fields)])
 
 
-def test_steps_that_are_not_waited_for_are_the_same_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["train", "evaluate"])
+def test_steps_not_waited_for_are_the_same_steps(what: str, tmp_path: Path) -> None:
     case = make_case("densenet-7-2", 8, 4)
     write_initial_weights(case.config, tmp_path / "variables.npz")
-    replies = {}
+    network, variables = dataclasses.asdict(case.config), str(tmp_path / "variables.npz")
+    replies: dict[str, list[list[float]]] = {}
     for name in ("flax_densenet", "torch"):
-        job = Job(
-            contestant=name,
-            network=dataclasses.asdict(case.config),
-            batch_size=4,
-            image_size=8,
-            variables=str(tmp_path / "variables.npz"),
-        )
-        for what in ("train", "evaluate"):
-            one_by_one = Worker(job).answer({"do": what, "steps": 3})
-            start = time.perf_counter()
-            ahead = Worker(job).answer({"do": f"{what}_ahead", "steps": 3})
-            assert ahead["losses"] == one_by_one["losses"]
-            (seconds,) = ahead["seconds"]
-            assert 0 < 3 * seconds < time.perf_counter() - start
-            replies[name, what] = ahead["losses"]
-    for what in ("train", "evaluate"):
-        assert replies["flax_densenet", what] == pytest.approx(replies["torch", what], rel=1e-5)
+        job = Job(contestant=name, network=network, batch_size=4, image_size=8, variables=variables)
+        workers = Worker(job), Worker(job)
+        replies[name] = []
+        for worker, request, waits, seconds in zip(
+            workers, (what, f"{what}_ahead"), (3, 1), ([6, 6, 6], [2]), strict=True
+        ):
+            clock = itertools.count(step=6)  # everything takes 6 seconds
+            with (
+                mock.patch.object(worker._program, "wait", wraps=worker._program.wait) as wait,
+                mock.patch.object(time, "perf_counter", lambda clock=clock: next(clock)),
+            ):
+                reply = worker.answer({"do": request, "steps": 3})
+            assert (wait.call_count, reply["seconds"]) == (waits, seconds)
+            replies[name].append(reply["losses"])
+        assert replies[name][0] == replies[name][1]
+    assert replies["flax_densenet"][0] == pytest.approx(replies["torch"][0], rel=1e-5)
 
 
 def test_steps_not_waited_for_are_shown_where_they_were_measured() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from flax_densenet import DenseNet, DenseNetConfig, initialize
+from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.config import ComputeType
 from flax_densenet.formulations.shared_statistics import convolution
+from flax_densenet.parity.random_inputs import random_variables
 
 
 def _reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -66,7 +67,7 @@ def test_bfloat16_gives_the_logits_of_float32_but_for_its_rounding(train: bool) 
             blocks=(2, 2), growth_rate=12, bottleneck=True, compression=0.5, dtype=dtype
         )
         model = DenseNet(config, formulation="shared_statistics")
-        variables = initialize(config, jax.random.key(1))
+        variables = random_variables(config)
         y, _ = model.apply(variables, x, train=train, mutable=["batch_stats"])
         return np.asarray(y, np.float32)
 

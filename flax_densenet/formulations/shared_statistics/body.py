@@ -9,10 +9,8 @@ from typing import Any
 from jaxtyping import Array, Float
 
 from flax_densenet.config import DenseNetConfig
-from flax_densenet.formulations.normalization import norm_relu
-from flax_densenet.formulations.shared_statistics.convolution import convolve
 from flax_densenet.formulations.shared_statistics.dense_block import dense_block
-from flax_densenet.formulations.shared_statistics.pooling import pool, pool_all
+from flax_densenet.formulations.shared_statistics.transition import head, transition
 from flax_densenet.formulations.statistics import BatchStatistics, normalization
 from flax_densenet.formulations.stem import stem
 
@@ -51,13 +49,10 @@ def train(
             seen[*name, "norm1"] = BatchStatistics(read, count)
             if inner_statistics:
                 seen[*name, "norm2"] = BatchStatistics(inner_statistics[number], count)
-        if block == last_block:
-            seen["norm5",] = BatchStatistics(statistics, count)
-            x = norm_relu(normalization(params["norm5"], statistics, epsilon), x)
-        else:
+        if block != last_block:
             seen[f"transition{block}", "norm"] = BatchStatistics(statistics, count)
-            transition = params[f"transition{block}"]
-            x = norm_relu(normalization(transition["norm"], statistics, epsilon), x)
-            # Both are linear, so that pooling first is the same with a quarter of the work.
-            x = convolve(pool(x), transition["conv"]["kernel"])
-    return pool_all(x), seen
+            behind = params[f"transition{block}"]
+            norm = normalization(behind["norm"], statistics, epsilon)
+            x = transition(norm, behind["conv"]["kernel"], x)
+    seen["norm5",] = BatchStatistics(statistics, count)
+    return head(normalization(params["norm5"], statistics, epsilon), x), seen

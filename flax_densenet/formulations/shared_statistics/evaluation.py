@@ -17,17 +17,17 @@ from flax_densenet.activation import relu
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.formulations.normalization import at_least_float32, norm_relu
 from flax_densenet.formulations.shared_statistics.convolution import convolve
-from flax_densenet.formulations.shared_statistics.pooling import pool, pool_all
-from flax_densenet.formulations.statistics import Statistics, normalization
+from flax_densenet.formulations.shared_statistics.transition import head, transition
+from flax_densenet.formulations.statistics import Normalization, Statistics, normalization
 from flax_densenet.formulations.stem import stem
 
-Variables = Mapping[str, Any]
+_Parameters = Mapping[str, Any]
 
 
 def evaluate(
     config: DenseNetConfig,
-    params: Variables,
-    running: Variables,
+    params: _Parameters,
+    running: _Parameters,
     image: Float[Array, "B H W C"],
     remat: bool,
 ) -> Float[Array, "B D"]:
@@ -43,37 +43,35 @@ def evaluate(
     epsilon = config.batch_norm_epsilon
     through_layer = jax.checkpoint(_layer, static_argnums=0) if remat else _layer
     x, _ = stem(config, params, running, image)
+    last_block = len(config.block_sizes)
     for block, num_layers in enumerate(config.block_sizes, start=1):
-        name = f"denseblock{block}"
+        layers, of_layers = params[f"denseblock{block}"], running[f"denseblock{block}"]
         maps = [x]
-        for layer in (f"denselayer{number}" for number in range(1, num_layers + 1)):
-            maps.append(through_layer(epsilon, params[name][layer], running[name][layer], maps))
+        for name in (f"denselayer{number}" for number in range(1, num_layers + 1)):
+            maps.append(through_layer(epsilon, layers[name], of_layers[name], maps))
         x = jnp.concatenate(maps, axis=-1)
-        if block == len(config.block_sizes):
-            x = _activation(epsilon, params["norm5"], running["norm5"], x)
-        else:
-            name = f"transition{block}"
-            x = _activation(epsilon, params[name]["norm"], running[name]["norm"], x)
-            # Both are linear, so that pooling first is the same with a quarter of the work.
-            x = convolve(pool(x), params[name]["conv"]["kernel"])
-    return pool_all(x)
+        if block != last_block:
+            behind, of_behind = params[f"transition{block}"], running[f"transition{block}"]
+            norm = _normalization(epsilon, behind["norm"], of_behind["norm"])
+            x = transition(norm, behind["conv"]["kernel"], x)
+    return head(_normalization(epsilon, params["norm5"], running["norm5"]), x)
 
 
 def _layer(
-    epsilon: float, layer: Variables, running: Variables, maps: list[jax.Array]
+    epsilon: float, layer: _Parameters, running: _Parameters, maps: list[jax.Array]
 ) -> Float[Array, "B H W K"]:
-    x = _activation(epsilon, layer["norm1"], running["norm1"], jnp.concatenate(maps, axis=-1))
-    kernel = layer["conv1"]["kernel"]
+    first = _normalization(epsilon, layer["norm1"], running["norm1"])
+    x, kernel = norm_relu(first, jnp.concatenate(maps, axis=-1)), layer["conv1"]["kernel"]
     if "norm2" not in layer:
         return convolve(x, kernel)
-    norm = normalization(layer["norm2"], Statistics(**running["norm2"]), epsilon)
-    y = convolve(x, kernel * norm.factor)
-    bias = norm.bias - norm.mean * norm.factor
+    second = _normalization(epsilon, layer["norm2"], running["norm2"])
+    y = convolve(x, kernel * second.factor)
+    bias = second.bias - second.mean * second.factor
     y = relu(y.astype(at_least_float32(y.dtype)) + bias).astype(y.dtype)
     return convolve(y, layer["conv2"]["kernel"])
 
 
-def _activation(
-    epsilon: float, norm: dict[str, jax.Array], running: Variables, x: Float[Array, "B H W C"]
-) -> Float[Array, "B H W C"]:
-    return norm_relu(normalization(norm, Statistics(**running), epsilon), x)
+def _normalization(
+    epsilon: float, norm: dict[str, jax.Array], running: _Parameters
+) -> Normalization:
+    return normalization(norm, Statistics(**running), epsilon)
