@@ -8,6 +8,7 @@ from jax import lax
 
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.config import ComputeType
+from flax_densenet.formulation import Formulation
 from flax_densenet.formulations.shared_statistics import convolution
 from flax_densenet.parity.random_inputs import random_variables
 
@@ -59,18 +60,18 @@ def test_taps_are_for_channels_that_would_be_padded(
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_bfloat16_gives_the_logits_of_float32_but_for_its_rounding(train: bool) -> None:
+def test_bfloat16_gives_the_plain_logits_of_float32_but_for_its_rounding(train: bool) -> None:
     x = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
 
-    def logits(dtype: ComputeType) -> np.ndarray:
+    def logits(dtype: ComputeType, formulation: Formulation) -> np.ndarray:
         config = DenseNetConfig(
             blocks=(2, 2), growth_rate=12, bottleneck=True, compression=0.5, dtype=dtype
         )
-        model = DenseNet(config, formulation="shared_statistics")
+        model = DenseNet(config, formulation=formulation)
         variables = random_variables(config)
         y, _ = model.apply(variables, x, train=train, mutable=["batch_stats"])
         return np.asarray(y, np.float32)
 
     # bfloat16 rounds to 8 bits; six convolutions and as many normalizations follow each other.
-    wanted = logits("float32")
-    assert np.max(np.abs(logits("bfloat16") - wanted)) < 2**-8 * 12 * np.max(np.abs(wanted))
+    got, wanted = logits("bfloat16", "shared_statistics"), logits("float32", "plain")
+    assert np.max(np.abs(got - wanted)) < 2**-8 * 12 * np.max(np.abs(wanted))
