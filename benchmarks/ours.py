@@ -1,4 +1,4 @@
-"""This package's network and steps, put together exactly as `flax_densenet.training.fit` does."""
+"""This package's network and steps, put together exactly as `flax-densenet train` does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 
 from benchmarks.jax_memory import program_memory
 from flax_densenet.bench.initial_state import initial_state
+from flax_densenet.commands.allocator import give_back_after_compiling
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.training.parallel import parallel_steps
@@ -16,6 +17,7 @@ class Ours:
     """The product's steps (see `benchmarks.contestants.Program`)."""
 
     def __init__(self, config: DenseNetConfig, *, remat: bool) -> None:
+        give_back_after_compiling()
         self._steps = parallel_steps("auto", remat=remat)
         self._state = self._steps.place(initial_state(config, remat=remat))
         self._metrics: dict[str, jax.Array] = {}

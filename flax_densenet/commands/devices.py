@@ -3,7 +3,7 @@
 import jax
 import platformdirs
 
-from flax_densenet.commands.allocator import keep_freed_memory
+from flax_densenet.commands.allocator import give_back_after_compiling, keep_freed_memory
 from flax_densenet.commands.device_options import DeviceOptions, ProcessOptions
 from flax_densenet.errors import InputError
 
@@ -22,6 +22,7 @@ def choose_devices(options: DeviceOptions, processes: ProcessOptions = ProcessOp
       InputError: A device or process that is asked for cannot be had.
     """
     keep_freed_memory()
+    give_back_after_compiling()
     if options.cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", options.cpu_devices)
