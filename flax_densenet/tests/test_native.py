@@ -126,6 +126,30 @@ def test_each_image_may_be_mapped() -> None:
     np.testing.assert_allclose(mapped, together, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_sums_of_trees_are_written_out(dtype: str, is_compiled: bool, float64: None) -> None:
+    draw = np.random.default_rng(0)
+    shapes = {"none": (0,), "one": (1,), "piece": (16384,), "more": (16385,), "four": (3, 3, 7, 30)}
+    x, y = (
+        {name: draw.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+        for _ in range(2)
+    )
+
+    def sums(a: jax.Array, x: Any, y: Any) -> Any:
+        return native.combine(a, x, 0.3, y), x  # x is still wanted, and so must not be written to
+
+    run = jax.jit(sums) if is_compiled else sums
+    got, kept = run(jnp.asarray(-2.5), *jax.tree.map(jnp.asarray, (x, y)))
+    for name in shapes:
+        assert got[name].dtype == dtype and got[name].shape == shapes[name]
+        wanted = -2.5 * x[name] + 0.3 * y[name]
+        rounding = float(10 * np.finfo(dtype).eps)  # of summands of about 10
+        np.testing.assert_allclose(got[name], wanted, rtol=0, atol=rounding)
+        np.testing.assert_array_equal(kept[name], x[name])
+    assert native.combine(1, {}, 1, {}) == {}
+
+
 @pytest.fixture
 def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Has the library made anew, in an empty cache."""

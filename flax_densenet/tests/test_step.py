@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -183,3 +184,26 @@ def test_recomputed_activations_change_nothing(step: Step, precision: str) -> No
 def test_top_five_are_the_five_largest_logits() -> None:
     logits = jnp.asarray([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]] * 7)
     assert is_in_top(logits, jnp.arange(7)).tolist() == [True] * 5 + [False] * 2
+
+
+def test_compiled_kernels_update_all_arrays_in_four_calls_as_xla_does(float64: None) -> None:
+    state = state_of(dtype="float64")
+    average = jax.tree.map(jnp.copy, state.params)
+    plain, compiled = (
+        state.replace(
+            model=state.model.clone(formulation=formulation),
+            average_params=average,
+            ema_decay=0.9,
+        )
+        for formulation in ("plain", "native")
+    )
+    for wanted_calls, one in ((0, plain), (5, compiled)):  # the fifth is the average's
+        text = jax.jit(train_step).lower(one, BATCH).as_text()
+        assert text.count("@flax_densenet_combine_float64") == wanted_calls
+    step = jax.jit(train_step, donate_argnums=0)
+    for _ in range(3):
+        plain, _ = jax.jit(train_step)(plain, BATCH)
+        compiled, _ = step(jax.tree.map(jnp.copy, compiled), BATCH)
+    for name in ("params", "batch_stats", "optimizer_state", "average_params"):
+        pair = getattr(compiled, name), getattr(plain, name)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), *pair)

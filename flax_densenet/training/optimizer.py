@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flax_densenet.formulations.combination import Combine, combine_each
 from flax_densenet.training.optimization_config import Schedule
 
 _MOMENTUM = 0.9
@@ -76,12 +77,37 @@ def sgd(
     """
     clip = [] if max_gradient_norm is None else [_clip_by_norm(max_gradient_norm)]
     scale = [] if learning_rate_factors is None else [_scale_each(learning_rate_factors)]
-    return optax.chain(
-        *clip,
-        optax.add_decayed_weights(weight_decay),
-        optax.sgd(schedule, momentum=_MOMENTUM, nesterov=True),
-        *scale,
-    )
+    return optax.chain(*clip, _add_decayed_weights(weight_decay), _nesterov(schedule), *scale)
+
+
+def _add_decayed_weights(factor: float) -> optax.GradientTransformationExtraArgs:
+    """Does what optax's of this name does, by the arithmetic that the step asks for."""
+
+    def update(
+        gradients: Any, state: Any, params: Any, *, combine: Combine = combine_each, **_: Any
+    ) -> tuple[Any, Any]:
+        return combine(1, gradients, factor, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _nesterov(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Does what `optax.sgd(schedule, 0.9, nesterov=True)` does, likewise, with the same state."""
+    trace, rate = optax.trace(_MOMENTUM, nesterov=True), optax.scale_by_learning_rate(schedule)
+
+    def init(params: Any) -> Any:
+        return trace.init(params), rate.init(params)
+
+    def update(
+        gradients: Any, state: Any, params: Any, *, combine: Combine = combine_each, **_: Any
+    ) -> tuple[Any, Any]:
+        (momentum,), rate_state = state
+        momentum = combine(_MOMENTUM, momentum, 1, gradients)
+        factor, rate_state = rate.update(jnp.ones(()), rate_state)
+        updates = combine(factor, gradients, _MOMENTUM * factor, momentum)
+        return updates, (optax.TraceState(momentum), rate_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _clip_by_norm(max_norm: float) -> optax.GradientTransformation:

@@ -13,6 +13,8 @@ import optax
 from jax import lax
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
+from flax_densenet.formulations.choice import choose_formulation
+from flax_densenet.formulations.combination import Combine, choose_combine
 from flax_densenet.initialization import initialize
 from flax_densenet.model import DenseNet
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
@@ -145,14 +147,18 @@ def train_step(
         gradients, batch_stats, metrics = lax.pmean((gradients, batch_stats, metrics), axis_name)
     if state.model.freeze_batch_norm:  # a mean of equal numbers may round
         batch_stats = state.batch_stats
-    updates, optimizer_state = state.optimizer.update(gradients, state.optimizer_state, trained)
-    params = join_params(optax.apply_updates(trained, updates), rest)
+    combine = _combine(state.model)
+    optimizer = optax.with_extra_args_support(state.optimizer)
+    updates, optimizer_state = optimizer.update(
+        gradients, state.optimizer_state, trained, combine=combine
+    )
+    params = join_params(combine(1, trained, 1, updates), rest)
     new_state = state.replace(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
         optimizer_state=optimizer_state,
-        average_params=_average(state, params),
+        average_params=_average(state, params, combine),
     )
     return new_state, metrics
 
@@ -182,9 +188,16 @@ def eval_step(state: TrainState, batch: EvalBatch, *, axis_name: str | None = No
     return sums if axis_name is None else lax.psum(sums, axis_name)
 
 
-def _average(state: TrainState, params: Any) -> Any:
+def _combine(model: DenseNet) -> Combine:
+    formulation = choose_formulation(
+        model.formulation, model.config, train=True, axis_name=model.axis_name, captured=False
+    )
+    return choose_combine(formulation)
+
+
+def _average(state: TrainState, params: Any, combine: Combine) -> Any:
     """Returns the new average, equal to `torch.optim.swa_utils.get_ema_multi_avg_fn`'s."""
     if state.ema_decay is None:
         return None
     weight = jnp.where(state.step == 0, 1.0, 1 - state.ema_decay)  # torch's first one is a copy
-    return jax.tree.map(lambda old, new: old + weight * (new - old), state.average_params, params)
+    return combine(1 - weight, state.average_params, weight, params)

@@ -6,6 +6,7 @@ The small networks' stem, the head and the classifier remain XLA's
 """
 
 from flax_densenet.formulations.native.body import evaluate, train
+from flax_densenet.formulations.native.combination import combine
 from flax_densenet.formulations.native.library import is_available
 
-__all__ = ["evaluate", "is_available", "train"]
+__all__ = ["combine", "evaluate", "is_available", "train"]
