@@ -6,12 +6,15 @@ Flax's own `nn.BatchNorm` stores the biased variance and counts momentum the oth
 (docs/decisions/0003-batch-norm.md).
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from flax_densenet.combination import Combine, combine_each
 from flax_densenet.errors import InputError
 
 
@@ -88,18 +91,20 @@ class BatchNorm(nn.Module):
 
 
 def update_running(
-    running: tuple[Float[Array, " C"], Float[Array, " C"]],
-    batch: tuple[Float[Array, " C"], Float[Array, " C"]],
+    running: tuple[Any, Any],
+    batch: tuple[Any, Any],
     count: int,
     momentum: float,
-) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
-    """Returns the running mean and variance after a batch.
+    combine: Combine = combine_each,
+) -> tuple[Any, Any]:
+    """Returns the running means and variances after a batch.
 
     Args:
-      running: Mean and variance so far, each [C].
-      batch: Mean and biased variance of the batch, each [C].
+      running: Mean and variance so far, each [C] or a tree of such.
+      batch: Mean and biased variance of the batch, likewise.
       count: Values of each channel in the batch.
       momentum: Weight of the batch, in (0, 1].
+      combine: What adds them up.
 
     Raises:
       InputError: The variance of a single value is not defined.
@@ -110,8 +115,8 @@ def update_running(
             "got a batch of 1 image with 1 pixel left; use a larger batch or larger images"
         )
     (running_mean, running_var), (mean, var) = running, batch
-    unbiased = var * (count / (count - 1))
+    unbiased = count / (count - 1)
     return (
-        (1 - momentum) * running_mean + momentum * mean,
-        (1 - momentum) * running_var + momentum * unbiased,
+        combine(1 - momentum, running_mean, momentum, mean),
+        combine(1 - momentum, running_var, momentum * unbiased, var),
     )

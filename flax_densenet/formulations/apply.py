@@ -17,6 +17,9 @@ from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.formulation import ChosenFormulation
 from flax_densenet.formulations import cache_blocked, native, shared_statistics
+from flax_densenet.formulations.choice import choose_combine
+from flax_densenet.formulations.chunked import Path
+from flax_densenet.formulations.statistics import BatchStatistics
 from flax_densenet.weights import correspondence
 
 # As a whole: outside of jit, JAX would compile each loop in them anew at every call.
@@ -61,16 +64,32 @@ def apply(
     if not train:
         return _EVALUATE[formulation](config, params, running, image, remat)
     x, seen = _TRAIN[formulation](config, params, image, remat=remat)
-    before = traverse_util.flatten_dict(running)
-    after: dict[tuple[str, ...], Any] = {}
-    for path, batch in seen.items():
-        old = before[*path, "mean"], before[*path, "var"]
-        after[*path, "mean"], after[*path, "var"] = update_running(
-            old, batch.statistics, batch.num_values, config.batch_norm_momentum
-        )
-    for name, statistics in traverse_util.unflatten_dict(after).items():
+    for name, statistics in _updated(formulation, config, running, seen).items():
         module.put_variable("batch_stats", name, statistics)
     return x
+
+
+def _updated(
+    formulation: ChosenFormulation,
+    config: DenseNetConfig,
+    running: dict[str, Any],
+    seen: Mapping[Path, BatchStatistics],
+) -> dict[str, Any]:
+    """Returns the running statistics after a batch, those of a block at a time."""
+    before = traverse_util.flatten_dict(running)
+    after: dict[Path, Any] = {}
+    for count in {batch.num_values for batch in seen.values()}:
+        batch = {path: b.statistics for path, b in seen.items() if b.num_values == count}
+        means, variances = update_running(
+            ({p: before[*p, "mean"] for p in batch}, {p: before[*p, "var"] for p in batch}),
+            ({p: s.mean for p, s in batch.items()}, {p: s.var for p, s in batch.items()}),
+            count,
+            config.batch_norm_momentum,
+            choose_combine(formulation),
+        )
+        after |= {(*path, "mean"): mean for path, mean in means.items()}
+        after |= {(*path, "var"): var for path, var in variances.items()}
+    return traverse_util.unflatten_dict(after)
 
 
 def _checked_variables(

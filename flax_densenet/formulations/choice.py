@@ -2,6 +2,7 @@
 
 import jax
 
+from flax_densenet.combination import Combine, combine_each
 from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.formulation import ChosenFormulation, Formulation
@@ -39,6 +40,11 @@ def choose_formulation(
             f"formulation (={formulation}) has no {obstacle}; use auto, which chooses plain for it"
         )
     return "plain" if obstacle else wanted
+
+
+def choose_combine(formulation: ChosenFormulation) -> Combine:
+    """Returns how trees of arrays are added up where the network is computed in a way."""
+    return native.combine if formulation == "native" else combine_each
 
 
 def _fastest_here() -> ChosenFormulation:

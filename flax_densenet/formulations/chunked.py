@@ -75,18 +75,17 @@ def train(
     x, of_stem = parts.stem(config, params, image)
     if of_stem is not None:
         seen["norm0",] = of_stem
-    batch_size, channels, height, width = x.shape
+    batch_size, _, height, width = x.shape
     x = to_chunks(parts.chunking, x)
     last_block = len(config.block_sizes)
     for block, num_layers in enumerate(config.block_sizes, start=1):
         names = [(f"denseblock{block}", f"denselayer{i}") for i in range(1, num_layers + 1)]
         layers = [params[outer][inner] for outer, inner in names]
         options = BlockOptions(height, width, config.batch_norm_epsilon, remat)
-        channels, count = x.shape[1], batch_size * height * width
+        count = batch_size * height * width
         x, statistics, inner_statistics = parts.dense_block(options, layers, x)
         for number, name in enumerate(names):
-            read = statistics.prefix(channels + number * config.growth_rate)
-            seen[*name, "norm1"] = BatchStatistics(read, count)
+            seen[*name, "norm1"] = BatchStatistics(statistics, count)
             if inner_statistics:
                 seen[*name, "norm2"] = BatchStatistics(inner_statistics[number], count)
         if block == last_block:

@@ -38,7 +38,7 @@ class BatchStatistics:
     """Statistics of a batch, for the running ones.
 
     Attributes:
-      statistics: Mean and biased variance of each channel.
+      statistics: Mean and biased variance of each channel; those that a layer reads come first.
       num_values: Of each channel in the batch.
     """
 

@@ -186,7 +186,7 @@ def test_top_five_are_the_five_largest_logits() -> None:
     assert is_in_top(logits, jnp.arange(7)).tolist() == [True] * 5 + [False] * 2
 
 
-def test_compiled_kernels_update_all_arrays_in_four_calls_as_xla_does(float64: None) -> None:
+def test_compiled_kernels_update_all_arrays_in_a_few_calls_as_xla_does(float64: None) -> None:
     state = state_of(dtype="float64")
     average = jax.tree.map(jnp.copy, state.params)
     plain, compiled = (
@@ -197,7 +197,8 @@ def test_compiled_kernels_update_all_arrays_in_four_calls_as_xla_does(float64: N
         )
         for formulation in ("plain", "native")
     )
-    for wanted_calls, one in ((0, plain), (5, compiled)):  # the fifth is the average's
+    # Two for the running statistics of a block, four for the optimizer, one for the average.
+    for wanted_calls, one in ((0, plain), (7, compiled)):
         text = jax.jit(train_step).lower(one, BATCH).as_text()
         assert text.count("@flax_densenet_combine_float64") == wanted_calls
     step = jax.jit(train_step, donate_argnums=0)

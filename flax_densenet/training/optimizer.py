@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flax_densenet.formulations.combination import Combine, combine_each
+from flax_densenet.combination import Combine, combine_each
 from flax_densenet.training.optimization_config import Schedule
 
 _MOMENTUM = 0.9

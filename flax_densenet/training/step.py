@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from flax_densenet.combination import Combine
 from flax_densenet.data.batches import EvalBatch, TrainBatch
-from flax_densenet.formulations.choice import choose_formulation
-from flax_densenet.formulations.combination import Combine, choose_combine
+from flax_densenet.formulations.choice import choose_combine, choose_formulation
 from flax_densenet.initialization import initialize
 from flax_densenet.model import DenseNet
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top

@@ -5,11 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flax_densenet.combination import combine_each
 from flax_densenet.formulations.native.call import call
 
 
+@jax.custom_jvp
 def combine(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: Any) -> Any:
-    """Returns a x + b y as `flax_densenet.formulations.combination` does.
+    """Returns a x + b y (see `flax_densenet.combination.Combine`).
 
     XLA would compile a kernel for each array, of which a network has hundreds.
     """
@@ -28,3 +30,8 @@ def combine(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: Any) ->
         aliases={number + 1: number for number in range(len(leaves))},
     )
     return jax.tree.unflatten(structure, sums)
+
+
+@combine.defjvp
+def _differentiate(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    return combine(*primals), jax.jvp(combine_each, primals, tangents)[1]

@@ -42,11 +42,10 @@ def train(
     for block, num_layers in enumerate(config.block_sizes, start=1):
         names = [(f"denseblock{block}", f"denselayer{i}") for i in range(1, num_layers + 1)]
         layers = [params[outer][inner] for outer, inner in names]
-        channels, count = x.shape[-1], x.size // x.shape[-1]
+        count = x.size // x.shape[-1]
         x, statistics, inner_statistics = dense_block(epsilon, remat, layers, x)
         for number, name in enumerate(names):
-            read = statistics.prefix(channels + number * config.growth_rate)
-            seen[*name, "norm1"] = BatchStatistics(read, count)
+            seen[*name, "norm1"] = BatchStatistics(statistics, count)
             if inner_statistics:
                 seen[*name, "norm2"] = BatchStatistics(inner_statistics[number], count)
         if block != last_block:

@@ -1,12 +1,9 @@
-"""Sums of two trees of arrays, each times a factor: the arithmetic of optimizers and averages."""
+"""Sums of two trees of arrays, each times a factor: optimizers and running averages."""
 
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-
-from flax_densenet.formulation import ChosenFormulation
-from flax_densenet.formulations import native
 
 
 class Combine(Protocol):
@@ -19,7 +16,7 @@ class Combine(Protocol):
           a: Factor, a number.
           x: Tree of arrays of one type, which the sums have, too.
           b: Factor, a number.
-          y: Tree of arrays with the same shapes.
+          y: Tree of arrays with the same shapes; of a longer vector the first numbers count.
         """
 
 
@@ -28,11 +25,7 @@ def combine_each(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: An
 
     def add(x: jax.Array, y: jax.Array) -> jax.Array:
         x = jnp.asarray(x)
-        return jnp.asarray(a, x.dtype) * x + jnp.asarray(b, x.dtype) * y
+        first = y if y.shape == x.shape else y[: len(x)]
+        return jnp.asarray(a, x.dtype) * x + jnp.asarray(b, x.dtype) * first
 
     return jax.tree.map(add, x, y)
-
-
-def choose_combine(formulation: ChosenFormulation) -> Combine:
-    """Returns the way that goes with how the network is computed."""
-    return native.combine if formulation == "native" else combine_each
