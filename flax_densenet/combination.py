@@ -25,7 +25,7 @@ def combine_each(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: An
 
     def add(x: jax.Array, y: jax.Array) -> jax.Array:
         x = jnp.asarray(x)
-        first = y if y.shape == x.shape else y[: len(x)]
-        return jnp.asarray(a, x.dtype) * x + jnp.asarray(b, x.dtype) * first
+        y = jnp.asarray(y if y.shape == x.shape else y[: len(x)], x.dtype)
+        return jnp.asarray(a, x.dtype) * x + jnp.asarray(b, x.dtype) * y
 
     return jax.tree.map(add, x, y)
