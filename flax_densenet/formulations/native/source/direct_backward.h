@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "panels.h"
 #include "pooling.h"
 #include "scratch.h"
 #include "stage.h"
@@ -19,7 +20,8 @@ class DirectBackward {
   // Without `through`, the gradient of the target is complete as it is given.
   DirectBackward(const Stage<T>& stage, const ThroughStatistics<T>* through, Sums<T>& sums)
       : stage_(stage), through_(through), sums_(sums), span_(stage.planes.template span<T>()),
-        dy_(stage.planes, stage.outputs), dz_(stage.planes, kRegisterChannels),
+        dy_(stage.planes, stage.outputs), panels_(stage.taps() == 1 ? stage.outputs : 0, span_),
+        dz_(stage.planes, kRegisterChannels),
         z_(stage.planes, kRegisterChannels), pooling_(stage.read) {}
 
   // Reads source [inputs, pixels], target and of_target [outputs, pixels]; adds to of_source, or
@@ -34,7 +36,9 @@ class DirectBackward {
   const ThroughStatistics<T>* through_;
   Sums<T>& sums_;
   int64_t span_;
-  Scratch<T> dy_, dz_, z_;
+  Scratch<T> dy_;
+  Panels<T> panels_;  // the same once more, if there is a single tap
+  Scratch<T> dz_, z_;
   Pooling<T> pooling_;
   std::vector<const T*> rows_;
 };

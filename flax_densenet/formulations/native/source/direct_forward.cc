@@ -15,21 +15,23 @@ void DirectForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
     for (int c = 0; c < size; ++c) {
       const T* x = source + (first + c) * read_pixels;
       const Affine<T> norm = stage.norm[first + c];
+      T* z = x_[taps == 1 ? 0 : c];
       if (stage.pools()) {
-        pooling_.forward(norm, x, x_[c]);
+        pooling_.forward(norm, x, z);
       } else {
-        T* z = x_[c];
         stage.planes.template for_segments<2 * kLanes<T>>(
             [=](auto length, int64_t dense, int64_t padded) {
               store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
             });
       }
+      if (taps == 1) panels_.write(c, z);
     }
+    const Pixels<T> read = taps == 1 ? panels_.pixels() : Pixels<T>{x_[0], x_.pitch(), 1};
     for (int out = 0; out < stage.outputs; out += kRegisterChannels) {
       const int outs = std::min(kRegisterChannels, stage.outputs - out);
       const T* weights =
           stage.weights.data() + (int64_t{out} * stage.inputs + int64_t{first} * outs) * taps;
-      convolve(x_[0], x_.pitch(), size, stage.offsets, weights, y_[out], y_.pitch(), outs, span_,
+      convolve(read, size, stage.offsets, weights, y_[out], y_.pitch(), outs, span_,
                first > 0);
     }
   }

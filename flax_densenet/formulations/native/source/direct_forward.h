@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "panels.h"
 #include "pooling.h"
 #include "scratch.h"
 #include "stage.h"
@@ -28,8 +29,9 @@ class DirectForward {
  public:
   explicit DirectForward(const Stage<T>& stage)
       : span_(stage.planes.template span<T>()), channels_(forward_channels<T>(stage.planes)),
-        x_(stage.planes, channels_),
-        y_(stage.planes, stage.outputs), pooling_(stage.read) {}
+        x_(stage.planes, stage.taps() == 1 ? 1 : channels_),
+        panels_(stage.taps() == 1 ? channels_ : 0, span_), y_(stage.planes, stage.outputs),
+        pooling_(stage.read) {}
 
   // Reads source [inputs, pixels], writes target [outputs, pixels].
   void run(const Stage<T>& stage, const T* source, T* target);
@@ -37,7 +39,9 @@ class DirectForward {
  private:
   int64_t span_;
   int channels_;  // that are normalized at a time
-  Scratch<T> x_, y_;
+  Scratch<T> x_;
+  Panels<T> panels_;  // in the place of x_, if there is a single tap
+  Scratch<T> y_;
   Pooling<T> pooling_;
 };
 

@@ -21,7 +21,8 @@ inline void with_constant(int n, F f) {
   }
 }
 
-template <int kChannels, int kVectors, typename T>
+// kTaps is the number of taps, or 0 where it is not known before: a loop over one costs a third.
+template <int kChannels, int kVectors, int kTaps, typename T>
 inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t* offsets, int taps,
                           const T* weights, T* y, int64_t y_pitch, bool adds) {
   Vector<T> sums[kChannels][kVectors];
@@ -33,7 +34,7 @@ inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t
     }
   }
   for (int c = 0; c < inputs; ++c, x += x_pitch) {
-    for (int t = 0; t < taps; ++t, weights += kChannels) {
+    for (int t = 0; t < (kTaps ? kTaps : taps); ++t, weights += kChannels) {
       Vector<T> pixels[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) pixels[v] = load(x + offsets[t] + v * kLanes<T>);
@@ -51,17 +52,17 @@ inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t
   }
 }
 
-template <int kChannels, typename T>
-inline void convolve_span(const T* x, int64_t x_pitch, int inputs, const int64_t* offsets, int taps,
+template <int kChannels, int kTaps, typename T>
+inline void convolve_span(Pixels<T> x, int inputs, const int64_t* offsets, int taps,
                           const T* weights, T* y, int64_t y_pitch, int64_t span, bool adds) {
   int64_t q = 0;
-  for (; q + 2 * kLanes<T> <= span; q += 2 * kLanes<T>) {
-    convolve_tile<kChannels, 2>(x + q, x_pitch, inputs, offsets, taps, weights, y + q, y_pitch,
-                                adds);
+  for (; q + kPanel<T> <= span; q += kPanel<T>) {
+    convolve_tile<kChannels, 2, kTaps>(x.start + q * x.step, x.pitch, inputs, offsets, taps,
+                                       weights, y + q, y_pitch, adds);
   }
   if (q < span) {
-    convolve_tile<kChannels, 1>(x + q, x_pitch, inputs, offsets, taps, weights, y + q, y_pitch,
-                                adds);
+    convolve_tile<kChannels, 1, kTaps>(x.start + q * x.step, x.pitch, inputs, offsets, taps,
+                                       weights, y + q, y_pitch, adds);
   }
 }
 
@@ -86,7 +87,7 @@ inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64
     for (int j = 0; j < kColumns; ++j) columns[j] = load_once(b + j * b_pitch + q);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-      const Vector<T> row = load(a[i] + q);
+      const Vector<T> row = load_once(a[i] + q);
 #pragma GCC unroll 8
       for (int j = 0; j < kColumns; ++j) tile[i][j] += row * columns[j];
     }
@@ -103,11 +104,14 @@ inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64
 }  // namespace
 
 template <typename T>
-void convolve(const T* x, int64_t x_pitch, int inputs, const std::vector<int64_t>& offsets,
-              const T* weights, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
+void convolve(Pixels<T> x, int inputs, const std::vector<int64_t>& offsets, const T* weights, T* y,
+              int64_t y_pitch, int outputs, int64_t span, bool adds) {
+  const int taps = offsets.size();
   with_constant<kRegisterChannels>(outputs, [&](auto channels) {
-    convolve_span<channels()>(x, x_pitch, inputs, offsets.data(), offsets.size(), weights, y,
-                              y_pitch, span, adds);
+    taps == 1 ? convolve_span<channels(), 1>(x, inputs, offsets.data(), taps, weights, y, y_pitch,
+                                             span, adds)
+              : convolve_span<channels(), 0>(x, inputs, offsets.data(), taps, weights, y, y_pitch,
+                                             span, adds);
   });
 }
 
@@ -117,7 +121,8 @@ void multiply(int numbers, Apart apart, const T* x, int64_t x_pitch, int inputs,
   const int64_t offset = 0;
   with_constant<kRegisterChannels>(outputs, [&](auto channels) {
     for (int i = 0; i < numbers; ++i, x += apart.x, weights += apart.weights, y += apart.y) {
-      convolve_span<channels()>(x, x_pitch, inputs, &offset, 1, weights, y, y_pitch, span, adds);
+      convolve_span<channels(), 1>(Pixels<T>{x, x_pitch, 1}, inputs, &offset, 1, weights, y,
+                                   y_pitch, span, adds);
     }
   });
 }
@@ -142,8 +147,8 @@ void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int 
 }
 
 #define DENSENET_PRODUCTS(T)                                                                      \
-  template void convolve<T>(const T*, int64_t, int, const std::vector<int64_t>&, const T*, T*,    \
-                            int64_t, int, int64_t, bool);                                         \
+  template void convolve<T>(Pixels<T>, int, const std::vector<int64_t>&, const T*, T*, int64_t,   \
+                            int, int64_t, bool);                                                  \
   template void multiply<T>(int, Apart, const T*, int64_t, int, const T*, T*, int64_t, int,       \
                             int64_t, bool);                                                       \
   template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*,   \

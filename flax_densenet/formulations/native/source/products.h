@@ -16,11 +16,22 @@ namespace densenet {
 // the registers.
 constexpr int kRegisterChannels = kManyRegisters ? 12 : 6;
 
+// Pixels whose results are computed at a time.
+template <typename T>
+constexpr int64_t kPanel = 2 * kLanes<T>;
+
+// Pixels that are read: those of channel c in the panel from q on lie at start + c pitch + q step.
+template <typename T>
+struct Pixels {
+  const T* start;
+  int64_t pitch, step;  // the step is 1 in planes
+};
+
 // y[m, q] (+)= sum over inputs c and taps t of weights[c, t, m] x[c, q + offsets[t]],
 // for all q < span (a multiple of kLanes) and m < outputs <= kRegisterChannels.
 template <typename T>
-void convolve(const T* x, int64_t x_pitch, int inputs, const std::vector<int64_t>& offsets,
-              const T* weights, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds);
+void convolve(Pixels<T> x, int inputs, const std::vector<int64_t>& offsets, const T* weights, T* y,
+              int64_t y_pitch, int outputs, int64_t span, bool adds);
 
 // For each of `numbers` products by themselves, on pixels that are read alone:
 // y[m, q] (+)= sum over inputs c of weights[c, m] x[c, q].

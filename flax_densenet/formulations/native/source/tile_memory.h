@@ -11,9 +11,9 @@
 
 namespace densenet {
 
-// Tiles that are multiplied at a time: two vectors, as the product takes them.
+// Tiles that are multiplied at a time, as a product takes them.
 template <typename T>
-constexpr int64_t kBlock = 2 * kLanes<T>;
+constexpr int64_t kBlock = kPanel<T>;
 
 template <typename T>
 int64_t blocks(const TileGrid& grid) {
