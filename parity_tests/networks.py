@@ -8,15 +8,21 @@ from flax_densenet.config import ComputeType
 
 
 class Case(NamedTuple):
-    """A network and the shape of its images, [B, C, H, W]."""
+    """A network, the shape of its images, [B, C, H, W], and the seed of those it is trained on."""
 
     config: DenseNetConfig
     image_shape: tuple[int, int, int, int]
+    first_seed: int = 0
 
 
 # With few values per channel in the last block, batch normalization amplifies rounding: with 3 of
 # them, a change of one bit in every weight of conv0 moves PyTorch's own parameters by 5e-9 within
 # ten steps in float64; with 16 or more it is 4e-14. Batches and sizes are chosen accordingly.
+#
+# Of the 2.5 million values before a ReLU in ten steps of the largest network some lie closer to 0
+# than float32 rounds, and which side they fall on depends on the processor. Its seed is one where
+# none is closer than 1.6e-6 in float64; with seed 0 it was 2e-8, and momentum differed by 2e-3 on a
+# processor with AVX2.
 CASES = {
     "plain": Case(DenseNetConfig(depth=10, growth_rate=4), (4, 3, 8, 8)),
     "plain, gray, odd size": Case(
@@ -49,6 +55,7 @@ CASES = {
             blocks=(2, 1, 2, 1), growth_rate=4, bottleneck=True, compression=0.5, stem="imagenet"
         ),
         (12, 3, 64, 48),
+        first_seed=50,
     ),
     "ImageNet, gray, odd size": Case(
         DenseNetConfig(

@@ -98,6 +98,6 @@ def _climbed(case: Case, formulation: Formulation) -> dict[str, Check]:
         reference_half(config, variables),
         TOLERANCES[config.dtype],
         random_batch(config, case.image_shape),
-        random_pixels(config, case.image_shape, _NUM_STEPS),
+        random_pixels(config, case.image_shape, _NUM_STEPS, case.first_seed),
     )
     return {check.rung.title: check for check in checks}

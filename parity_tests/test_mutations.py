@@ -83,7 +83,7 @@ MUTATIONS = {
     "epsilon 1e-3": Mutation(_MODEL, "cfg.batch_norm_epsilon", "1e-3", "evaluation"),
     "momentum 0.99": Mutation(_MODEL, "cfg.batch_norm_momentum", "1 - 0.99", "statistics"),
     "biased running variance": Mutation(
-        _BATCH_NORM, "var * (count / (count - 1))", "var", "statistics"
+        _BATCH_NORM, "count / (count - 1)", "1.0", "statistics"
     ),
     "unbiased normalization": Mutation(
         _BATCH_NORM, "var = self._mean(jnp.square(x - mean))",

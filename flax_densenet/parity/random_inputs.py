@@ -57,16 +57,19 @@ def random_batch(config: DenseNetConfig, image_shape: ImageShape, seed: int = 1)
     return Batch(image, _labels(config, image_shape, random))
 
 
-def random_pixels(config: DenseNetConfig, image_shape: ImageShape, num_steps: int) -> list[Batch]:
+def random_pixels(
+    config: DenseNetConfig, image_shape: ImageShape, num_steps: int, first_seed: int = 0
+) -> list[Batch]:
     """Returns a batch of uint8 images for each step of training.
 
     Args:
       config: The network.
       image_shape: (B, C, H, W).
       num_steps: Number of batches.
+      first_seed: Seed of the first one; the next ones count on.
     """
     batches = []
-    for seed in range(num_steps):
+    for seed in range(first_seed, first_seed + num_steps):
         random = np.random.default_rng(seed)
         pixels = random.integers(256, size=image_shape).astype(np.uint8)
         batches.append(Batch(pixels, _labels(config, image_shape, random)))
