@@ -21,7 +21,7 @@ _COMPILED = ("ImageNet",)  # StableHLO of the others would compile the same oper
 
 @pytest.mark.parametrize("name", _NETWORKS)
 def test_exported_network_equals_torch(name: str) -> None:
-    config, image_shape = _NETWORKS[name]
+    config, image_shape, _ = _NETWORKS[name]
     variables = random_variables(config)
     reference = torch_reference.DenseNet(config).eval()
     reference.load_state_dict(to_torch(variables, config))

@@ -20,7 +20,7 @@ NAMES = ("plain, gray, odd size", "ImageNet", "convolutions first, maximum, atte
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("float64")
 def test_features_equal_those_of_pytorch(name: str) -> None:
-    config, shape = with_precision((CASES | OPTION_CASES)[name], "float64")
+    config, shape, _ = with_precision((CASES | OPTION_CASES)[name], "float64")
     torch.manual_seed(0)
     reference = torch_reference.DenseNet(config).double().eval()
     for key, buffer in reference.named_buffers():
