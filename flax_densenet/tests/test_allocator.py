@@ -13,15 +13,17 @@ from flax_densenet.commands import allocator
 from flax_densenet.commands.allocator import give_back_after_compiling, keep_freed_memory
 
 _MIB = 2**20
-_PROGRAM = """
+# The start of both programs.
+_RESIDENT = """
 import sys
-import numpy
-from flax_densenet.commands.allocator import keep_freed_memory
+from flax_densenet.commands.allocator import give_back_after_compiling, keep_freed_memory
 
 def resident():
     lines = open("/proc/self/status").read().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
-
+"""
+_PROGRAM = """
+import numpy
 if sys.argv[1] == "keep":
     keep_freed_memory()
 before = resident()
@@ -33,14 +35,7 @@ print(resident() - before)
 
 # What XLA leaves behind: small pieces, of which one at the end of the heap stays in use.
 _COMPILING = """
-import sys
 import jax
-from flax_densenet.commands.allocator import give_back_after_compiling, keep_freed_memory
-
-def resident():
-    lines = open("/proc/self/status").read().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
-
 keep_freed_memory()
 give_back_after_compiling()
 before = resident()
@@ -57,7 +52,7 @@ _needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="onl
 @_needs_glibc
 @pytest.mark.parametrize(("what", "kept"), [("keep", True), ("leave", False)])
 def test_freed_memory_is_kept(what: str, kept: bool) -> None:
-    command = [sys.executable, "-c", _PROGRAM, what]
+    command = [sys.executable, "-c", _RESIDENT + _PROGRAM, what]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (int(done.stdout) > 250 * _MIB) is kept
 
@@ -65,7 +60,7 @@ def test_freed_memory_is_kept(what: str, kept: bool) -> None:
 @_needs_glibc
 @pytest.mark.parametrize(("seconds", "kept"), [("0.1", True), ("2", False)])
 def test_what_a_long_compilation_has_freed_is_given_back(seconds: str, kept: bool) -> None:
-    command = [sys.executable, "-c", _COMPILING, seconds]
+    command = [sys.executable, "-c", _RESIDENT + _COMPILING, seconds]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (int(done.stdout) > 200 * _MIB) is kept
 

@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -207,4 +206,4 @@ def test_compiled_kernels_update_all_arrays_in_a_few_calls_as_xla_does(float64: 
         compiled, _ = step(jax.tree.map(jnp.copy, compiled), BATCH)
     for name in ("params", "batch_stats", "optimizer_state", "average_params"):
         pair = getattr(compiled, name), getattr(plain, name)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), *pair)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), *pair)

@@ -11,18 +11,15 @@
 
 namespace densenet {
 
-// Tiles that are multiplied at a time, as a product takes them.
-template <typename T>
-constexpr int64_t kBlock = kPanel<T>;
-
+// Tiles are multiplied a block at a time: as many of them as a panel has pixels.
 template <typename T>
 int64_t blocks(const TileGrid& grid) {
-  return (grid.span<T>() + kBlock<T> - 1) / kBlock<T>;
+  return (grid.span<T>() + kPanel<T> - 1) / kPanel<T>;
 }
 
 template <typename T>
 int64_t span_of_block(const TileGrid& grid, int64_t block) {
-  return std::min(kBlock<T>, grid.span<T>() - block * kBlock<T>);
+  return std::min(kPanel<T>, grid.span<T>() - block * kPanel<T>);
 }
 
 // Numbers of tiles, block by block: all that a product reads lies together. From one number to the
@@ -31,11 +28,11 @@ template <typename T>
 class TileBlocks {
  public:
   TileBlocks(int channels, int64_t blocks)
-      : pitch_(channels * kBlock<T> + kLanes<T>),
+      : pitch_(channels * kPanel<T> + kLanes<T>),
         memory_(new T[kTileNumbers * blocks * pitch_ + kLanes<T>]), start_(aligned(memory_.get())) {}
 
   T* at(int64_t block, int number, int channel) {
-    return start_ + (block * kTileNumbers + number) * pitch_ + channel * kBlock<T>;
+    return start_ + (block * kTileNumbers + number) * pitch_ + channel * kPanel<T>;
   }
   int64_t pitch() const { return pitch_; }  // to the next number
 
@@ -49,7 +46,7 @@ class TileBlocks {
 template <typename T, typename F>
 void for_vectors(const TileGrid& grid, int64_t block, F f) {
   for (int64_t i = 0; i < span_of_block<T>(grid, block); i += kLanes<T>) {
-    f(i, block * kBlock<T> + i);
+    f(i, block * kPanel<T> + i);
   }
 }
 

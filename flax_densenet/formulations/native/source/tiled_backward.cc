@@ -33,8 +33,8 @@ void TiledBackward<T>::run(int first, const T* source, T* of_source) {
   const T* weights = stage_.back_weights.data() + int64_t{first} * stage_.outputs;
   for (int64_t block = 0; block < blocks<T>(grid_); ++block) {
     multiply<T>(kTileNumbers, {dy_tiles_.pitch(), size_of_number, dz_tiles_.pitch()},
-                dy_tiles_.at(block, 0, 0), kBlock<T>, stage_.outputs, weights,
-                dz_tiles_.at(0, 0, 0), kBlock<T>, channels, span_of_block<T>(grid_, block), false);
+                dy_tiles_.at(block, 0, 0), kPanel<T>, stage_.outputs, weights,
+                dz_tiles_.at(0, 0, 0), kPanel<T>, channels, span_of_block<T>(grid_, block), false);
     for_vectors<T>(grid_, block, [&](int64_t lane, int64_t tile) {
       for (int i = 0; i < channels; ++i) {
         to_quarters(dz_tiles_.at(0, 0, i) + lane, dz_tiles_.pitch(), dz_, i, tile);

@@ -42,8 +42,8 @@ void TiledForward<T>::multiply(const Stage<T>& stage, int first, int size, int64
     const int outs = std::min(kRegisterChannels, stage.outputs - out);
     const T* weights = stage.weights.data() + int64_t{out} * stage.inputs + int64_t{first} * outs;
     densenet::multiply<T>(kTileNumbers, {tiles_.pitch(), size_of_number, sums_.pitch()},
-                          tiles_.at(0, 0, 0), kBlock<T>, size, weights, sums_.at(block, 0, out),
-                          kBlock<T>, outs, span_of_block<T>(grid_, block), first > 0);
+                          tiles_.at(0, 0, 0), kPanel<T>, size, weights, sums_.at(block, 0, out),
+                          kPanel<T>, outs, span_of_block<T>(grid_, block), first > 0);
   }
 }
 
