@@ -17,7 +17,7 @@ class Panels {
  public:
   // For planes of such a span.
   Panels(int channels, int64_t span)
-      : step_(channels + 1), count_((span + kPanel<T> - 1) / kPanel<T>),
+      : step_(channels | 1), count_((span + kPanel<T> - 1) / kPanel<T>),
         memory_(new T[count_ * kPanel<T> * step_ + kLanes<T>]()), start_(aligned(memory_.get())) {}
 
   // Takes a channel from its plane.
@@ -31,7 +31,7 @@ class Panels {
   Pixels<T> pixels() const { return {start_, kPanel<T>, step_}; }
 
  private:
-  int64_t step_;  // one more than the channels, since caches collide at multiples of 4096 bytes
+  int64_t step_;  // of an odd number of channels, since caches collide at multiples of 4096 bytes
   int64_t count_;
   std::unique_ptr<T[]> memory_;
   T* start_;
