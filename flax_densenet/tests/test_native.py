@@ -63,6 +63,44 @@ def test_maps_that_are_convolved_tile_by_tile(
     jax.clear_caches()
 
 
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("growth_rate", [3, 130])
+@pytest.mark.parametrize(
+    ("size", "images_of_chunk"), [((20, 56), 1), ((21, 60), 1), ((20, 28), 2)], ids=str
+)
+def test_maps_whose_tiles_go_strip_by_strip(
+    size: tuple[int, int],
+    images_of_chunk: int,
+    growth_rate: int,
+    train: bool,
+    float64: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At least 28 columns of tiles, and more rows than fit (`TiledForward::kBytes`).
+
+    The second layer has few or more than 128 input channels, of which a strip takes all or some at
+    a time.
+    """
+    monkeypatch.setattr(body, "_CHUNKING", Chunking(images_of_chunk * math.prod(size)))
+    jax.clear_caches()  # programs with chunks of the usual size
+    config = DenseNetConfig(blocks=(2,), growth_rate=growth_rate, dtype="float64")
+    compare("native", config, size, train=train, remat=False)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("size", [(16, 16), (20, 14), (33, 9)])
+def test_1x1_convolutions_that_go_piece_by_piece(
+    size: tuple[int, int], train: bool, float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 pixels or more, in pieces of 256, and in the end more than 128 input channels."""
+    monkeypatch.setattr(body, "_CHUNKING", Chunking(math.prod(size)))
+    jax.clear_caches()  # programs with chunks of the usual size
+    config = DenseNetConfig(blocks=(2, 1), growth_rate=50, bottleneck=True, dtype="float64")
+    compare("native", config, size, train=train, remat=False)
+    jax.clear_caches()
+
+
 def test_the_stem_takes_the_gradient_to_the_first_of_equal_pixels(float64: None) -> None:
     config = DenseNetConfig(
         blocks=(1,), growth_rate=2, bottleneck=True, stem="imagenet", dtype="float64"

@@ -18,14 +18,14 @@ void DirectBackward<T>::run(const T* source, const T* target, const T* of_target
         [&](auto length, int64_t dense, int64_t padded) {
           store_pixels<length()>(to + padded, complete.template at<length()>(dense));
         });
-    if (taps == 1) panels_.write(k, to);
+    if (taps == 1) panels_.write(k, to, pixels, [](Two<T> y) { return y; });
   }
   const Pixels<T> read = taps == 1 ? panels_.pixels() : Pixels<T>{dy_[0], dy_.pitch(), 1};
   for (int first = 0; first < stage_.inputs; first += kRegisterChannels) {
     const int size = std::min(kRegisterChannels, stage_.inputs - first);
-    const T* weights = stage_.back_weights.data() + int64_t{first} * stage_.outputs * taps;
-    convolve(read, stage_.outputs, stage_.back_offsets, weights, dz_[0], dz_.pitch(),
-             size, span_, false);
+    const T* weights = stage_.back_weights.get() + int64_t{first} * stage_.outputs * taps;
+    convolve(read, stage_.outputs, stage_.back_offsets, weights,
+             int64_t{size} * stage_.outputs * taps, dz_[0], dz_.pitch(), size, span_, false);
     rows_.clear();
     for (int i = 0; i < size; ++i) {
       const int c = first + i;

@@ -1,37 +1,29 @@
 #include "direct_forward.h"
 
-#include <algorithm>
-
 #include "segments.h"
 
 namespace densenet {
 
 template <typename T>
 void DirectForward<T>::run(const Stage<T>& stage, const T* source, T* target) {
-  const int64_t read_pixels = stage.read.pixels(), pixels = stage.planes.pixels();
-  const int taps = stage.taps();
+  const int64_t pixels = stage.planes.pixels();
   for (int first = 0; first < stage.inputs; first += channels_) {
     const int size = std::min(channels_, stage.inputs - first);
     for (int c = 0; c < size; ++c) {
-      const T* x = source + (first + c) * read_pixels;
+      const T* x = source + (first + c) * pixels;
       const Affine<T> norm = stage.norm[first + c];
-      T* z = x_[taps == 1 ? 0 : c];
-      if (stage.pools()) {
-        pooling_.forward(norm, x, z);
-      } else {
-        stage.planes.template for_segments<2 * kLanes<T>>(
-            [=](auto length, int64_t dense, int64_t padded) {
-              store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
-            });
-      }
-      if (taps == 1) panels_.write(c, z);
+      T* z = x_[c];
+      stage.planes.template for_segments<2 * kLanes<T>>(
+          [=](auto length, int64_t dense, int64_t padded) {
+            store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
+          });
     }
-    const Pixels<T> read = taps == 1 ? panels_.pixels() : Pixels<T>{x_[0], x_.pitch(), 1};
     for (int out = 0; out < stage.outputs; out += kRegisterChannels) {
       const int outs = std::min(kRegisterChannels, stage.outputs - out);
-      const T* weights =
-          stage.weights.data() + (int64_t{out} * stage.inputs + int64_t{first} * outs) * taps;
-      convolve(read, size, stage.offsets, weights, y_[out], y_.pitch(), outs, span_,
+      const T* weights = stage.weights.get() +
+                         (int64_t{out} * stage.inputs + int64_t{first} * outs) * stage.taps();
+      convolve({x_[0], x_.pitch(), 1}, size, stage.offsets, weights,
+               int64_t{outs} * stage.inputs * stage.taps(), y_[out], y_.pitch(), outs, span_,
                first > 0);
     }
   }

@@ -2,9 +2,10 @@
 
 #pragma once
 
-#include <optional>
+#include <variant>
 
 #include "direct_forward.h"
+#include "pointwise_forward.h"
 #include "tiled_forward.h"
 
 namespace densenet {
@@ -14,18 +15,23 @@ namespace densenet {
 template <typename T>
 class Forward {
  public:
-  explicit Forward(const Stage<T>& stage) {
-    stage.tiled ? void(tiled_.emplace(stage)) : void(direct_.emplace(stage));
-  }
+  explicit Forward(const Stage<T>& stage) : way_(way(stage)) {}
 
   // Reads source [inputs, pixels], writes target [outputs, pixels].
   void run(const Stage<T>& stage, const T* source, T* target) {
-    tiled_ ? tiled_->run(stage, source, target) : direct_->run(stage, source, target);
+    std::visit([&](auto& way) { way.run(stage, source, target); }, way_);
   }
 
  private:
-  std::optional<DirectForward<T>> direct_;
-  std::optional<TiledForward<T>> tiled_;
+  using Way = std::variant<PointwiseForward<T>, TiledForward<T>, DirectForward<T>>;
+
+  static Way way(const Stage<T>& stage) {
+    if (stage.taps() == 1) return PointwiseForward<T>(stage);
+    if (stage.tiled) return TiledForward<T>(stage);
+    return DirectForward<T>(stage);
+  }
+
+  Way way_;
 };
 
 }  // namespace densenet

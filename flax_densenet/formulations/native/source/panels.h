@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "pixels.h"
 #include "products.h"
 
 namespace densenet {
@@ -15,17 +16,19 @@ namespace densenet {
 template <typename T>
 class Panels {
  public:
-  // For planes of such a span.
-  Panels(int channels, int64_t span)
-      : step_(channels | 1), count_((span + kPanel<T> - 1) / kPanel<T>),
-        memory_(new T[count_ * kPanel<T> * step_ + kLanes<T>]()), start_(aligned(memory_.get())) {}
+  // For so many pixels of each channel.
+  Panels(int channels, int64_t pixels)
+      : step_(channels | 1), count_((pixels + kPanel<T> - 1) / kPanel<T>),
+        memory_(new T[count_ * kPanel<T> * step_ + kLanes<T>]), start_(aligned(memory_.get())) {}
 
-  // Takes a channel from its plane.
-  void write(int channel, const T* plane) {
+  // Takes f of a channel's pixels.
+  template <typename F>
+  void write(int channel, const T* from, int64_t pixels, F f) {
     T* to = start_ + channel * kPanel<T>;
-    for (int64_t i = 0; i < count_; ++i, plane += kPanel<T>, to += kPanel<T> * step_) {
-      for (int v = 0; v < kPanel<T>; v += kLanes<T>) store(to + v, load(plane + v));
+    for (; pixels >= kPanel<T>; pixels -= kPanel<T>, from += kPanel<T>, to += kPanel<T> * step_) {
+      store_pixels<kPanel<T>>(to, f(load_pixels<kPanel<T>>(from)));
     }
+    if (pixels > 0) store_pixels<kPanel<T>>(to, f(load_pixels(from, pixels)));
   }
 
   Pixels<T> pixels() const { return {start_, kPanel<T>, step_}; }

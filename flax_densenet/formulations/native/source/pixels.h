@@ -84,6 +84,14 @@ inline Two<T> load_pixels(const T* from) {
   }
 }
 
+// The same for a number that is known only now.
+template <typename T>
+inline Two<T> load_pixels(const T* from, int64_t length) {
+  T pixels[2 * kLanes<T>] = {};
+  std::copy_n(from, length, pixels);
+  return {load(pixels), load(pixels + kLanes<T>)};
+}
+
 template <int kLength, typename T>
 inline void store_pixels(T* to, Two<T> v) {
   constexpr int n = kLanes<T>;

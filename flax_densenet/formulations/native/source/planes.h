@@ -19,16 +19,16 @@ constexpr int kMaxSegment = 32;
 // Calls f with the length of the segments, as a constant, that a row of so many pixels is cut into:
 // of those not above kMost the longest that leaves no remainder, and an even one for an even row.
 template <int kMost, typename F>
-void with_segment(int64_t width, F f) {
+DENSENET_INLINE inline void with_segment(int64_t width, F f) {
   bool found = false;
-  const auto attempt = [&](auto length) {
+  const auto attempt = [&](auto length) DENSENET_INLINE {
     if constexpr (length() <= kMost) {
       if (found || width % length() != 0 || (length() % 2 != 0 && width % 2 == 0)) return;
       found = true;
       f(length);
     }
   };
-  const auto attempt_all = [&](auto... lengths) { (attempt(lengths), ...); };
+  const auto attempt_all = [&](auto... lengths) DENSENET_INLINE { (attempt(lengths), ...); };
   using std::integral_constant;
   attempt_all(integral_constant<int, 32>(), integral_constant<int, 28>(),
               integral_constant<int, 16>(), integral_constant<int, 14>(),
@@ -74,19 +74,21 @@ struct Planes {
   // Calls f(segment length as a constant, place in a dense plane, place in a padded plane) for all
   // pixels.
   template <int kMost = kMaxSegment, typename F>
-  void for_segments(F f) const {
+  DENSENET_INLINE void for_segments(F f) const {
     if (reach == 0) return for_rows<kMost>(1, 1, pixels(), f);
     for_rows<kMost>(images, height, width, f);
   }
 
  private:
   template <int kMost, typename F>
-  void for_rows(int64_t images, int64_t rows, int64_t width, F f) const {
-    with_segment<kMost>(width, [&](auto length) { cut<length()>(images, rows, width, f); });
+  DENSENET_INLINE void for_rows(int64_t images, int64_t rows, int64_t width, F f) const {
+    with_segment<kMost>(width, [&](auto length) DENSENET_INLINE {
+      cut<length()>(images, rows, width, f);
+    });
   }
 
   template <int kLength, typename F>
-  void cut(int64_t images, int64_t rows, int64_t width, F f) const {
+  DENSENET_INLINE void cut(int64_t images, int64_t rows, int64_t width, F f) const {
     const std::integral_constant<int, kLength> length;
     for (int64_t image = 0, dense = 0; image < images; ++image) {
       for (int64_t y = 0; y < rows; ++y) {

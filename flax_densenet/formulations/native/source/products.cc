@@ -24,7 +24,7 @@ inline void with_constant(int n, F f) {
 // kTaps is the number of taps, or 0 where it is not known before: a loop over one costs a third.
 template <int kChannels, int kVectors, int kTaps, typename T>
 inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t* offsets, int taps,
-                          const T* weights, T* y, int64_t y_pitch, bool adds) {
+                          const T* weights, int64_t next, T* y, int64_t y_pitch, bool adds) {
   Vector<T> sums[kChannels][kVectors];
 #pragma GCC unroll 16
   for (int m = 0; m < kChannels; ++m) {
@@ -35,6 +35,7 @@ inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t
   }
   for (int c = 0; c < inputs; ++c, x += x_pitch) {
     for (int t = 0; t < (kTaps ? kTaps : taps); ++t, weights += kChannels) {
+      __builtin_prefetch(weights + next);
       Vector<T> pixels[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) pixels[v] = load(x + offsets[t] + v * kLanes<T>);
@@ -54,15 +55,16 @@ inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t
 
 template <int kChannels, int kTaps, typename T>
 inline void convolve_span(Pixels<T> x, int inputs, const int64_t* offsets, int taps,
-                          const T* weights, T* y, int64_t y_pitch, int64_t span, bool adds) {
+                          const T* weights, int64_t next, T* y, int64_t y_pitch, int64_t span,
+                          bool adds) {
   int64_t q = 0;
   for (; q + kPanel<T> <= span; q += kPanel<T>) {
     convolve_tile<kChannels, 2, kTaps>(x.start + q * x.step, x.pitch, inputs, offsets, taps,
-                                       weights, y + q, y_pitch, adds);
+                                       weights, next, y + q, y_pitch, adds);
   }
   if (q < span) {
     convolve_tile<kChannels, 1, kTaps>(x.start + q * x.step, x.pitch, inputs, offsets, taps,
-                                       weights, y + q, y_pitch, adds);
+                                       weights, next, y + q, y_pitch, adds);
   }
 }
 
@@ -104,14 +106,14 @@ inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64
 }  // namespace
 
 template <typename T>
-void convolve(Pixels<T> x, int inputs, const std::vector<int64_t>& offsets, const T* weights, T* y,
-              int64_t y_pitch, int outputs, int64_t span, bool adds) {
+void convolve(Pixels<T> x, int inputs, const std::vector<int64_t>& offsets, const T* weights,
+              int64_t next, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
   const int taps = offsets.size();
   with_constant<kRegisterChannels>(outputs, [&](auto channels) {
-    taps == 1 ? convolve_span<channels(), 1>(x, inputs, offsets.data(), taps, weights, y, y_pitch,
-                                             span, adds)
-              : convolve_span<channels(), 0>(x, inputs, offsets.data(), taps, weights, y, y_pitch,
-                                             span, adds);
+    taps == 1 ? convolve_span<channels(), 1>(x, inputs, offsets.data(), taps, weights, next, y,
+                                             y_pitch, span, adds)
+              : convolve_span<channels(), 0>(x, inputs, offsets.data(), taps, weights, next, y,
+                                             y_pitch, span, adds);
   });
 }
 
@@ -121,8 +123,8 @@ void multiply(int numbers, Apart apart, const T* x, int64_t x_pitch, int inputs,
   const int64_t offset = 0;
   with_constant<kRegisterChannels>(outputs, [&](auto channels) {
     for (int i = 0; i < numbers; ++i, x += apart.x, weights += apart.weights, y += apart.y) {
-      convolve_span<channels(), 1>(Pixels<T>{x, x_pitch, 1}, inputs, &offset, 1, weights, y,
-                                   y_pitch, span, adds);
+      convolve_span<channels(), 1>(Pixels<T>{x, x_pitch, 1}, inputs, &offset, 1, weights,
+                                   apart.weights, y, y_pitch, span, adds);
     }
   });
 }
@@ -147,8 +149,8 @@ void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int 
 }
 
 #define DENSENET_PRODUCTS(T)                                                                      \
-  template void convolve<T>(Pixels<T>, int, const std::vector<int64_t>&, const T*, T*, int64_t,   \
-                            int, int64_t, bool);                                                  \
+  template void convolve<T>(Pixels<T>, int, const std::vector<int64_t>&, const T*, int64_t, T*,   \
+                            int64_t, int, int64_t, bool);                                         \
   template void multiply<T>(int, Apart, const T*, int64_t, int, const T*, T*, int64_t, int,       \
                             int64_t, bool);                                                       \
   template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*,   \

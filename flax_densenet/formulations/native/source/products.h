@@ -29,9 +29,10 @@ struct Pixels {
 
 // y[m, q] (+)= sum over inputs c and taps t of weights[c, t, m] x[c, q + offsets[t]],
 // for all q < span (a multiple of kLanes) and m < outputs <= kRegisterChannels.
+// The weights that are wanted next, which lie `next` behind these, are fetched meanwhile.
 template <typename T>
-void convolve(Pixels<T> x, int inputs, const std::vector<int64_t>& offsets, const T* weights, T* y,
-              int64_t y_pitch, int outputs, int64_t span, bool adds);
+void convolve(Pixels<T> x, int inputs, const std::vector<int64_t>& offsets, const T* weights,
+              int64_t next, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds);
 
 // For each of `numbers` products by themselves, on pixels that are read alone:
 // y[m, q] (+)= sum over inputs c of weights[c, m] x[c, q].

@@ -11,13 +11,19 @@
 
 namespace densenet {
 
-// The tiles of a chunk, whose images lie side by side. Where an image has an odd last row or
-// column, its last tiles have pixels that are none.
+// The tiles of a chunk, or of a strip of its rows. Images lie side by side. Where an image has an
+// odd last row or column, its last tiles have pixels that are none.
 struct TileGrid {
   int64_t images, height, width;  // of the maps, in pixels
 
-  explicit TileGrid(const Planes& planes)
-      : images(planes.images), height(planes.height), width(planes.width) {}
+  TileGrid(int64_t images_, int64_t height_, int64_t width_)
+      : images(images_), height(height_), width(width_) {}
+  explicit TileGrid(const Planes& planes) : TileGrid(planes.images, planes.height, planes.width) {}
+
+  // At most so many rows of pixels from `start` on.
+  TileGrid strip(int64_t start, int64_t most) const {
+    return {images, std::min(most, height - start), width};
+  }
 
   int64_t rows() const { return (height + 1) / 2; }
   int64_t columns_of_image() const { return (width + 1) / 2; }
@@ -87,21 +93,62 @@ class Quarters {
   // Calls f(segment length as a constant, place in the chunk's plane, place here) for all pixels of
   // a channel. Others of the same grid have the same places.
   template <typename F>
-  void for_segments(int channel, F f) {
-    if (grid_.width % 2) return cut<1>(channel, f);
-    with_segment<2 * kLanes<T>>(grid_.width, [&](auto length) { cut<length()>(channel, f); });
+  DENSENET_INLINE void for_segments(int channel, F f) {
+    for_segments(channel, grid_.height, 0, f);
+  }
+
+  // The same for a strip that begins with row `start` of maps so high.
+  template <typename F>
+  DENSENET_INLINE void for_segments(int channel, int64_t height, int64_t start, F f) {
+    for_rows(channel, height, start, start, start + 2 * grid_.rows(), f);
+  }
+
+  // The same for a strip and one row more on both sides; what is no row of the maps becomes zero.
+  template <typename F>
+  DENSENET_INLINE void for_surroundings(int channel, int64_t height, int64_t start, F f) {
+    const int64_t first = start - 1, end = start + 2 * grid_.rows() + 1;
+    if (grid_.height < height) {  // or they are zero from the beginning
+      if (first < 0) clear(channel, first - start);
+      for (int64_t y = height; y < end; ++y) clear(channel, y - start);
+    }
+    for_rows(channel, height, start, first, end, f);
   }
 
  private:
+  // A row of pixels, the first of a strip being 0.
+  T* row(int channel, int column, int64_t y) {
+    return (y & 1 ? odd_rows(channel, column) : even_rows(channel, column)) + (y >> 1) * columns_;
+  }
+
+  void clear(int channel, int64_t y) {
+    for (int column = 0; column < 2; ++column) std::fill_n(row(channel, column, y), columns_, T(0));
+  }
+
+  // Rows [first, end) of those in [0, height), where `start` is the first row of memory.
+  template <typename F>
+  DENSENET_INLINE void for_rows(int channel, int64_t height, int64_t start, int64_t first,
+                                int64_t end, F f) {
+    first = std::max<int64_t>(first, 0);
+    end = std::min(end, height);
+    if (grid_.width % 2) return cut<1>(channel, height, start, first, end, f);
+    with_segment<2 * kLanes<T>>(grid_.width, [&](auto length) DENSENET_INLINE {
+      cut<length()>(channel, height, start, first, end, f);
+    });
+  }
+
   template <int kLength, typename F>
-  void cut(int channel, F f) {
+  DENSENET_INLINE void cut(int channel, int64_t height, int64_t start, int64_t first,
+                           int64_t end, F f) {
     const std::integral_constant<int, kLength> length;
-    for (int64_t image = 0, dense = 0; image < grid_.images; ++image) {
-      for (int64_t y = 0; y < grid_.height; ++y) {
-        const T* rows = y % 2 ? odd_rows(channel, 0) : even_rows(channel, 0);
-        const T* row = rows + y / 2 * columns_ + image * grid_.columns_of_image();
-        for (int64_t x = 0; x < grid_.width; x += length(), dense += length()) {
-          f(length, dense, row - start_ + x / 2 + x % 2 * pitch_);
+    const int64_t even = even_rows(channel, 0) - start_, odd = odd_rows(channel, 0) - start_;
+    const int64_t width = grid_.width, columns = columns_, pitch = pitch_;
+    for (int64_t image = 0; image < grid_.images; ++image) {
+      int64_t dense = (image * height + first) * width;
+      const int64_t column = image * grid_.columns_of_image();
+      for (int64_t y = first; y < end; ++y) {
+        const int64_t here = (y & 1 ? odd : even) + ((y - start) >> 1) * columns + column;
+        for (int64_t x = 0; x < width; x += length(), dense += length()) {
+          f(length, dense, here + x / 2 + x % 2 * pitch);
         }
       }
     }

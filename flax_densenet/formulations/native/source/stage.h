@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "normalization.h"
@@ -21,7 +22,7 @@ struct Stage {
   const T* kernel;  // [taps, inputs, outputs]
   Normalization<T> norm;
   std::vector<int64_t> offsets, back_offsets;
-  std::vector<T> weights, back_weights;  // in the order in which `convolve` reads them
+  std::unique_ptr<T[]> weights, back_weights;  // in the order in which `convolve` reads them
 
   Stage(Planes read_, Planes planes_, int inputs_, int outputs_, const T* kernel_,
         Normalization<T> norm_)
@@ -35,27 +36,27 @@ struct Stage {
   int products() const { return tiled ? kTileNumbers : taps(); }  // of an input and an output
 
   // Packing is done input by input, or output by output for the gradient, in any order.
-  void reserve_forward() { weights.resize(int64_t{inputs} * outputs * products()); }
-  void reserve_backward() { back_weights.resize(int64_t{inputs} * outputs * products()); }
+  void reserve_forward() { weights.reset(new T[int64_t{inputs} * outputs * products()]); }
+  void reserve_backward() { back_weights.reset(new T[int64_t{inputs} * outputs * products()]); }
 
   void pack_forward(int input) {
-    tiled ? pack_numbers(weights, outputs, inputs, input, outputs, 1, 1)
-          : pack(weights, outputs, inputs, input, outputs, 1);
+    tiled ? pack_numbers(weights.get(), outputs, inputs, input, outputs, 1, 1)
+          : pack(weights.get(), outputs, inputs, input, outputs, 1);
   }
 
   void pack_backward(int output) {
-    tiled ? pack_numbers(back_weights, inputs, outputs, output, 1, outputs, -1)
-          : pack(back_weights, inputs, outputs, output, 1, outputs);
+    tiled ? pack_numbers(back_weights.get(), inputs, outputs, output, 1, outputs, -1)
+          : pack(back_weights.get(), inputs, outputs, output, 1, outputs);
   }
 
  private:
   // The kernel of a tap lies with these distances between two inputs and between two outputs.
-  void pack(std::vector<T>& packed, int outs, int ins, int in, int64_t in_pitch,
+  void pack(T* packed, int outs, int ins, int in, int64_t in_pitch,
             int64_t out_pitch) {
     const int64_t tap_pitch = int64_t{inputs} * outputs;
     for (int first = 0; first < outs; first += kRegisterChannels) {
       const int width = std::min(kRegisterChannels, outs - first);
-      T* to = packed.data() + (int64_t{first} * ins + int64_t{in} * width) * taps();
+      T* to = packed + (int64_t{first} * ins + int64_t{in} * width) * taps();
       const T* from = kernel + in * in_pitch + first * out_pitch;
       for (int t = 0; t < taps(); ++t, to += width, from += tap_pitch) {
         for (int m = 0; m < width; ++m) to[m] = from[m * out_pitch];
@@ -64,7 +65,7 @@ struct Stage {
   }
 
   // The same for each number of a tile apart; `sign` -1 turns the kernel round.
-  void pack_numbers(std::vector<T>& packed, int outs, int ins, int in, int64_t in_pitch,
+  void pack_numbers(T* packed, int outs, int ins, int in, int64_t in_pitch,
                     int64_t out_pitch, int sign) {
     const int64_t size = int64_t{outs} * ins, tap_pitch = int64_t{inputs} * outputs;
     for (int first = 0; first < outs; first += kRegisterChannels) {
@@ -76,7 +77,7 @@ struct Stage {
         for (int m = 0; m < width; ++m) taps[t][m] = from[m * out_pitch];
       }
       numbers_of_kernels<kRegisterChannels>(taps, numbers);
-      T* to = packed.data() + int64_t{first} * ins + int64_t{in} * width;
+      T* to = packed + int64_t{first} * ins + int64_t{in} * width;
       for (int i = 0; i < kTileNumbers; ++i) std::copy_n(numbers[i], width, to + i * size);
     }
   }

@@ -55,8 +55,9 @@ struct Stem {
     for (int first = 0; first < outputs; first += kRegisterChannels) {
       const int size = std::min(kRegisterChannels, outputs - first);
       const T* weights = &this->weights[int64_t{first} * taps()];
-      densenet::convolve<T>({phases.start(), 0, 1}, 1, phases.offsets(), weights, tile[0],
-                            tile.pitch(), size, planes().template span<T>(), false);
+      densenet::convolve<T>({phases.start(), 0, 1}, 1, phases.offsets(), weights,
+                            int64_t{size} * taps(), tile[0], tile.pitch(), size,
+                            planes().template span<T>(), false);
       for (int k = 0; k < size; ++k) {
         const T* from = tile[k];
         T* to = y + (first + k) * pixels;

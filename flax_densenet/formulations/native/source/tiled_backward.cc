@@ -30,7 +30,7 @@ void TiledBackward<T>::run(int first, const T* source, T* of_source) {
   const int64_t pixels = stage_.planes.pixels();
   const int64_t size_of_number = int64_t{stage_.inputs} * stage_.outputs;
   const int channels = std::min(kRegisterChannels, stage_.inputs - first);
-  const T* weights = stage_.back_weights.data() + int64_t{first} * stage_.outputs;
+  const T* weights = stage_.back_weights.get() + int64_t{first} * stage_.outputs;
   for (int64_t block = 0; block < blocks<T>(grid_); ++block) {
     multiply<T>(kTileNumbers, {dy_tiles_.pitch(), size_of_number, dz_tiles_.pitch()},
                 dy_tiles_.at(block, 0, 0), kPanel<T>, stage_.outputs, weights,

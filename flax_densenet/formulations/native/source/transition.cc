@@ -3,6 +3,7 @@
 // Axes: G chunks, C channels before it, K behind it, P pixels of a chunk, p those after pooling.
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "arrays.h"
@@ -17,9 +18,9 @@ ffi::Error transition(ffi::ThreadPool pool, int64_t height, int64_t width, doubl
                       ffi::Result<ffi::AnyBuffer> y) {
   const auto shape = x.dimensions();
   Passes<T> passes(pool, shape[0], planes(shape[2], height, width), epsilon);
-  const auto stage = passes.transition(parameters<T>(scale, bias, kernel),
+  auto stage = passes.transition(parameters<T>(scale, bias, kernel),
                                        Statistics<T>{data<T>(mean), data<T>(var)});
-  passes.forward(stage, maps(data<T>(x), shape), maps(data<T>(y), y->dimensions()), 0,
+  passes.forward(std::move(stage), maps(data<T>(x), shape), maps(data<T>(y), y->dimensions()), 0,
                  [](int64_t) {});
   return ffi::Error::Success();
 }
@@ -36,13 +37,13 @@ ffi::Error transition_gradient(ffi::ThreadPool pool, int64_t height, int64_t wid
                                ffi::Result<ffi::AnyBuffer> of_kernel) {
   const auto shape = x.dimensions();
   Passes<T> passes(pool, shape[0], planes(shape[2], height, width), epsilon);
-  const auto stage = passes.transition(parameters<T>(scale, bias, kernel),
+  auto stage = passes.transition(parameters<T>(scale, bias, kernel),
                                        Statistics<T>{data<T>(mean), data<T>(var)});
   const Statistics<T> of_statistics{data<T>(of_mean), data<T>(of_var)};
   std::fill_n(of_statistics.mean, stage.inputs, T(0));
   std::fill_n(of_statistics.var, stage.inputs, T(0));
   const Maps<T> given = maps(data<T>(of_y), of_y.dimensions());
-  passes.backward(stage, maps(data<T>(x), shape), given, given, 0,
+  passes.backward(std::move(stage), maps(data<T>(x), shape), given, given, 0,
                   maps(data<T>(of_x), of_x->dimensions()), false, nullptr, of_statistics,
                   {data<T>(of_scale), data<T>(of_bias), data<T>(of_kernel)});
   return ffi::Error::Success();

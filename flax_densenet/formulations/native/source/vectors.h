@@ -22,6 +22,10 @@ constexpr int kVectorBytes = 16;
 constexpr bool kManyRegisters = false;
 #endif
 
+// For loops that are given what to do: what it refers to stays in registers only where all of it is
+// part of one function, since vectors are stored to what could be anything.
+#define DENSENET_INLINE __attribute__((always_inline))
+
 template <typename T>
 struct VectorOf {
   typedef T type __attribute__((vector_size(kVectorBytes)));
