@@ -70,9 +70,10 @@ def compare(
     train: bool,
     remat: bool,
     freeze_batch_norm: bool = False,
+    batch_size: int = 6,
 ) -> None:
     variables = random_variables(config)
-    image = jax.random.normal(jax.random.key(0), (6, *size, 3))
+    image = jax.random.normal(jax.random.key(0), (batch_size, *size, 3))
     assert to_chunks(SMALL_CHUNKS, jnp.moveaxis(image, -1, 1)).shape[0] > 1
 
     def run(formulation: Any) -> Any:

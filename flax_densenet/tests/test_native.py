@@ -79,12 +79,13 @@ def test_maps_whose_tiles_go_strip_by_strip(
     """At least 28 columns of tiles, and more rows than fit (`TiledForward::kBytes`).
 
     The second layer has few or more than 128 input channels, of which a strip takes all or some at
-    a time.
+    a time. With few there are 17 chunks, so that one of the 16 parts has two of them.
     """
     monkeypatch.setattr(body, "_CHUNKING", Chunking(images_of_chunk * math.prod(size)))
     jax.clear_caches()  # programs with chunks of the usual size
     config = DenseNetConfig(blocks=(2,), growth_rate=growth_rate, dtype="float64")
-    compare("native", config, size, train=train, remat=False)
+    batch_size = 17 * images_of_chunk if growth_rate < 10 else 6
+    compare("native", config, size, train=train, remat=False, batch_size=batch_size)
     jax.clear_caches()
 
 
