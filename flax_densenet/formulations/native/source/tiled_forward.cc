@@ -48,7 +48,7 @@ void TiledForward<T>::multiply(const Stage<T>& stage, const TileGrid& strip, int
     }
   });
   const bool is_last = first + size == stage.inputs;
-  const int64_t place = first == 0 && is_last ? 0 : block;  // the first cache keeps the sums
+  const int64_t place = first == 0 && is_last ? 0 : block;  // so that the cache keeps the sums
   for (int out = 0; out < stage.outputs; out += kRegisterChannels) {
     const int outs = std::min(kRegisterChannels, stage.outputs - out);
     const T* weights = stage.weights.get() + int64_t{out} * stage.inputs + int64_t{first} * outs;

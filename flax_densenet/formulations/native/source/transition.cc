@@ -19,7 +19,7 @@ ffi::Error transition(ffi::ThreadPool pool, int64_t height, int64_t width, doubl
   const auto shape = x.dimensions();
   Passes<T> passes(pool, shape[0], planes(shape[2], height, width), epsilon);
   auto stage = passes.transition(parameters<T>(scale, bias, kernel),
-                                       Statistics<T>{data<T>(mean), data<T>(var)});
+                                 Statistics<T>{data<T>(mean), data<T>(var)});
   passes.forward(std::move(stage), maps(data<T>(x), shape), maps(data<T>(y), y->dimensions()), 0,
                  [](int64_t) {});
   return ffi::Error::Success();
@@ -38,7 +38,7 @@ ffi::Error transition_gradient(ffi::ThreadPool pool, int64_t height, int64_t wid
   const auto shape = x.dimensions();
   Passes<T> passes(pool, shape[0], planes(shape[2], height, width), epsilon);
   auto stage = passes.transition(parameters<T>(scale, bias, kernel),
-                                       Statistics<T>{data<T>(mean), data<T>(var)});
+                                 Statistics<T>{data<T>(mean), data<T>(var)});
   const Statistics<T> of_statistics{data<T>(of_mean), data<T>(of_var)};
   std::fill_n(of_statistics.mean, stage.inputs, T(0));
   std::fill_n(of_statistics.var, stage.inputs, T(0));
