@@ -22,8 +22,8 @@ from benchmarks.plot import plot_comparison
 from benchmarks.rounds import Settings, measure
 from benchmarks.summary import summarize
 from benchmarks.table import comparison
-from flax_densenet.bench.machine import busy, describe_machine
 from flax_densenet.errors import InputError, NetworksDiffer, SavingFailed, require
+from flax_densenet.machine import busy, describe_machine
 from flax_densenet.training.workdir import writing
 
 _EXIT_FAILED, _EXIT_INPUT, _EXIT_INTERRUPTED = 1, 2, 130

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, SupportsFloat
 
-from flax_densenet.config import ComputeType, DenseNetConfig
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.fields import ComputeType
 
 DeviceKind = Literal["cpu", "gpu"]
 OURS = {"float32": "flax_densenet", "bfloat16": "flax_densenet_bfloat16"}

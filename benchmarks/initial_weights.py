@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from flax_densenet.bench.initial_state import initial_state
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.bench.programs import measured_state
+from flax_densenet.network.config import DenseNetConfig
 
 
 def write_initial_weights(config: DenseNetConfig, file: Path) -> None:
@@ -17,7 +17,7 @@ def write_initial_weights(config: DenseNetConfig, file: Path) -> None:
       config: The network.
       file: NumPy archive to write; the names in it are paths such as "params/conv0/kernel".
     """
-    variables = initial_state(config).variables
+    variables = measured_state(config).variables
     np.savez(file, **traverse_util.flatten_dict(variables, sep="/"))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from flax_densenet.data.batches import train_batches
-from flax_densenet.data.folder import load_folder
-from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.folder import load_folder
 
 _CLASSES = 2
 

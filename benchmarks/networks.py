@@ -3,9 +3,9 @@
 import dataclasses
 import re
 
-from flax_densenet.config import DenseNetConfig
 from flax_densenet.errors import InputError
-from flax_densenet.variants import IMAGE_SIZES, VARIANTS
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.variants import IMAGE_SIZES, VARIANTS
 
 _SLUG = re.compile(r"densenet-(bc-)?(\d+)-(\d+)")
 

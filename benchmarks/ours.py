@@ -6,10 +6,10 @@ from typing import Any
 import jax
 
 from benchmarks.jax_memory import program_memory
-from flax_densenet.bench.initial_state import initial_state
-from flax_densenet.commands.allocator import give_back_after_compiling
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.bench.programs import measured_state
+from flax_densenet.cli.allocator import give_back_after_compiling
 from flax_densenet.data.batches import EvalBatch, TrainBatch
+from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.parallel import parallel_steps
 
 
@@ -19,7 +19,7 @@ class Ours:
     def __init__(self, config: DenseNetConfig, *, remat: bool) -> None:
         give_back_after_compiling()
         self._steps = parallel_steps("auto", remat=remat)
-        self._state = self._steps.place(initial_state(config, remat=remat))
+        self._state = self._steps.place(measured_state(config, remat=remat))
         self._metrics: dict[str, jax.Array] = {}
         self.num_parameters = sum(x.size for x in jax.tree.leaves(self._state.params))
         self.device = jax.devices()[0].device_kind

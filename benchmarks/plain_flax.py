@@ -16,9 +16,9 @@ from flax.training import train_state
 from jaxtyping import Array, Float
 
 from benchmarks.jax_memory import program_memory
-from flax_densenet.bench.workload import LEARNING_RATE, WEIGHT_DECAY, channel_statistics
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.bench.programs import LEARNING_RATE, WEIGHT_DECAY, channel_statistics
 from flax_densenet.data.batches import EvalBatch, TrainBatch
+from flax_densenet.network.config import DenseNetConfig
 
 Batch = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
 from benchmarks.summary import shown_quantities
-from flax_densenet.bench.spread import spread
+from flax_densenet.bench.measure import spread
 
 _BAR_HEIGHT = 0.34  # inches, with the space around
 _WIDTH = 11  # inches

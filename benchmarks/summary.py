@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
-from flax_densenet.bench.spread import MIB, spread
+from flax_densenet.bench.measure import MIB, spread
 
 
 class Quantity(NamedTuple):

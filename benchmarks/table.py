@@ -6,7 +6,7 @@ from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
 from benchmarks.summary import QUANTITIES, best_torch, peak_mib, ratio, shown_quantities
-from flax_densenet.bench.spread import MIB, spread
+from flax_densenet.bench.measure import MIB, spread
 
 _MEMORY_HEADER = (
     "contestant",

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.torch_efficient import make_efficient
-from flax_densenet.bench.workload import LEARNING_RATE, SEED, WEIGHT_DECAY, channel_statistics
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.bench.programs import LEARNING_RATE, SEED, WEIGHT_DECAY, channel_statistics
 from flax_densenet.data.batches import EvalBatch, TrainBatch
+from flax_densenet.network.config import DenseNetConfig
 from torch_reference.preprocess import Preprocess
 from torch_reference.step import create_state, eval_step, train_step
 

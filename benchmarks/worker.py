@@ -24,7 +24,7 @@ from typing import Any, SupportsFloat
 
 from benchmarks.contestants import Job, Program
 from benchmarks.initial_weights import read_initial_weights
-from flax_densenet.bench.workload import eval_batch, train_batches
+from flax_densenet.bench.programs import eval_batch, train_batches
 
 
 class Worker:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.layers import weight_layers
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import weight_layers
 
 Path = tuple[str, ...]
 

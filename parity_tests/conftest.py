@@ -8,7 +8,7 @@ import jax
 import pytest
 import torch
 
-from flax_densenet.config import ComputeType
+from flax_densenet.network.fields import ComputeType
 from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
 from parity_tests.networks import CASES, Case, with_precision
 

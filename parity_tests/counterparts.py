@@ -11,9 +11,9 @@ from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Batch, Half, Observation, Trained
 from flax_densenet.parity.ladder import Check, climb
 from flax_densenet.parity.random_inputs import random_batch, random_pixels, random_variables
+from flax_densenet.parity.theirs.counterpart import Counterpart
 from flax_densenet.parity.tolerances import TOLERANCES
-from torch_reference.counterpart import Counterpart
-from torch_reference.half import TorchHalf
+from flax_densenet.parity.torch_half import TorchHalf
 
 NETWORKS = Path(__file__).parent / "other_networks"
 _BATCH_SIZE, _IMAGE_SIZE = 4, 32

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flax_densenet import DenseNetConfig
-from flax_densenet.weights import correspondence
+from flax_densenet.weights.table import correspondence
 
 _FILE = Path(__file__).parent / "data" / "torchvision.json.gz"
 

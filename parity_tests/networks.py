@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from flax_densenet import DenseNetConfig
-from flax_densenet.config import ComputeType
+from flax_densenet.network.fields import ComputeType
 
 
 class Case(NamedTuple):

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from flax_densenet import DenseNetConfig
-from flax_densenet.activation import PReLU, activation
-from flax_densenet.options import Activation
+from flax_densenet.network.activation import PReLU, activation
+from flax_densenet.network.fields import Activation
 from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.tolerances import TOLERANCES
 from torch_reference.activation import ACTIVATIONS

@@ -84,7 +84,7 @@ def test_gradient_maps_are_those_of_pytorch(
     assert right.max() > 0
 
 
-def test_other_layers_and_formulations_are_refused(
+def test_other_layers_and_implementations_are_refused(
     reference: torch_reference.DenseNet, image: np.ndarray
 ) -> None:
     config = dataclasses.replace(CONFIG, dtype="float32")
@@ -92,4 +92,4 @@ def test_other_layers_and_formulations_are_refused(
     with pytest.raises(InputError, match=r"layer \(='conv0'\) must be one of denseblock1, .*norm5"):
         gradient_activation_map(DenseNet(config), variables, x, classes, layer="conv0")
     with pytest.raises(InputError, match="shows no feature maps; use auto"):
-        class_activation_map(DenseNet(config, formulation="cache_blocked"), variables, x, classes)
+        class_activation_map(DenseNet(config, implementation="blocked"), variables, x, classes)

@@ -14,8 +14,8 @@ import torch
 from scipy import stats
 
 from flax_densenet.training import Preprocess
-from flax_densenet.training import preprocess as flax_preprocess
-from flax_densenet.training.run_config import Augment
+from flax_densenet.training import augment as flax_preprocess
+from flax_densenet.training.config import Augment
 from torch_reference import preprocess as torch_preprocess
 from torch_reference.preprocess import Preprocess as TorchPreprocess
 

@@ -28,7 +28,7 @@ from benchmarks.summary import QUANTITIES, best_torch, ratio
 from benchmarks.table import comparison
 from benchmarks.worker import Worker
 from flax_densenet import VARIANTS, DenseNetConfig
-from flax_densenet.bench.workload import eval_batch, train_batches
+from flax_densenet.bench.programs import eval_batch, train_batches
 from flax_densenet.errors import NetworksDiffer
 
 _ROOT = Path(__file__).parents[1]

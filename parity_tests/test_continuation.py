@@ -11,8 +11,7 @@ import torch
 
 import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig, InputError
-from flax_densenet.commands.main import main
-from flax_densenet.conversion import load_checkpoint
+from flax_densenet.cli.main import main
 from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
@@ -28,8 +27,9 @@ from flax_densenet.training import (
     train_step,
 )
 from flax_densenet.training.checkpoints import Checkpoints
-from flax_densenet.training.continuation import continue_from
-from flax_densenet.weights import from_torch, to_torch_arrays
+from flax_densenet.training.fine_tuning import continue_from
+from flax_densenet.weights import load_checkpoint
+from flax_densenet.weights.table import from_torch, to_torch_arrays
 
 CONFIG = DenseNetConfig(depth=10, growth_rate=4, bottleneck=True, dtype="float64")
 STEPS = 4  # in each framework

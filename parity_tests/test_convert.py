@@ -13,12 +13,12 @@ import torch
 
 import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig
-from flax_densenet.commands import convert as convert_module
-from flax_densenet.commands.main import main
-from flax_densenet.conversion.checkpoint import flat, load_checkpoint
-from flax_densenet.conversion.verification import Verified
-from flax_densenet.layouts import LAYOUTS, TORCH_LEAVES
-from flax_densenet.weights import correspondence
+from flax_densenet.cli import convert as convert_module
+from flax_densenet.cli.main import main
+from flax_densenet.weights.checkpoint import flat, load_checkpoint
+from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
+from flax_densenet.weights.table import correspondence
+from flax_densenet.weights.verify import Verified
 
 BC = DenseNetConfig(depth=16, growth_rate=4, bottleneck=True, compression=0.5, in_channels=1)
 IMAGENET = DenseNetConfig(

@@ -11,13 +11,13 @@ import torch
 
 import torch_reference
 from flax_densenet import DenseNetConfig, InputError
-from flax_densenet.commands.main import main
-from flax_densenet.conversion.checkpoint import flat, load_checkpoint
+from flax_densenet.cli.main import main
 from flax_densenet.parity.random_inputs import random_variables
-from flax_densenet.training.run_config import RunConfig
-from flax_densenet.weights import from_torch, to_torch
+from flax_densenet.parity.theirs.counterpart import find_counterpart
+from flax_densenet.training.config import RunConfig
+from flax_densenet.weights.checkpoint import flat, load_checkpoint
+from flax_densenet.weights.table import from_torch, to_torch
 from parity_tests.networks import OPTION_CASES
-from torch_reference.counterpart import find_counterpart
 
 _UNTOLD: dict[str, Any] = {"activation": "relu", "transition_pool": "avg"}
 _TANH = DenseNetConfig(blocks=(1, 2), growth_rate=4, activation="tanh", transition_pool="max")

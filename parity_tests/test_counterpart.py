@@ -15,8 +15,8 @@ from flax_densenet import DenseNetConfig
 from flax_densenet.errors import InputError
 from flax_densenet.parity.divergence import find_divergence
 from flax_densenet.parity.ladder import RUNGS
+from flax_densenet.parity.theirs.counterpart import Counterpart, find_counterpart
 from parity_tests.counterparts import BC, BC_TWO_BLOCKS, IMAGENET, NETWORKS, climb_with, halves
-from torch_reference.counterpart import Counterpart, find_counterpart
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -7,8 +7,8 @@ import pytest
 
 from flax_densenet.errors import InputError
 from flax_densenet.parity.random_inputs import random_pixels
+from flax_densenet.parity.theirs.counterpart import find_counterpart
 from parity_tests.counterparts import BC_TWO_BLOCKS, NETWORKS, halves
-from torch_reference.counterpart import find_counterpart
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -7,8 +7,8 @@ import pytest
 
 from flax_densenet.errors import InputError
 from flax_densenet.parity.divergence import find_divergence
+from flax_densenet.parity.theirs.counterpart import find_counterpart
 from parity_tests.counterparts import BC_TWO_BLOCKS, NETWORKS, climb_with, halves
-from torch_reference.counterpart import find_counterpart
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torch_reference.dropout import WatchedDropout
+from flax_densenet.parity.theirs.hooks import WatchedDropout
 
 DROPOUTS = {
     "module": "nn.Dropout(0.2)(x)",

@@ -10,9 +10,9 @@ import torch
 import flax_densenet
 import torch_reference
 from flax_densenet import DenseNet
+from flax_densenet.parity.theirs.hooks import record_outputs
 from flax_densenet.parity.tolerances import TOLERANCES
 from parity_tests.networks import CASES, OPTION_CASES, with_precision
-from torch_reference.hooks import record_outputs
 
 NAMES = ("plain, gray, odd size", "ImageNet", "convolutions first, maximum, attention")
 

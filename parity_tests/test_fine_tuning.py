@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNetConfig
-from flax_densenet.conversion.adaptation import with_new_head
 from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.half import PIXEL_MEAN, PIXEL_STD
 from flax_densenet.parity.random_inputs import random_pixels, random_variables
@@ -20,11 +19,11 @@ from flax_densenet.training import (
     RunConfig,
     train_step,
 )
-from flax_densenet.training.execution import Execution
-from flax_densenet.training.fine_tuning_config import FineTuningConfig
-from flax_densenet.training.initial_state import initial_state, run_schedule
-from flax_densenet.training.parameter_parts import find_parts
-from flax_densenet.weights import to_torch_arrays
+from flax_densenet.training.config import Execution, FineTuningConfig
+from flax_densenet.training.parts import find_parts
+from flax_densenet.training.state import initial_state, run_schedule
+from flax_densenet.weights.adapt import with_new_head
+from flax_densenet.weights.table import to_torch_arrays
 from torch_reference import step as torch_step
 from torch_reference.preprocess import Preprocess as TorchPreprocess
 

@@ -17,10 +17,10 @@ from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Batch, Half
 from flax_densenet.parity.tolerances import LAST_BIT_AMPLIFIED, TOLERANCES
+from flax_densenet.parity.torch_half import reference_half
 from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.step import cross_entropy
 from parity_tests import golden
-from torch_reference.half import reference_half
 
 _TOLERANCE = TOLERANCES["float64"]
 _EVALUATIONS = golden.golden()["eval"]

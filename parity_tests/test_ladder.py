@@ -3,7 +3,7 @@
 They are every module's output, by name, in evaluation and in training; the loss and its gradient
 for the image and every parameter; running statistics; and ten steps of training, with
 learning-rate drops inside, which leave both halves in the same state. The same holds for every
-formulation, of which only the plain one shows the outputs before the classifier.
+implementation, of which only the plain one shows the outputs before the classifier.
 """
 
 import functools
@@ -11,15 +11,15 @@ import functools
 import jax
 import pytest
 
-from flax_densenet.formulation import Formulation
-from flax_densenet.layers import weight_layers
+from flax_densenet.implementations.choose import Implementation
+from flax_densenet.network.layers import weight_layers
 from flax_densenet.parity.divergence import find_divergence
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.ladder import RUNGS, Check, Rung, climb
 from flax_densenet.parity.random_inputs import random_batch, random_pixels, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
+from flax_densenet.parity.torch_half import reference_half
 from parity_tests.networks import CASES, OPTION_CASES, Case, with_precision
-from torch_reference.half import reference_half
 
 _NUM_STEPS = 10
 
@@ -31,25 +31,25 @@ def test_every_array_of_the_rung_agrees(case: Case, rung: Rung) -> None:
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
 @pytest.mark.parametrize(
-    ("formulation", "name"),
+    ("implementation", "name"),
     [
         ("native", "plain, gray, odd size"),
         ("native", "BC, Keras epsilon"),
         ("native", "ImageNet"),
-        ("cache_blocked", "plain, gray, odd size"),
-        # test_formulations.py compares these with the plain formulation, too.
-        pytest.param("cache_blocked", "BC, Keras epsilon", marks=pytest.mark.slow),
-        pytest.param("cache_blocked", "ImageNet", marks=pytest.mark.slow),
-        ("shared_statistics", "plain, gray, odd size"),
-        pytest.param("shared_statistics", "BC, Keras epsilon", marks=pytest.mark.slow),
-        pytest.param("shared_statistics", "ImageNet", marks=pytest.mark.slow),
+        ("blocked", "plain, gray, odd size"),
+        # test_implementations.py compares these with the plain implementation, too.
+        pytest.param("blocked", "BC, Keras epsilon", marks=pytest.mark.slow),
+        pytest.param("blocked", "ImageNet", marks=pytest.mark.slow),
+        ("gpu", "plain, gray, odd size"),
+        pytest.param("gpu", "BC, Keras epsilon", marks=pytest.mark.slow),
+        pytest.param("gpu", "ImageNet", marks=pytest.mark.slow),
     ],
 )
-def test_every_rung_holds_in_every_formulation(
-    formulation: Formulation, name: str, rung: Rung, float64: None, small_chunks: None
+def test_every_rung_holds_in_every_implementation(
+    implementation: Implementation, name: str, rung: Rung, float64: None, small_chunks: None
 ) -> None:
     case = with_precision(CASES[name], "float64")
-    _assert_agrees(_climbed(case, formulation)[rung.title])
+    _assert_agrees(_climbed(case, implementation)[rung.title])
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
@@ -91,10 +91,10 @@ def _assert_agrees(check: Check) -> None:
 
 
 @functools.cache
-def _climbed(case: Case, formulation: Formulation) -> dict[str, Check]:
+def _climbed(case: Case, implementation: Implementation) -> dict[str, Check]:
     config, variables = case.config, random_variables(case.config)
     checks = climb(
-        FlaxHalf(config, variables, formulation),
+        FlaxHalf(config, variables, implementation),
         reference_half(config, variables),
         TOLERANCES[config.dtype],
         random_batch(config, case.image_shape),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flax_densenet.commands.main import main
-from flax_densenet.data.digits import load_digits
+from flax_densenet.cli.main import main
+from flax_densenet.data.readers.digits import load_digits
 from flax_densenet.training import RunConfig
 from torch_reference.loop import fit
 

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-import flax_densenet.batch_norm
-import flax_densenet.model
-from flax_densenet import DenseNetConfig, layouts
-from flax_densenet.layers import Kind
+from flax_densenet import DenseNetConfig
+from flax_densenet.network import batch_norm, model
+from flax_densenet.network.layers import Kind
 from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Observation
 from flax_densenet.parity.random_inputs import random_batch, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
+from flax_densenet.parity.torch_half import reference_half
+from flax_densenet.weights import layouts
 from parity_tests.networks import Case
-from torch_reference.half import reference_half
 
 _TOLERANCE = TOLERANCES["float64"]
 # Even sizes on every level, where "SAME" differs from padding on both sides; 12 classes for 12
@@ -51,7 +51,7 @@ class Mutation(NamedTuple):
     caught_by: str
 
 
-_MODEL, _BATCH_NORM = flax_densenet.model, flax_densenet.batch_norm
+_MODEL, _BATCH_NORM = model, batch_norm
 _ZERO_PADDED = "jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), window_shape=(3, 3), strides=(2, 2))"
 MUTATIONS = {
     "no stem ReLU": Mutation(

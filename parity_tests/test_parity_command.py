@@ -11,12 +11,12 @@ import torch
 
 import torch_reference.densenet
 from flax_densenet import DenseNetConfig
-from flax_densenet.commands.main import main
-from flax_densenet.layers import weight_layers
-from flax_densenet.layouts import LAYOUTS
+from flax_densenet.cli.main import main
+from flax_densenet.network.layers import weight_layers
 from flax_densenet.parity.ladder import RUNGS
 from flax_densenet.parity.random_inputs import random_variables
-from flax_densenet.weights import to_arrays
+from flax_densenet.weights.layouts import LAYOUTS
+from flax_densenet.weights.table import to_arrays
 
 TINY = "--blocks 1,1 --growth_rate 3 --image_size 8 --batch_size 4".split()
 CONFIG = DenseNetConfig(blocks=(1, 1), growth_rate=3)
@@ -208,7 +208,7 @@ def test_a_network_that_is_computed_chunk_by_chunk_is_compared_by_what_it_shows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = ["--depth", "7", "--growth_rate", "4", "--image_size", "8", "--precision", "float64"]
-    assert main(["parity", *flags, "--steps", "2", "--formulation", "cache_blocked", "--json"]) == 0
+    assert main(["parity", *flags, "--steps", "2", "--implementation", "blocked", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["agrees"]
     assert any("no output before the classifier" in note for note in report["notes"])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_densenet.data.image_files import ImageFormat, decode
+from flax_densenet.data.images.decode import ImageFormat, decode
 from flax_densenet.training import Preprocess
 from parity_tests.pixel_cases import (
     CASES,

@@ -13,7 +13,7 @@ from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.random_inputs import random_pixels, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
-from torch_reference.half import reference_half
+from flax_densenet.parity.torch_half import reference_half
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from flax_densenet import InputError
 from flax_densenet.errors import SavingFailed
-from flax_densenet.weight_files import read_weights, write_torch
+from flax_densenet.weights.files import read_weights, write_torch
 
 _FORMATS = {"PyTorch zip": True, "PyTorch legacy": False}
 _DTYPES = [
@@ -421,7 +421,7 @@ def test_reading_takes_little_more_memory_than_the_arrays(tmp_path: Path) -> Non
     write_torch(tmp_path / "x.pth", {"a": np.ones(size // 8)}, overwrite=False)
     program = (
         "import resource, sys, torch, numpy as np\n"
-        "from flax_densenet.weight_files import read_weights\n"
+        "from flax_densenet.weights.files import read_weights\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak(); contents = read_weights(sys.argv[1]); print(peak() - before)"
     )

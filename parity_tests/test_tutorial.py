@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import torch_reference
 from flax_densenet import VARIANTS, DenseNetConfig
-from flax_densenet.commands.main import main
-from flax_densenet.layers import weight_layers
+from flax_densenet.cli.main import main
+from flax_densenet.network.layers import weight_layers
 from flax_densenet.summary.operations import list_operations
 
 _PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"

@@ -12,8 +12,8 @@ import torch
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError, to_torch_arrays
 from flax_densenet.data import Dataset
-from flax_densenet.data.digits import load_digits
-from flax_densenet.data.validation import hold_out
+from flax_densenet.data.dataset import hold_out
+from flax_densenet.data.readers.digits import load_digits
 from flax_densenet.errors import TrainingDiverged
 from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.tolerances import TOLERANCES

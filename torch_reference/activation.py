@@ -1,13 +1,13 @@
 """The non-linearity behind a batch normalization, in PyTorch.
 
-To be read beside flax_densenet/activation.py.
+To be read beside flax_densenet/network/activation.py.
 """
 
 from collections.abc import Callable
 
 from torch import nn
 
-from flax_densenet.options import Activation
+from flax_densenet.network.fields import Activation
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

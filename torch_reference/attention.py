@@ -2,14 +2,14 @@
 
 Axes: B batch, C channels, H height, W width.
 
-To be read beside flax_densenet/attention.py.
+To be read beside flax_densenet/network/attention.py.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.network.config import DenseNetConfig
 
 
 class SqueezeExcitation(nn.Module):

@@ -1,4 +1,4 @@
-"""DenseNet (https://arxiv.org/abs/1608.06993) in PyTorch, to be read beside flax_densenet/model.py.
+"""DenseNet (https://arxiv.org/abs/1608.06993) in PyTorch, to be read beside flax_densenet/network/model.py.
 
 Axes: B batch, C channels, H height, W width; images are [B, C, H, W].
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.network.config import DenseNetConfig
 from torch_reference.activation import ACTIVATIONS
 from torch_reference.attention import SqueezeExcitation
 
@@ -80,7 +80,7 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """The whole network: stem, dense blocks with transitions between them, classifier.
 
-    What stem and head are in the order "conv-norm-act" is said in flax_densenet/model.py.
+    What stem and head are in the order "conv-norm-act" is said in flax_densenet/network/model.py.
 
     The configuration's `dtype` does not matter here: PyTorch computes in the type of the weights
     (`model.double()`).
@@ -130,7 +130,7 @@ class DenseNet(nn.Module):
         return self.classifier(x)
 
     def _initialize(self) -> None:
-        """Draws the authors' initial weights (see flax_densenet/initialization.py).
+        """Draws the authors' initial weights (see flax_densenet/network/initialization.py).
 
         `nn.Linear` already draws its weight from U(-1/sqrt(I), 1/sqrt(I)).
         """

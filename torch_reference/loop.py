@@ -15,12 +15,12 @@ import torch
 from flax_densenet.data import Dataset, Split
 from flax_densenet.data.batches import eval_batches, steps_per_epoch, train_batches
 from flax_densenet.errors import TrainingDiverged, require
+from flax_densenet.training.config import RunConfig
 from flax_densenet.training.epoch import describe_epoch
-from flax_densenet.training.initial_state import run_schedule
-from flax_densenet.training.loop import channel_statistics, check_dataset
-from flax_densenet.training.parameter_parts import find_parts, parameter_counts
-from flax_densenet.training.run_config import RunConfig
-from flax_densenet.training.stopwatch import Stopwatch
+from flax_densenet.training.parts import find_parts, parameter_counts
+from flax_densenet.training.records import Stopwatch
+from flax_densenet.training.run_data import channel_statistics, check_dataset
+from flax_densenet.training.state import run_schedule
 from flax_densenet.training.workdir import Record
 from torch_reference.preprocess import Preprocess
 from torch_reference.step import TrainState, create_state, eval_step, train_step

@@ -1,6 +1,6 @@
 """What happens to an image before the network, in PyTorch.
 
-To be read beside flax_densenet/training/preprocess.py.
+To be read beside flax_densenet/training/augment.py.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flax_densenet.training.run_config import Augment
+from flax_densenet.training.config import Augment
 
 _MAX_SHIFT = 4  # pixels; paper, section 4.1
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
+from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.loss import TOP
-from flax_densenet.training.parameter_parts import ParameterParts
-from flax_densenet.weights import to_torch
+from flax_densenet.training.parts import ParameterParts
+from flax_densenet.weights.table import to_torch
 from torch_reference.densenet import DenseNet
 from torch_reference.preprocess import Preprocess
 

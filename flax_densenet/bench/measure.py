@@ -1,16 +1,39 @@
-"""Timing the steps of one network, those of all formulations in turn."""
+"""What is told of repeated measurements.
+
+Axes: B batch, H height, W width, C channels.
+"""
 
 import dataclasses
+import statistics
 import time
-from collections.abc import Iterator
-from typing import get_args
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, get_args
 
 import jax
 
 from flax_densenet.bench.programs import Pass, Program, build_program
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.formulation import ChosenFormulation
-from flax_densenet.formulations import choose_formulation
+from flax_densenet.implementations import choose_implementation
+from flax_densenet.implementations.choose import ChosenImplementation
+from flax_densenet.network.config import DenseNetConfig
+
+MIB = 2**20
+
+
+class Spread(NamedTuple):
+    """Smallest, middle and largest of some values, and how many there are."""
+
+    min: float
+    median: float
+    max: float
+    n: int
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Returns the spread of some values, None without any."""
+    if not values:
+        return None
+    return Spread(min(values), statistics.median(values), max(values), len(values))
+
 
 _WARM_UP = 2  # steps, in which the heap grows
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
@@ -23,7 +46,7 @@ class Measured:
     Attributes:
       batch_size: Images in a batch (B).
       step: "evaluation" or "training".
-      formulation: How blocks were computed.
+      implementation: How blocks were computed.
       is_automatic: Whether it is what "auto" chooses here.
       error: Why it could not be measured, if so.
       cold_seconds: Tracing and compiling, with nothing kept from before.
@@ -34,7 +57,7 @@ class Measured:
 
     batch_size: int
     step: Pass
-    formulation: ChosenFormulation
+    implementation: ChosenImplementation
     is_automatic: bool
     error: str | None = None
     cold_seconds: float | None = None
@@ -46,9 +69,9 @@ class Measured:
 def measure(
     config: DenseNetConfig, *, batch_size: int, image_size: int, steps: int
 ) -> Iterator[list[Measured]]:
-    """Yields the figures of evaluation, and then of training, for each formulation.
+    """Yields the figures of evaluation, and then of training, for each implementation.
 
-    Whatever else happens on the machine reaches all formulations, which take turns.
+    Whatever else happens on the machine reaches all implementations, which take turns.
 
     Args:
       config: The network.
@@ -57,13 +80,13 @@ def measure(
       steps: Timed steps of each.
     """
     for which in get_args(Pass):
-        automatic = choose_formulation(
+        automatic = choose_implementation(
             "auto", config, train=which == "training", axis_name=None, captured=False
         )
-        formulations: dict[ChosenFormulation, None] = dict.fromkeys(("plain", automatic))
+        implementations: dict[ChosenImplementation, None] = dict.fromkeys(("plain", automatic))
         results, programs = [], []
-        for formulation in formulations:
-            one = Measured(batch_size, which, formulation, formulation == automatic)
+        for implementation in implementations:
+            one = Measured(batch_size, which, implementation, implementation == automatic)
             results.append(one)
             program = _prepared(one, config, image_size)
             if program is not None:
@@ -79,7 +102,7 @@ def measure(
 def _prepared(one: Measured, config: DenseNetConfig, image_size: int) -> Program | None:
     try:
         program = build_program(
-            config, one.formulation, one.step, batch_size=one.batch_size, image_size=image_size
+            config, one.implementation, one.step, batch_size=one.batch_size, image_size=image_size
         )
         one.cold_seconds, one.cached_seconds = program.cold_seconds, program.cached_seconds
         one.memory_bytes = program.memory_bytes

@@ -10,15 +10,72 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from flax_densenet.bench.initial_state import initial_state
-from flax_densenet.bench.workload import eval_batch, train_batches
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.formulation import Formulation
-from flax_densenet.training.step import eval_step, train_step
+from flax_densenet.data.batches import EvalBatch, TrainBatch
+from flax_densenet.densenet import DenseNet
+from flax_densenet.implementations.choose import Implementation
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.training.augment import Preprocess
+from flax_densenet.training.optimizer import learning_rate_schedule, sgd
+from flax_densenet.training.step import TrainState, create_state, eval_step, train_step
 
 Pass = Literal["evaluation", "training"]
+
+LEARNING_RATE = 0.1
+WEIGHT_DECAY = 1e-4
+SEED = 0
+_PIXEL_MEAN, _PIXEL_STD = 128.0, 74.0  # of uniform random bytes
+_NUM_BATCHES = 4
+_TOTAL_STEPS = 1_000_000  # so many that the learning rate does not drop
+
+
+def channel_statistics(config: DenseNetConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each channel of the images, in 0 to 255."""
+    return (_PIXEL_MEAN,) * config.in_channels, (_PIXEL_STD,) * config.in_channels
+
+
+def train_batches(config: DenseNetConfig, batch_size: int, image_size: int) -> list[TrainBatch]:
+    """Returns some random batches, the same in every process, over which training goes in turn.
+
+    Args:
+      config: The network.
+      batch_size: Images in each (B).
+      image_size: Their height and width in pixels.
+    """
+    random = np.random.default_rng(SEED)
+    image_shape = (batch_size, image_size, image_size, config.in_channels)
+    return [
+        {
+            "image": random.integers(0, 256, image_shape, np.uint8),
+            "label": random.integers(0, config.num_classes, batch_size, np.int32),
+        }
+        for _ in range(_NUM_BATCHES)
+    ]
+
+
+def eval_batch(batch: TrainBatch) -> EvalBatch:
+    """Returns the same images to evaluate on, all of which count."""
+    return {**batch, "valid": np.ones(len(batch["label"]), bool)}
+
+
+def measured_state(
+    config: DenseNetConfig, *, remat: bool = False, implementation: Implementation = "auto"
+) -> TrainState:
+    """Returns the state before the first step.
+
+    Args:
+      config: The network.
+      remat: Compute activations a second time in the backward pass.
+      implementation: How blocks are computed.
+    """
+    return create_state(
+        DenseNet(config, remat=remat, implementation=implementation),
+        sgd(learning_rate_schedule(LEARNING_RATE, _TOTAL_STEPS), WEIGHT_DECAY),
+        Preprocess(*channel_statistics(config), "none"),
+        seed=SEED,
+    )
 
 
 class Program(NamedTuple):
@@ -40,7 +97,7 @@ class Program(NamedTuple):
 
 def build_program(
     config: DenseNetConfig,
-    formulation: Formulation,
+    implementation: Implementation,
     which: Pass,
     *,
     batch_size: int,
@@ -50,12 +107,12 @@ def build_program(
 
     Args:
       config: The network.
-      formulation: How blocks are computed.
+      implementation: How blocks are computed.
       which: The step.
       batch_size: Images in a batch (B).
       image_size: Their height and width in pixels.
     """
-    state = initial_state(config, formulation=formulation)
+    state = measured_state(config, implementation=implementation)
     batch = train_batches(config, batch_size, image_size)[0]
     is_training = which == "training"
     step: Callable[..., Any] = train_step if is_training else eval_step

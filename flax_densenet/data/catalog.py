@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from flax_densenet.data import cifar, idx
-from flax_densenet.data.archive import read_archive, read_directory
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.originals import Splits
-from flax_densenet.data.svhn import read_svhn
+from flax_densenet.data.readers import cifar, idx
+from flax_densenet.data.readers.archive import read_archive, read_directory
+from flax_densenet.data.readers.originals import Splits
+from flax_densenet.data.readers.svhn import read_svhn
 
 
 class FileForm(NamedTuple):

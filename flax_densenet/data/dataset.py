@@ -212,3 +212,34 @@ def _statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
     mean = total / count
     # The sums of integers are exact, so that a constant channel gives exactly 0.
     return mean, np.sqrt(squares / count - np.square(mean))
+
+
+# The same images whatever the run's seed, so that runs can be compared on them.
+_SEED = 0
+
+
+def hold_out(dataset: Dataset, num_images: int) -> Dataset:
+    """Moves training images, chosen at random once and for all, to the validation split.
+
+    Args:
+      dataset: Data set without a validation split.
+      num_images: Images to hold out; 0 returns the data set as it is.
+
+    Raises:
+      InputError: There are not that many training images.
+    """
+    total = len(dataset.train)
+    if num_images == 0:
+        return dataset
+    if num_images >= total:
+        raise InputError(
+            f"validation_images (={num_images}) must be below the {total} training images of "
+            f"{dataset.name}"
+        )
+    order = np.random.default_rng(_SEED).permutation(total)
+    held_out, kept = np.sort(order[:num_images]), np.sort(order[num_images:])
+    return dataclasses.replace(
+        dataset,
+        train=dataset.train.subset(kept),
+        validation=dataset.train.subset(held_out),
+    )

@@ -10,7 +10,7 @@ import platformdirs
 
 from flax_densenet.data.catalog import CATALOG, CatalogRow, FileForm
 from flax_densenet.data.download import DownloadFailed, RemoteFile, download, remote_files
-from flax_densenet.data.originals import Splits
+from flax_densenet.data.readers.originals import Splits
 from flax_densenet.data.tfds import DEFAULT_DIRECTORY, prepared_version, read_tfds
 from flax_densenet.errors import InputError
 

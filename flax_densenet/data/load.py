@@ -3,15 +3,16 @@
 import difflib
 from typing import NamedTuple, NoReturn
 
-from flax_densenet.data import digits, tfds
+from flax_densenet.data import tfds
 from flax_densenet.data.catalog import CATALOG
 from flax_densenet.data.dataset import Dataset
 from flax_densenet.data.find import find_source
-from flax_densenet.data.folder import describe_folder, load_folder
-from flax_densenet.data.image_files import ImageFormat
-from flax_densenet.data.imagenet import NUM_CLASSES, load_imagenet
-from flax_densenet.data.streamed import OnBroken
-from flax_densenet.data.tfds_streamed import load_tfds_streamed
+from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.folder import describe_folder, load_folder
+from flax_densenet.data.images.imagenet import NUM_CLASSES, load_imagenet
+from flax_densenet.data.images.streamed import OnBroken
+from flax_densenet.data.images.tfds_streamed import load_tfds_streamed
+from flax_densenet.data.readers import digits
 from flax_densenet.errors import InputError
 
 _TFDS_PREFIX = "tfds:"

@@ -5,11 +5,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.data.cropping import Interpolation
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.images.crop import Interpolation
+from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.errors import InputError, require
+from flax_densenet.network.config import DenseNetConfig
 
 _CIFAR_SIZE = 32
 _IMAGENET_SIZE, _IMAGENET_SHORTER_SIDE = 224, 256

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flax_densenet.data.dataset import ArraySplit, Dataset
-from flax_densenet.data.originals import Splits
+from flax_densenet.data.readers.originals import Splits
 from flax_densenet.errors import InputError
 
 DEFAULT_DIRECTORY = "~/tensorflow_datasets"

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import require
-from flax_densenet.model import DenseNet
 
 
 @partial(jax.jit, static_argnames="model")

@@ -7,10 +7,10 @@ import dataclasses
 from typing import Any, Literal
 
 import flax_densenet
-from flax_densenet.config import DenseNetConfig
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.preprocessing import Preprocessing
 from flax_densenet.errors import InputError
+from flax_densenet.network.config import DenseNetConfig
 
 Axes = Literal["BHWC", "BCHW"]
 INPUT_NAME, OUTPUT_NAME = "image", "logits"

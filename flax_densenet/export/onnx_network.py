@@ -1,4 +1,4 @@
-"""DenseNet as an ONNX graph: `flax_densenet/model.py` once more, in evaluation.
+"""DenseNet as an ONNX graph: `flax_densenet/network/model.py` once more, in evaluation.
 
 Axes: B batch, C channels, H height, W width, K classes; images are [B, C, H, W].
 
@@ -13,11 +13,11 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, checker, helper
 
-from flax_densenet.activation import LEAKY_SLOPE
-from flax_densenet.config import DenseNetConfig
 from flax_densenet.export.interface import INPUT_NAME, OUTPUT_NAME, Interface
 from flax_densenet.export.onnx_graph import Graph
-from flax_densenet.weights import to_torch_arrays
+from flax_densenet.network.activation import LEAKY_SLOPE
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.weights.table import to_torch_arrays
 
 
 def to_onnx(

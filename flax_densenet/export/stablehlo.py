@@ -14,9 +14,9 @@ import numpy as np
 from jax import export
 from jaxtyping import Array, Float, Shaped
 
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.densenet import DenseNet
 from flax_densenet.export.interface import Interface
-from flax_densenet.model import DenseNet
+from flax_densenet.network.config import DenseNetConfig
 
 PLATFORMS = ("cpu", "cuda")
 
@@ -37,7 +37,7 @@ def to_stablehlo(
       tf32: Whether an NVIDIA GPU may round the factors of products to TF32.
     """
     # Cache-blocked code depends on the batch size and suits no GPU.
-    model = DenseNet(config, formulation="plain")
+    model = DenseNet(config, implementation="plain")
 
     def logits(image: Shaped[Array, "B H W C"]) -> Float[Array, "B K"]:
         x = image.astype(jnp.float32)

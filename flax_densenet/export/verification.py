@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from jaxtyping import Float64
 
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError, NetworksDiffer
 from flax_densenet.export.interface import Interface
-from flax_densenet.model import DenseNet
+from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.parity.tolerances import TOLERANCES
 
 _ALLOWED = TOLERANCES["float32"].forward
@@ -101,6 +101,6 @@ def _logits(
 ) -> Float64[np.ndarray, "B K"]:
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda array: np.asarray(array).astype(np.float64), variables)
-        model = DenseNet(dataclasses.replace(config, dtype="float64"), formulation="plain")
+        model = DenseNet(dataclasses.replace(config, dtype="float64"), implementation="plain")
         apply = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
         return np.asarray(apply(wide, image))

@@ -10,9 +10,9 @@ import numpy as np
 import optax.tree_utils
 from flax import traverse_util
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.formulation import Formulation
-from flax_densenet.model import DenseNet
+from flax_densenet.densenet import DenseNet
+from flax_densenet.implementations.choose import Implementation
+from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.parity.half import (
     EMA_DECAY,
     LEARNING_RATE,
@@ -25,11 +25,11 @@ from flax_densenet.parity.half import (
     Observation,
     Trained,
 )
+from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.loss import cross_entropy
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.preprocess import Preprocess
 from flax_densenet.training.step import create_state, train_step
-from flax_densenet.weights import to_torch_arrays
+from flax_densenet.weights.table import to_torch_arrays
 
 _CALL = "__call__"
 
@@ -41,13 +41,13 @@ class FlaxHalf:
     Attributes:
       config: The network.
       variables: {"params", "batch_stats"}, in the type of the configuration.
-      formulation: How it is computed. Only "plain" shows the outputs before the classifier.
+      implementation: How it is computed. Only "plain" shows the outputs before the classifier.
       model_class: The network's class; another one has the same interface.
     """
 
     config: DenseNetConfig
     variables: dict[str, Any]
-    formulation: Formulation = "plain"
+    implementation: Implementation = "plain"
     model_class: type[DenseNet] = DenseNet
 
     def parameters(self) -> dict[str, np.ndarray]:
@@ -58,7 +58,7 @@ class FlaxHalf:
         """Returns the activations of images [B, C, H, W] in evaluation."""
 
         def apply(variables: Any, pixels: jax.Array) -> Any:
-            model = self.model_class(self.config, formulation=self.formulation)
+            model = self.model_class(self.config, implementation=self.implementation)
             return model.apply(
                 variables,
                 pixels,
@@ -74,7 +74,9 @@ class FlaxHalf:
         """Returns all that one pass shows."""
 
         def loss_fn(params: Any, pixels: jax.Array) -> tuple[jax.Array, Any]:
-            logits, updates = self.model_class(self.config, formulation=self.formulation).apply(
+            logits, updates = self.model_class(
+                self.config, implementation=self.implementation
+            ).apply(
                 {"params": params, "batch_stats": self.variables["batch_stats"]},
                 pixels,
                 train=train,
@@ -103,7 +105,7 @@ class FlaxHalf:
         """Trains by one step on each batch."""
         channels = self.config.in_channels
         state = create_state(
-            self.model_class(self.config, formulation=self.formulation),
+            self.model_class(self.config, implementation=self.implementation),
             sgd(learning_rate_schedule(LEARNING_RATE, len(batches)), WEIGHT_DECAY),
             Preprocess((PIXEL_MEAN,) * channels, (PIXEL_STD,) * channels, augment="none"),
             seed=0,

@@ -1,14 +1,50 @@
-"""What is seen of a network, in either framework: under PyTorch's names and in its layout.
-
-Both halves are seen through the same records, so that comparing them is one loop over names.
+"""One framework's half of a comparison: settings and what it observes.
 
 Axes: B batch, C channels, H height, W width, K classes.
+
+Both halves are seen through the same records, so that comparing them is one loop over names.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Literal, NamedTuple, Protocol
 
+import jax
 import numpy as np
+
+from flax_densenet.network.fields import ComputeType
+
+Precision = Literal["float64", "float32", "default"]
+
+
+class Setting(NamedTuple):
+    """One precision.
+
+    Attributes:
+      dtype: Type of weights, images and computation.
+      is_exact: Whether both frameworks keep all digits of the type in products.
+      description: What that means, for people.
+    """
+
+    dtype: ComputeType
+    is_exact: bool
+    description: str
+
+
+SETTINGS: dict[Precision, Setting] = {
+    "float64": Setting("float64", True, "rounding far below any fault"),
+    "float32": Setting("float32", True, 'precision "highest" in JAX, TF32 off in PyTorch'),
+    "default": Setting("float32", False, "float32 as both frameworks compute it unless told"),
+}
+
+
+@contextmanager
+def computing(setting: Setting) -> Iterator[None]:
+    """Sets JAX to a precision."""
+    exact = jax.default_matmul_precision("highest") if setting.is_exact else nullcontext()
+    with jax.enable_x64(setting.dtype == "float64"), exact:
+        yield
+
 
 STATISTICS = ("running_mean", "running_var")
 PARAMETERS = ("weight", "bias")

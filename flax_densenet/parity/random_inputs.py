@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.initialization import conv_scale, linear_scale
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.initialization import conv_scale, linear_scale
 from flax_densenet.parity.half import Batch
-from flax_densenet.weights import correspondence
+from flax_densenet.weights.table import correspondence
 
 ImageShape = tuple[int, int, int, int]
 

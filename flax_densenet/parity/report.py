@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.layers import WeightLayer, weight_layers
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import WeightLayer, weight_layers
 from flax_densenet.parity.differences import Arrays, Difference, worst
 from flax_densenet.parity.divergence import find_divergence
 from flax_densenet.parity.half import PARAMETERS, STATISTICS

@@ -5,26 +5,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.conversion.checkpoint import load_checkpoint
 from flax_densenet.errors import require
-from flax_densenet.study.baseline import (
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
+from flax_densenet.study.fields.study import (
     BATCH_SIZE,
     DEPTHS,
     IMAGE_SIZE,
     MEMORY_NETWORK,
     SEEDS,
+    FieldPlan,
     baseline_run,
+    carry_out,
 )
-from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
-from flax_densenet.study.field import FieldPlan
-from flax_densenet.study.gradients import GradientPlan
-from flax_densenet.study.plan import carry_out
-from flax_densenet.study.remat import MemoryPlan
+from flax_densenet.study.gradients.study import GradientPlan
+from flax_densenet.study.memory import MemoryPlan
 from flax_densenet.study.result import StudyResult
 from flax_densenet.study.reuse import ReusePlan
-from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import load_run_data
+from flax_densenet.weights.checkpoint import load_checkpoint
 
 _PNG = ("png",)
 

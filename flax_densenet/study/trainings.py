@@ -11,11 +11,11 @@ from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import TrainingDiverged
 from flax_densenet.study.directory import StudyDirectory
-from flax_densenet.training.execution import Execution
-from flax_densenet.training.loop import check_dataset, fit
+from flax_densenet.training.config import Execution, RunConfig
+from flax_densenet.training.loop import fit
 from flax_densenet.training.parallel import check_batch_size
-from flax_densenet.training.progress import Progress
-from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.records import Progress
+from flax_densenet.training.run_data import check_dataset
 from flax_densenet.training.step import TrainState
 from flax_densenet.training.workdir import Record, open_workdir
 

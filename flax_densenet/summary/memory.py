@@ -22,8 +22,9 @@ docs/summary.md compares the estimate with what PyTorch, JAX and XLA keep.
 from collections import Counter
 from typing import NamedTuple
 
-from flax_densenet.config import ComputeType, DenseNetConfig
-from flax_densenet.layers import count_parameters, weight_layers
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.fields import ComputeType
+from flax_densenet.network.layers import count_parameters, weight_layers
 from flax_densenet.summary.operation import Operation, OperationKind
 
 _BYTES: dict[ComputeType, int] = {"bfloat16": 2, "float32": 4, "float64": 8}

@@ -27,9 +27,9 @@ import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.layers import WeightLayer
-from flax_densenet.options import Activation
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.fields import Activation
+from flax_densenet.network.layers import WeightLayer
 
 OperationKind = Literal[
     "image",

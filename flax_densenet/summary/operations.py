@@ -6,8 +6,8 @@ Axes: H height, W width, C channels. All numbers are those of one image in evalu
 import math
 from collections.abc import Iterator
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.layers import WeightLayer, weight_layers
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import WeightLayer, weight_layers
 from flax_densenet.summary.operation import (
     Operation,
     attention,

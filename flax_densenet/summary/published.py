@@ -8,9 +8,9 @@ convolutions and the linear layer. Neither has a number for DenseNet-264.
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.layers import weight_layers
-from flax_densenet.variants import VARIANTS
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import weight_layers
+from flax_densenet.network.variants import VARIANTS
 
 Quantity = Literal["parameters", "multiply_adds"]
 IMAGE_SIZE = (224, 224)  # that torchvision's multiply-adds belong to

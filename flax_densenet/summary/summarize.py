@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from flax_densenet.config import DenseNetConfig
+from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.summary.memory import (
     TrainingMemory,
     activation_bytes,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig
-from flax_densenet.commands.main import main
+from flax_densenet.cli.main import main
 from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
 
 __all__ = ["float64", "forget_compiled_programs", "small_chunks"]

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 from flax_densenet import DenseNetConfig, to_torch_arrays
-from flax_densenet.conversion.statement import CONFIG_KEY
 from flax_densenet.parity.random_inputs import random_variables
-from flax_densenet.weight_files import write_safetensors
+from flax_densenet.weights.files import write_safetensors
+from flax_densenet.weights.statement import CONFIG_KEY
 
 STATISTICS = ((120.0, 110.0, 100.0), (60.0, 57.0, 58.0))
 BC = DenseNetConfig(

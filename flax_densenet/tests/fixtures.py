@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from flax_densenet.formulations.cache_blocked import body as cache_blocked_body
-from flax_densenet.formulations.chunks import Chunking
-from flax_densenet.formulations.native import body as native_body
+from flax_densenet.implementations.blocked import body as blocked_body
+from flax_densenet.implementations.chunks import Chunking
+from flax_densenet.implementations.native import body as native_body
 
 SMALL_CHUNKS = Chunking(pixels=100)
 
@@ -23,7 +23,7 @@ def float64() -> Iterator[None]:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has cache-blocked networks cut even tiny batches into several chunks."""
     jax.clear_caches()  # programs with chunks of the usual size, and later those with small ones
-    for body in (cache_blocked_body, native_body):
+    for body in (blocked_body, native_body):
         monkeypatch.setattr(body, "_CHUNKING", SMALL_CHUNKS)
     yield
     jax.clear_caches()

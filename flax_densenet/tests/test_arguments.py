@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/arguments.py."""
+"""Tests of flax_densenet/cli/two_pass.py."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
-from flax_densenet.commands.device_options import DeviceOptions, ProcessOptions
-from flax_densenet.commands.train_arguments import (
-    RunOptions,
-    TrainArguments,
-    parse_train_arguments,
-)
+from flax_densenet.cli.devices import DeviceOptions, ProcessOptions
+from flax_densenet.cli.train import RunOptions, TrainArguments
+from flax_densenet.cli.train import parse as parse_train_arguments
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
-from flax_densenet.training.execution import Execution
+from flax_densenet.training.config import Execution
 
 Printed = Callable[[], str]
 

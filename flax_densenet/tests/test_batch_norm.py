@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/batch_norm.py against the formula written out in NumPy."""
+"""Tests of flax_densenet/network/batch_norm.py against the formula written out in NumPy."""
 
 from typing import Any
 

@@ -12,21 +12,22 @@ import pytest
 from flax_densenet import DenseNetConfig
 from flax_densenet.bench import measure as measure_module
 from flax_densenet.bench import programs
-from flax_densenet.bench.measure import Measured, measure
+from flax_densenet.bench.measure import Measured, measure, spread
 from flax_densenet.bench.programs import build_program
-from flax_densenet.bench.spread import spread
-from flax_densenet.commands import bench as bench_command
-from flax_densenet.formulations import choose_formulation
+from flax_densenet.cli import bench as bench_command
+from flax_densenet.implementations import choose_implementation
 from flax_densenet.tests.exported import write_checkpoint
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
 TINY = DenseNetConfig(blocks=(1,), growth_rate=2, num_classes=3)
 
-FASTEST = choose_formulation("auto", DenseNetConfig(), train=True, axis_name=None, captured=False)
+FASTEST = choose_implementation(
+    "auto", DenseNetConfig(), train=True, axis_name=None, captured=False
+)
 
 
-def _program(formulation: str = "plain", which: str = "evaluation") -> programs.Program:
+def _program(implementation: str = "plain", which: str = "evaluation") -> programs.Program:
     return programs.Program(lambda: None, 2.5, 0.25, 3 * 2**20)
 
 
@@ -49,11 +50,11 @@ def test_a_step_is_compiled_and_run() -> None:
     assert not jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
 
 
-def test_formulations_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_implementations_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def build(config: DenseNetConfig, formulation: str, which: str, **kwargs: int) -> Any:
-        return _program()._replace(run=lambda: order.append(f"{which} {formulation}"))
+    def build(config: DenseNetConfig, implementation: str, which: str, **kwargs: int) -> Any:
+        return _program()._replace(run=lambda: order.append(f"{which} {implementation}"))
 
     monkeypatch.setattr(measure_module, "build_program", build)
     results = list(measure(TINY, batch_size=2, image_size=4, steps=3))
@@ -65,7 +66,7 @@ def test_formulations_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_does_not_fit_is_told_and_the_rest_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(config: DenseNetConfig, formulation: str, which: str, **kwargs: int) -> Any:
+    def build(config: DenseNetConfig, implementation: str, which: str, **kwargs: int) -> Any:
         if which == "training":
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7")
         return _program()
@@ -95,7 +96,7 @@ def test_table_and_json(
             Measured(
                 batch_size, "evaluation", "plain", False, None, 2.5, 0.25, 3 * 2**20, [1, 3, 2]
             ),
-            Measured(batch_size, "evaluation", "cache_blocked", True, "out of memory"),
+            Measured(batch_size, "evaluation", "blocked", True, "out of memory"),
         ]
 
     monkeypatch.setattr(bench_command, "measure", measured)
@@ -110,9 +111,9 @@ def test_table_and_json(
     assert lines[2].startswith("note: something else runs on this machine (load 1.5); its figures")
     assert lines[5:] == [
         "1 evaluation plain 1,000 / 2,000 / 3,000 0.500 2.50 / 0.250 3.00",
-        "1 evaluation cache_blocked (auto) out of memory",
+        "1 evaluation blocked (auto) out of memory",
         "16 evaluation plain 1,000 / 2,000 / 3,000 8.00 2.50 / 0.250 3.00",
-        "16 evaluation cache_blocked (auto) out of memory",
+        "16 evaluation blocked (auto) out of memory",
     ]
     assert status(*words, "--json") == 0
     report = json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/cifar.py, archive.py and batch_pickle.py on files written here."""
+"""Tests of flax_densenet/data/readers/cifar.py, archive.py and batch_pickle.py on files written here."""
 
 import gzip
 import io
@@ -16,8 +16,8 @@ import pytest
 
 from flax_densenet import InputError
 from flax_densenet.data import ArraySplit
-from flax_densenet.data.archive import read_archive, read_directory
-from flax_densenet.data.cifar import (
+from flax_densenet.data.readers.archive import read_archive, read_directory
+from flax_densenet.data.readers.cifar import (
     CIFAR10_BINARY,
     CIFAR10_PICKLED,
     CIFAR100_BINARY,
@@ -25,7 +25,7 @@ from flax_densenet.data.cifar import (
     Layout,
     read_cifar,
 )
-from flax_densenet.data.originals import Splits
+from flax_densenet.data.readers.originals import Splits
 
 Files = dict[str, bytes]
 TRAIN_LABELS = [[3, 9], [0], [1, 1, 4], [8], [7]]  # batch by batch

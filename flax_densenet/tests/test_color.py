@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/training/color.py, with the formulas written out."""
+"""Tests of flax_densenet/training/augment.py, with the formulas written out."""
 
 import itertools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flax_densenet.training import Preprocess
-from flax_densenet.training.color import (
+from flax_densenet.training.augment import (
     change_colors,
     scale_brightness,
     scale_contrast,

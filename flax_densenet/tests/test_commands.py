@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/: exit statuses and messages."""
+"""Tests of flax_densenet/cli/: exit statuses and messages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flax_densenet import InputError
-from flax_densenet.commands import train as train_command
-from flax_densenet.commands.main import run_command
+from flax_densenet.cli import train as train_command
+from flax_densenet.cli.main import run_command
 from flax_densenet.errors import TrainingDiverged
 
 Printed = Callable[[], str]

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/config.py."""
+"""Tests of flax_densenet/network/config.py."""
 
 import dataclasses
 import re

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
 from flax_densenet import DenseNetConfig, InputError
-from flax_densenet.conversion import checkpoint as checkpoint_module
-from flax_densenet.conversion.adaptation import with_in_channels, with_new_head
-from flax_densenet.conversion.checkpoint import Checkpoint, flat, load_checkpoint
-from flax_densenet.layouts import LAYOUTS
-from flax_densenet.weight_files.contents import Contents
-from flax_densenet.weights import correspondence, from_arrays, to_arrays
+from flax_densenet.weights import checkpoint as checkpoint_module
+from flax_densenet.weights.adapt import with_in_channels, with_new_head
+from flax_densenet.weights.checkpoint import Checkpoint, flat, load_checkpoint
+from flax_densenet.weights.files.contents import Contents
+from flax_densenet.weights.layouts import LAYOUTS
+from flax_densenet.weights.table import correspondence, from_arrays, to_arrays
 
 Keys = tuple[str, ...]
 # The same examples every time; more and others were tried when this was written (5,000).

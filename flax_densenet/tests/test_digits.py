@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/digits.py against scikit-learn's own arrays."""
+"""Tests of flax_densenet/data/readers/digits.py against scikit-learn's own arrays."""
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flax_densenet.commands.main import main
+from flax_densenet.cli.main import main
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((_ROOT / "docs").glob("*.md"))))

@@ -16,7 +16,7 @@ from flax_densenet import InputError
 from flax_densenet.data import find, load_dataset
 from flax_densenet.data.catalog import CATALOG
 from flax_densenet.data.download import DownloadFailed, RemoteFile, download, remote_files
-from flax_densenet.data.idx import NAMES
+from flax_densenet.data.readers.idx import NAMES
 from flax_densenet.tests.test_idx import contents
 
 CONTENT = bytes(range(256)) * 1000

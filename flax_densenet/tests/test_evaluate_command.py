@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/evaluate.py on one trained run."""
+"""Tests of flax_densenet/cli/evaluate.py on one trained run."""
 
 import json
 import re
@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from flax_densenet import DenseNet
-from flax_densenet.commands.main import main
+from flax_densenet.cli.main import main
 from flax_densenet.data import Split, load_dataset
-from flax_densenet.data.validation import hold_out
+from flax_densenet.data.dataset import hold_out
 from flax_densenet.training import Preprocess, WorkDir, create_state, sgd
 from flax_densenet.training.checkpoints import Checkpoints
-from flax_densenet.training.confusion import plot_confusion
+from flax_densenet.training.evaluation import plot_confusion
 
 Status = Callable[..., int]
 Printed = Callable[[], str]

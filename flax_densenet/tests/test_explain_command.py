@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/explain.py on a tiny network."""
+"""Tests of flax_densenet/cli/explain.py on a tiny network."""
 
 import re
 from collections.abc import Callable

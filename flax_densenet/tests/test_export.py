@@ -18,17 +18,18 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from flax_densenet import DenseNet, DenseNetConfig, weights
-from flax_densenet.commands.main import main
+from flax_densenet import DenseNet, DenseNetConfig
+from flax_densenet.cli.main import main
 from flax_densenet.errors import InputError, NetworksDiffer
 from flax_densenet.export.interface import Interface
 from flax_densenet.export.onnx_graph import Graph
 from flax_densenet.export.stablehlo import PLATFORMS, to_stablehlo
 from flax_densenet.export.verification import verify
-from flax_densenet.layers import weight_layers
+from flax_densenet.network.layers import weight_layers
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.tests.exported import BC, IMAGENET, PLAIN, STATISTICS, write_checkpoint
+from flax_densenet.weights import table as weights
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
@@ -58,7 +59,7 @@ def _image(config: DenseNetConfig, *size: int) -> np.ndarray:
 
 
 def _ours(config: DenseNetConfig, image: np.ndarray) -> np.ndarray:
-    model = DenseNet(config, formulation="plain")
+    model = DenseNet(config, implementation="plain")
     return np.asarray(
         jax.jit(model.apply, static_argnames="train")(random_variables(config), image, train=False)
     )

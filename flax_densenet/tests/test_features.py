@@ -49,7 +49,7 @@ def test_names_are_as_asked_and_in_forward_order(variables: dict) -> None:
     assert list(features(variables, names=["logits", "last"])) == ["last", "logits"]
 
 
-def test_pooled_features_are_cache_blocked_and_maps_are_not(variables: dict) -> None:
+def test_pooled_features_are_blocked_and_maps_are_not(variables: dict) -> None:
     def loops(names: tuple[str, ...]) -> int:
         lowered = jax.jit(lambda variables: features(variables, names=names)).lower(variables)
         return lowered.as_text().count("stablehlo.while")
@@ -73,11 +73,11 @@ def test_unknown_names_are_refused(names: object, message: str, variables: dict)
         features(variables, names=names)
 
 
-def test_maps_of_formulations_that_hide_them_are_refused(variables: dict) -> None:
-    model = DenseNet(CONFIG, formulation="shared_statistics")
-    with pytest.raises(InputError, match=r"formulation .=shared_statistics. shows no feature maps"):
+def test_maps_of_implementations_that_hide_them_are_refused(variables: dict) -> None:
+    model = DenseNet(CONFIG, implementation="gpu")
+    with pytest.raises(InputError, match=r"implementation .=gpu. shows no feature maps"):
         model.apply(variables, IMAGE, train=True, method="features", mutable=["batch_stats"])
-    model = DenseNet(CONFIG, formulation="cache_blocked")
-    with pytest.raises(InputError, match=r"formulation .=cache_blocked. shows no feature"):
+    model = DenseNet(CONFIG, implementation="blocked")
+    with pytest.raises(InputError, match=r"implementation .=blocked. shows no feature"):
         features(variables, model)
     assert features(variables, model, names=("pooled",))["pooled"].shape == (2, 28)

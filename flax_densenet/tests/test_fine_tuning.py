@@ -22,9 +22,9 @@ from flax_densenet.training import (
     fit,
 )
 from flax_densenet.training import epoch as epoch_module
+from flax_densenet.training.config import FineTuningConfig
 from flax_densenet.training.fine_tuning import check_source, open_source, start_variables
-from flax_densenet.training.fine_tuning_config import FineTuningConfig
-from flax_densenet.weight_files.read import read_weights
+from flax_densenet.weights.files.read import read_weights
 
 Status = Callable[..., int]
 Printed = Callable[[], str]

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/folder.py on folders that are written here."""
+"""Tests of flax_densenet/data/images/folder.py on folders that are written here."""
 
 import shutil
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from flax_densenet import InputError
-from flax_densenet.data.folder import describe_folder, load_folder
-from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.folder import describe_folder, load_folder
 
 FORMAT = ImageFormat(4)
 BOTH = pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/idx.py on files that are written here, and on the real ones."""
+"""Tests of flax_densenet/data/readers/idx.py on files that are written here, and on the real ones."""
 
 import gzip
 import re
@@ -11,8 +11,8 @@ import pytest
 
 from flax_densenet import InputError
 from flax_densenet.data import ArraySplit
-from flax_densenet.data.idx import NAMES, read_idx
-from flax_densenet.data.originals import Splits
+from flax_densenet.data.readers.idx import NAMES, read_idx
+from flax_densenet.data.readers.originals import Splits
 
 CLASSES = tuple("abcdefghij")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

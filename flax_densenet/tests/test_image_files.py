@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/image_files.py and cropping.py on images that are written here."""
+"""Tests of flax_densenet/data/images/decode.py and cropping.py on images that are written here."""
 
 import io
 import math
@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from flax_densenet import InputError
-from flax_densenet.data.cropping import random_box
-from flax_densenet.data.image_files import BrokenImage, ImageFormat, decode
+from flax_densenet.data.images.crop import random_box
+from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
 
 RED, GRAY_OF_RED = (200, 40, 10), 85  # 0.299 * 200 + 0.587 * 40 + 0.114 * 10 = 84.4...
 

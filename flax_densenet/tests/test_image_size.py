@@ -1,4 +1,4 @@
-"""Tests of the smallest image in flax_densenet/config.py, against the network's real shapes."""
+"""Tests of the smallest image in flax_densenet/network/config.py, against the network's real shapes."""
 
 import jax
 import jax.numpy as jnp

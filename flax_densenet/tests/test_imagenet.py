@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/imagenet.py and tfds_streamed.py on data written here."""
+"""Tests of flax_densenet/data/images/imagenet.py and tfds_streamed.py on data written here."""
 
 import io
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from flax_densenet import InputError
-from flax_densenet.data.image_files import ImageFormat
-from flax_densenet.data.imagenet import load_imagenet
-from flax_densenet.data.tfds_streamed import load_tfds_streamed
+from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.imagenet import load_imagenet
+from flax_densenet.data.images.tfds_streamed import load_tfds_streamed
 
 FORMAT = ImageFormat(4)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

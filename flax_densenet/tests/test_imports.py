@@ -8,11 +8,11 @@ from types import ModuleType
 import pytest
 
 import flax_densenet
-import flax_densenet.conversion
 import flax_densenet.training
-from flax_densenet.commands.main import _COMMANDS
+import flax_densenet.weights
+from flax_densenet.cli.main import _COMMANDS
 
-LAZY_PACKAGES = (flax_densenet, flax_densenet.conversion, flax_densenet.training)
+LAZY_PACKAGES = (flax_densenet, flax_densenet.weights, flax_densenet.training)
 # Each takes a large part of a second, or more, to import.
 SLOW = {
     *("jax", "flax", "optax", "orbax", "grain", "tensorstore", "torch", "torch_reference"),
@@ -43,7 +43,7 @@ def test_using_every_name_imports_neither_torch_nor_tensorflow() -> None:
 def test_help_waits_for_nothing_slow(command: list[str]) -> None:
     program = (
         "import contextlib\n"
-        "from flax_densenet.commands.main import main\n"
+        "from flax_densenet.cli.main import main\n"
         f"with contextlib.suppress(SystemExit): main({[*command, '--help']})"
     )
     assert slow_modules_after(program) == set()
@@ -70,7 +70,9 @@ def test_lazy_package_has_every_name_that_it_lists(package: ModuleType) -> None:
 
 
 def test_modules_of_a_lazy_package_are_found() -> None:
-    program = "import flax_densenet\nassert flax_densenet.config.DenseNetConfig().depth is None"
+    program = (
+        "import flax_densenet\nassert flax_densenet.network.config.DenseNetConfig().depth is None"
+    )
     assert slow_modules_after(program) == set()
 
 

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/initialization.py: the distributions, by their moments.
+"""Tests of flax_densenet/network/initialization.py: the distributions, by their moments.
 
 Bounds are five standard errors of the moment they belong to.
 """

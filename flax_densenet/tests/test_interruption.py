@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/interruption.py: Ctrl-C at any moment of a program."""
+"""Tests of flax_densenet/cli/interruption.py: Ctrl-C at any moment of a program."""
 
 import signal
 import subprocess
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flax_densenet.commands import main as main_module
-from flax_densenet.commands.interruption import exit_on_interrupt, interruptible
+from flax_densenet.cli import main as main_module
+from flax_densenet.cli.interruption import exit_on_interrupt, interruptible
 from flax_densenet.tests.test_train_command import TRAIN_PY
 
 Status = Callable[..., int]
@@ -39,13 +39,13 @@ def run(program: str) -> tuple[int, str, str]:
 
 
 def test_interrupt_while_jax_is_imported_is_no_traceback() -> None:
-    start = "from flax_densenet.commands.main import main; sys.exit(main(['evaluate', '/nowhere']))"
+    start = "from flax_densenet.cli.main import main; sys.exit(main(['evaluate', '/nowhere']))"
     assert run(_INTERRUPT_AT.format(module="jax") + start) == (130, "", "")
 
 
 @pytest.mark.parametrize("start", _START)
 def test_interrupt_at_the_first_import_of_the_command_line_is_no_traceback(start: str) -> None:
-    program = _INTERRUPT_AT.format(module="flax_densenet.commands.main") + _START[start]
+    program = _INTERRUPT_AT.format(module="flax_densenet.cli.main") + _START[start]
     assert run(program) == (130, "", "")
 
 
@@ -61,7 +61,7 @@ def test_interrupt_in_an_extension_that_makes_another_error_of_it_is_no_tracebac
         "            except KeyboardInterrupt:\n"
         "                raise ImportError('Encountered an error') from None\n"
         "sys.meta_path.insert(0, Broken())\n"
-        "from flax_densenet.commands.main import main\n"
+        "from flax_densenet.cli.main import main\n"
         "sys.exit(main(['evaluate', '/nowhere']))"
     )
     assert run(program) == (130, "", "")
@@ -101,7 +101,7 @@ def test_interrupt_that_is_lost_in_a_callback_comes_again(
 
 
 def _replace_summary(monkeypatch: pytest.MonkeyPatch, run: Callable[..., None]) -> None:
-    monkeypatch.setattr("flax_densenet.commands.summary.summary", run)
+    monkeypatch.setattr("flax_densenet.cli.summary.summary", run)
     assert "summary" in main_module._COMMANDS
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flax_densenet import InputError
-from flax_densenet.weight_files import read_weights
+from flax_densenet.weights.files import read_weights
 
 _KERNEL = np.arange(12, dtype=np.float32).reshape(2, 2, 3, 1)
 

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/layers.py: the flat list against the modules that are really built."""
+"""Tests of flax_densenet/network/layers.py: the flat list against the modules that are really built."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from flax import traverse_util
 
 from flax_densenet import VARIANTS, DenseNetConfig, count_parameters
-from flax_densenet.layers import WeightLayer, weight_layers
+from flax_densenet.network.layers import WeightLayer, weight_layers
 
 CONFIGS = {
     "plain": DenseNetConfig(depth=10, growth_rate=3),

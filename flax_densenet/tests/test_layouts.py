@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
-from flax_densenet.conversion import checkpoint as checkpoint_module
-from flax_densenet.conversion.checkpoint import load_checkpoint
-from flax_densenet.conversion.inference import infer_config
-from flax_densenet.conversion.recognition import find_weight_sets
-from flax_densenet.layouts import LAYOUTS, TORCH_LEAVES
-from flax_densenet.weight_files.contents import Contents
-from flax_densenet.weights import correspondence
+from flax_densenet.weights import checkpoint as checkpoint_module
+from flax_densenet.weights.checkpoint import load_checkpoint
+from flax_densenet.weights.files.contents import Contents
+from flax_densenet.weights.infer import infer_config
+from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
+from flax_densenet.weights.recognize import find_weight_sets
+from flax_densenet.weights.table import correspondence
 
 Keys = tuple[str, ...]
 with gzip.open(Path(__file__).parent / "data" / "state_dict_keys.json.gz") as _file:

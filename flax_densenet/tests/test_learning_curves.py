@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/learning_curves.py and what it keeps, without PyTorch."""
+"""Tests of flax_densenet/cli/learning_curves.py and what it keeps, without PyTorch."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from flax_densenet.commands import learning_curves as command
+from flax_densenet.cli import learning_curves as command
 from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.training import RunConfig
 

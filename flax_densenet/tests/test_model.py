@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/model.py (values against PyTorch are in parity_tests/)."""
+"""Tests of flax_densenet/network/model.py (values against PyTorch are in parity_tests/)."""
 
 import functools
 from collections.abc import Callable

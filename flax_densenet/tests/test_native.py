@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
-from flax_densenet.combination import Combine, combine_each
-from flax_densenet.formulations import choose_formulation, native
-from flax_densenet.formulations.chunks import Chunking
-from flax_densenet.formulations.native import body, library
+from flax_densenet.implementations import choose_implementation, native
+from flax_densenet.implementations.chunks import Chunking
+from flax_densenet.implementations.combination import Combine, combine_each
+from flax_densenet.implementations.native import body
+from flax_densenet.implementations.native import build as library
 from flax_densenet.parity.random_inputs import random_variables
-from flax_densenet.tests.test_formulations import compare
+from flax_densenet.tests.test_implementations import compare
 
 
 @pytest.mark.parametrize("growth_rate", [1, 5, 12, 13, 26])
@@ -113,8 +114,8 @@ def test_the_stem_takes_the_gradient_to_the_first_of_equal_pixels(float64: None)
     conv["kernel"] = jnp.asarray(conv["kernel"]).at[:, :, 1:].set(0)
     image = jax.random.normal(jax.random.key(0), (2, 30, 30, 3)).at[..., 0].set(1)
 
-    def gradient(formulation: Any) -> Any:
-        model = DenseNet(config, formulation=formulation)
+    def gradient(implementation: Any) -> Any:
+        model = DenseNet(config, implementation=implementation)
 
         def loss(params: dict) -> jax.Array:
             given = {**variables, "params": params}
@@ -130,7 +131,7 @@ def test_the_stem_takes_the_gradient_to_the_first_of_equal_pixels(float64: None)
 
 def test_results_do_not_change_from_call_to_call() -> None:
     config = DenseNetConfig(blocks=(2, 2), growth_rate=12)
-    model = DenseNet(config, formulation="native")
+    model = DenseNet(config, implementation="native")
     variables = initialize(config, jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (24, 32, 32, 3))
 
@@ -153,7 +154,7 @@ def test_not_a_number_stays_one(stem: Any) -> None:
     config = DenseNetConfig(blocks=(2,), growth_rate=4, stem=stem)
     variables = initialize(config, jax.random.key(0))
     x = jnp.ones((2, 32, 32, 3)).at[0, 9, 9, 0].set(jnp.nan)
-    logits: Any = DenseNet(config, formulation="native").apply(variables, x, train=False)
+    logits: Any = DenseNet(config, implementation="native").apply(variables, x, train=False)
     assert jnp.isnan(logits[0]).all() and jnp.isfinite(logits[1]).all()
 
 
@@ -161,7 +162,7 @@ def test_each_image_may_be_mapped() -> None:
     config = DenseNetConfig(blocks=(2,), growth_rate=4)
     variables = initialize(config, jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
-    model = DenseNet(config, formulation="native")
+    model = DenseNet(config, implementation="native")
     mapped = jax.vmap(lambda image: model.apply(variables, image[None], train=False)[0])(x)
     together: Any = model.apply(variables, x, train=False)
     np.testing.assert_allclose(mapped, together, rtol=1e-5, atol=1e-6)
@@ -222,10 +223,10 @@ def test_without_a_compiler_xla_computes(
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
     options: dict[str, Any] = {"train": True, "axis_name": None, "captured": False}
-    assert choose_formulation("auto", DenseNetConfig(), **options) == "cache_blocked"
-    message = r"^formulation \(=native\) has no C\+\+ compiler that works \(g\+\+, clang\+\+ or"
+    assert choose_implementation("auto", DenseNetConfig(), **options) == "blocked"
+    message = r"^implementation \(=native\) has no C\+\+ compiler that works \(g\+\+, clang\+\+ or"
     with pytest.raises(InputError, match=message):
-        choose_formulation("native", DenseNetConfig(), **options)
+        choose_implementation("native", DenseNetConfig(), **options)
 
 
 def test_what_a_failing_compiler_says_is_shown(

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from flax_densenet.combination import Combine, combine_each
-from flax_densenet.formulations import native
+from flax_densenet.implementations import native
+from flax_densenet.implementations.combination import Combine, combine_each
 from flax_densenet.training import learning_rate_schedule, sgd
 
 

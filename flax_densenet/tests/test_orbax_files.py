@@ -20,7 +20,7 @@ from flax_densenet import InputError
 from flax_densenet.errors import SavingFailed
 from flax_densenet.training.checkpoints import Checkpoints
 from flax_densenet.training.step import TrainState
-from flax_densenet.weight_files import read_weights, write_orbax
+from flax_densenet.weights.files import read_weights, write_orbax
 
 _TREE: dict[str, Any] = {
     "params": {"conv0": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}},

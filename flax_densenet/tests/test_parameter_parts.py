@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/training/parameter_parts.py and fine_tuning_config.py."""
+"""Tests of flax_densenet/training/parts.py and fine_tuning_config.py."""
 
 import re
 from typing import Any
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flax_densenet import VARIANTS, DenseNet, DenseNetConfig, InputError, initialize
-from flax_densenet.formulation import Formulation
+from flax_densenet.implementations.choose import Implementation
 from flax_densenet.training import Preprocess, create_state, sgd, train_step
-from flax_densenet.training.fine_tuning_config import FineTuningConfig
-from flax_densenet.training.parameter_parts import (
+from flax_densenet.training.config import FineTuningConfig
+from flax_densenet.training.parts import (
     factor_tree,
     find_parts,
     frozen_paths,
@@ -150,7 +150,7 @@ def test_factors_alone_need_no_weights() -> None:
 
 # 11 products forward (conv0, two per layer, transition, classifier). Backward each has one for its
 # kernel and one for its input, but for the image.
-@pytest.mark.parametrize("formulation", ["plain", "cache_blocked"])
+@pytest.mark.parametrize("implementation", ["plain", "blocked"])
 @pytest.mark.parametrize(
     ("freeze", "products"),
     [
@@ -161,12 +161,12 @@ def test_factors_alone_need_no_weights() -> None:
     ],
 )
 def test_what_is_frozen_costs_no_gradient(
-    freeze: str, products: int, formulation: Formulation
+    freeze: str, products: int, implementation: Implementation
 ) -> None:
     config = DenseNetConfig(blocks=(2, 2), growth_rate=2, bottleneck=True)
     parts = find_parts(config, fine_tuning(freeze=freeze))
     state = create_state(
-        DenseNet(config, formulation=formulation),
+        DenseNet(config, implementation=implementation),
         sgd(0.1, 1e-4),
         Preprocess((0.0,) * 3, (1.0,) * 3, "none"),
         seed=0,

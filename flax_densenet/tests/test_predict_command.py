@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/predict.py on a tiny network."""
+"""Tests of flax_densenet/cli/predict.py on a tiny network."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from flax_densenet.tests.tiny_checkpoints import (
     write_images,
     write_torchvision,
 )
-from flax_densenet.weight_files import write_safetensors
+from flax_densenet.weights.files import write_safetensors
 
 Status = Callable[..., int]
 Printed = Callable[[], str]

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/training/preprocess.py."""
+"""Tests of flax_densenet/training/augment.py."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 
 from flax_densenet.data import ArraySplit, Dataset
 from flax_densenet.training import Preprocess
-from flax_densenet.training.run_config import Augment
+from flax_densenet.training.config import Augment
 
 SIZE = 10
 N = 512

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from flax_densenet import InputError
-from flax_densenet.conversion import load_checkpoint
-from flax_densenet.conversion.statement import PREPROCESSING_KEY
 from flax_densenet.data.preprocessing import Preprocessing
 from flax_densenet.tests.tiny_checkpoints import GRAY, IMAGENET, convert, write_torchvision
-from flax_densenet.weight_files import read_weights, write_safetensors
+from flax_densenet.weights import load_checkpoint
+from flax_densenet.weights.files import read_weights, write_safetensors
+from flax_densenet.weights.statement import PREPROCESSING_KEY
 
 # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), which torchvision normalizes with.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

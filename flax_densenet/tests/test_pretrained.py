@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/pretrained.py."""
+"""Tests of flax_densenet/weights/pretrained.py."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import flax_densenet
-from flax_densenet import InputError, variants
+from flax_densenet import InputError
+from flax_densenet.network import variants
 from flax_densenet.tests.tiny_checkpoints import (
     COLOR,
     GRAY,

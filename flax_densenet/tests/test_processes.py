@@ -14,7 +14,7 @@ import pytest
 
 import flax_densenet
 from flax_densenet import InputError
-from flax_densenet.commands.device_options import ProcessOptions
+from flax_densenet.cli.devices import ProcessOptions
 
 TRAIN_PY = Path(flax_densenet.__file__).parents[1] / "train.py"
 # Few steps and a small learning rate, so that rounding does not grow.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flax_densenet import InputError
-from flax_densenet.weight_files import read_weights, write_safetensors
+from flax_densenet.weights.files import read_weights, write_safetensors
 
 _FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", r"\(0 bytes\) is empty"),

@@ -8,8 +8,7 @@ from flax_densenet import VARIANTS, DenseNetConfig, InputError
 from flax_densenet.data.catalog import CATALOG
 from flax_densenet.data.load import Description
 from flax_densenet.training import RunConfig, recipes
-from flax_densenet.training.presets import PRESETS
-from flax_densenet.training.recipes import RECIPES, default_run
+from flax_densenet.training.recipes import PRESETS, RECIPES, default_run
 
 NETWORK = DenseNetConfig(blocks=(2, 3), growth_rate=5, num_classes=77, in_channels=4)
 

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/training/run_config.py."""
+"""Tests of flax_densenet/training/config.py."""
 
 import dataclasses
 import json

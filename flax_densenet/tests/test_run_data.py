@@ -13,7 +13,7 @@ from PIL import Image
 
 from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.data import ArraySplit, describe_dataset, load_dataset
-from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.load import FileReading
 from flax_densenet.tests.test_signals import TRAIN_PY, read_records, read_variables
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from flax_densenet import InputError
 from flax_densenet.errors import SavingFailed
-from flax_densenet.weight_files import read_weights, write_safetensors
+from flax_densenet.weights.files import read_weights, write_safetensors
 
 _DTYPES = ["?", "u1", "i1", "<u2", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "<c8", ">f4"]
 _NAMES = st.text(min_size=1).filter(lambda name: name != "__metadata__")
@@ -57,7 +57,7 @@ def test_neither_reading_nor_writing_needs_torch(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "import numpy as np, ml_dtypes\n"
-        "from flax_densenet.weight_files import read_weights, write_safetensors\n"
+        "from flax_densenet.weights.files import read_weights, write_safetensors\n"
         "array = np.arange(3).astype(ml_dtypes.bfloat16)\n"
         f"write_safetensors({str(tmp_path / 'x')!r}, {{'a': array}}, {{}}, overwrite=False)\n"
         f"print(read_weights({str(tmp_path / 'x')!r}).arrays['a',])"

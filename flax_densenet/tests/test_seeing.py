@@ -14,9 +14,8 @@ from tensorboardX.proto.event_pb2 import Event
 from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.tests.test_loop import DATASET, run_of
 from flax_densenet.training import WorkDir, fit
-from flax_densenet.training.execution import Execution
-from flax_densenet.training.stopwatch import Stopwatch
-from flax_densenet.training.tensorboard import TensorBoard
+from flax_densenet.training.config import Execution
+from flax_densenet.training.records import Stopwatch, TensorBoard
 
 NETWORK = DenseNetConfig(blocks=(1,), growth_rate=2, in_channels=1, num_classes=3)
 

@@ -13,8 +13,8 @@ import pytest
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.training import Preprocess, TrainState, create_state, eval_step, sgd, train_step
+from flax_densenet.training.config import Augment
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
-from flax_densenet.training.run_config import Augment
 
 Step = Callable[[TrainState, TrainBatch], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -190,11 +190,11 @@ def test_compiled_kernels_update_all_arrays_in_a_few_calls_as_xla_does(float64: 
     average = jax.tree.map(jnp.copy, state.params)
     plain, compiled = (
         state.replace(
-            model=state.model.clone(formulation=formulation),
+            model=state.model.clone(implementation=implementation),
             average_params=average,
             ema_decay=0.9,
         )
-        for formulation in ("plain", "native")
+        for implementation in ("plain", "native")
     )
     # Two for the running statistics of a block, four for the optimizer, one for the average.
     for wanted_calls, one in ((0, plain), (7, compiled)):

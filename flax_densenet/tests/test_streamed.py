@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/streamed.py and worker_processes.py."""
+"""Tests of flax_densenet/data/images/streamed.py and worker_processes.py."""
 
 import dataclasses
 import io
@@ -16,8 +16,8 @@ from PIL import Image
 
 from flax_densenet import InputError
 from flax_densenet.data.dataset import Examples
-from flax_densenet.data.image_files import ImageFormat
-from flax_densenet.data.streamed import EncodedExample, OnBroken, StreamedSplit
+from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.streamed import EncodedExample, OnBroken, StreamedSplit
 
 FORMAT = ImageFormat(8)
 CROPS = ImageFormat(8, random_crop=True)
@@ -193,8 +193,8 @@ def test_no_process_outlives_the_iterator() -> None:
 PROGRAM = """
 import multiprocessing, os, signal, sys, numpy as np
 from jax._src import xla_bridge
-from flax_densenet.data.image_files import ImageFormat
-from flax_densenet.data.streamed import StreamedSplit
+from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.streamed import StreamedSplit
 from flax_densenet.tests.test_streamed import Numbered
 
 def read():

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/study.py with studies of one field; trainings are pretended."""
+"""Tests of flax_densenet/cli/study.py with studies of one field; trainings are pretended."""
 
 import json
 import re
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from flax_densenet.errors import TrainingDiverged
-from flax_densenet.layers import count_parameters
-from flax_densenet.study import STUDIES, field, trainings
-from flax_densenet.study.step_memory import StepMemory
+from flax_densenet.network.layers import count_parameters
+from flax_densenet.network.variants import VARIANTS
+from flax_densenet.study import STUDIES, trainings
+from flax_densenet.study.fields import study as field
+from flax_densenet.study.memory import StepMemory
 from flax_densenet.summary.summarize import summarize
 from flax_densenet.training import RunConfig
-from flax_densenet.variants import VARIANTS
 
 Printed = Callable[[], str]
 Status = Callable[..., int]

@@ -1,9 +1,9 @@
-"""Tests of flax_densenet/study/decision.py and sample.py, with numbers worked out by hand."""
+"""Tests of flax_densenet/study/fields/values.py and sample.py, with numbers worked out by hand."""
 
 import pytest
 
-from flax_densenet.study.decision import Candidate, decide
-from flax_densenet.study.sample import Sample
+from flax_densenet.study.fields.values import Candidate, decide
+from flax_densenet.study.result import Sample
 
 
 def test_a_sample_has_mean_deviation_and_standard_error() -> None:

@@ -13,19 +13,18 @@ from flax import traverse_util
 
 from flax_densenet import DenseNetConfig, InputError, count_parameters, study
 from flax_densenet.data.batches import TrainBatch
-from flax_densenet.study.baseline import baseline_run
-from flax_densenet.study.gradient_norms import convolutions, gradient_norms
-from flax_densenet.study.gradient_report import gradient_rows
-from flax_densenet.study.plain_chain import (
+from flax_densenet.study.fields.study import baseline_run
+from flax_densenet.study.gradients.plain_chain import (
     chain_config,
     count_chain_parameters,
     initialize_chain,
 )
-from flax_densenet.study.start import start
-from flax_densenet.training.execution import Execution
-from flax_densenet.training.fine_tuning_config import FineTuningConfig
+from flax_densenet.study.gradients.report import gradient_rows
+from flax_densenet.study.gradients.study import convolutions, gradient_norms
+from flax_densenet.training.config import Execution, FineTuningConfig
 from flax_densenet.training.loss import cross_entropy
 from flax_densenet.training.run_data import load_run_data
+from flax_densenet.training.state import start
 
 TINY = DenseNetConfig(depth=7, growth_rate=2, in_channels=1)
 
@@ -98,7 +97,7 @@ def test_norms_are_the_steepest_slopes_of_the_loss(float64: None) -> None:
     run = baseline_run("gradient_flow", "digits", network=TINY)
     run = dataclasses.replace(run, network=dataclasses.replace(run.network, dtype="float64"))
     dataset = load_run_data(run, num_workers=0)
-    state = start(run, dataset, Execution(formulation="plain"))
+    state = start(run, dataset, Execution(implementation="plain"))
     batch: TrainBatch = {
         "image": np.asarray(dataset.train.image[:16]),  # type: ignore[attr-defined]
         "label": np.asarray(dataset.train.label[:16]),  # type: ignore[attr-defined]

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from flax_densenet import DenseNetConfig, count_parameters, study
-from flax_densenet.formulations import choose_formulation
-from flax_densenet.study import remat
-from flax_densenet.study.step_memory import StepMemory
+from flax_densenet.implementations import choose_implementation
+from flax_densenet.study import memory as remat
+from flax_densenet.study.memory import StepMemory
 from flax_densenet.summary.summarize import summarize
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
 
-FASTEST = choose_formulation("auto", DenseNetConfig(), train=True, axis_name=None, captured=False)
+FASTEST = choose_implementation(
+    "auto", DenseNetConfig(), train=True, axis_name=None, captured=False
+)
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def step_memory(state: Any, execution: Any, **_: Any) -> StepMemory:
         model = state.model
         assert execution.remat == model.remat
-        programs.append((model.config.depth, model.formulation, model.remat))
+        programs.append((model.config.depth, model.implementation, model.remat))
         size = model.config.depth * 2**20
         return StepMemory(size // 2 if model.remat else size, 2 * size)
 
@@ -65,7 +67,7 @@ def test_every_way_is_compiled_at_every_depth(
     assert [(line["depth"], line["way"]) for line in lines[:2]] == [(10, "naive"), (10, "remat")]
 
 
-def test_what_cannot_be_cache_blocked_is_compared_without(
+def test_what_cannot_be_blocked_is_compared_without(
     compiled: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     network = DenseNetConfig(growth_rate=2, activation="tanh")
@@ -75,7 +77,7 @@ def test_what_cannot_be_cache_blocked_is_compared_without(
 
 
 def test_xla_takes_less_with_remat() -> None:
-    # Another activation leaves the plain formulation alone.
+    # Another activation leaves the plain implementation alone.
     network = DenseNetConfig(
         growth_rate=12, bottleneck=True, compression=0.5, activation="leaky_relu"
     )

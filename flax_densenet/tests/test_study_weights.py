@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/study/source_weights.py and the study of feature reuse."""
+"""Tests of flax_densenet/study/reuse.py and the study of feature reuse."""
 
 import json
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import pytest
 from flax import traverse_util
 
 from flax_densenet import DenseNetConfig, initialize
-from flax_densenet.study.source_weights import source_weights
-from flax_densenet.weight_files.safetensors_files import save_safetensors
-from flax_densenet.weights import to_torch_arrays
+from flax_densenet.study.reuse import source_weights
+from flax_densenet.weights.files.safetensors_files import save_safetensors
+from flax_densenet.weights.table import to_torch_arrays
 
 Printed = Callable[[], str]
 Status = Callable[..., int]

@@ -70,7 +70,7 @@ def saved_by_jax(config: DenseNetConfig, size: tuple[int, int], *, remat: bool) 
     """
     batch, random = 2, np.random.default_rng(0)
     image = random.normal(size=(batch, *size, config.in_channels)).astype(np.float32)
-    model = DenseNet(config, remat=remat, formulation="plain")
+    model = DenseNet(config, remat=remat, implementation="plain")
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
     params, batch_stats = (
         jax.tree.map(lambda leaf: random.uniform(-1, 1, leaf.shape).astype(leaf.dtype), tree)

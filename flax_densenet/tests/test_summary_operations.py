@@ -11,8 +11,9 @@ import pytest
 from flax import traverse_util
 from jax import lax
 
-from flax_densenet import DenseNet, DenseNetConfig, InputError, activation
-from flax_densenet.layers import weight_layers
+from flax_densenet import DenseNet, DenseNetConfig, InputError
+from flax_densenet.network import activation
+from flax_densenet.network.layers import weight_layers
 from flax_densenet.summary.operation import Operation
 from flax_densenet.summary.operations import list_operations
 
@@ -176,7 +177,7 @@ def test_outputs_have_the_shapes_of_the_modules(
     config: DenseNetConfig, height: int, width: int
 ) -> None:
     model, image = (
-        DenseNet(config, formulation="plain"),
+        DenseNet(config, implementation="plain"),
         jnp.zeros((1, height, width, config.in_channels)),
     )
 
@@ -271,7 +272,7 @@ def test_each_convolution_and_the_linear_layer_has_the_flops_that_xla_counts(
 def test_network_has_the_flops_that_xla_counts(
     config: DenseNetConfig, height: int, width: int
 ) -> None:
-    model = DenseNet(config, formulation="plain")
+    model = DenseNet(config, implementation="plain")
     image = array(1, height, width, config.in_channels)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     operations = list_operations(config, height=height, width=width)

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/svhn.py on files that are written here."""
+"""Tests of flax_densenet/data/readers/svhn.py on files that are written here."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from scipy import io
 
 from flax_densenet import InputError
 from flax_densenet.data import ArraySplit
-from flax_densenet.data.svhn import read_svhn
+from flax_densenet.data.readers.svhn import read_svhn
 
 DIGITS = tuple("0123456789")
 

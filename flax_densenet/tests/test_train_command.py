@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/commands/train.py: one whole run of train.py, and resuming it."""
+"""Tests of flax_densenet/cli/train.py: one whole run of train.py, and resuming it."""
 
 import contextlib
 import json
@@ -15,8 +15,8 @@ import platformdirs
 import pytest
 
 import flax_densenet
-from flax_densenet.commands import train as train_command
-from flax_densenet.formulations import native
+from flax_densenet.cli import train as train_command
+from flax_densenet.implementations import native
 from flax_densenet.training import RunConfig, WorkDir
 
 Printed = Callable[[], str]

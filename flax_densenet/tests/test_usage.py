@@ -10,7 +10,7 @@ from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.data import load_dataset
 from flax_densenet.data.preprocessing import Preprocessing
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
-from flax_densenet.training.usage import run_usage
+from flax_densenet.training.workdir import run_usage
 
 RUN = RunConfig(
     network=DenseNetConfig(depth=7, in_channels=1),

@@ -1,11 +1,11 @@
-"""Tests of flax_densenet/data/validation.py."""
+"""Tests of flax_densenet/data/dataset.py."""
 
 import numpy as np
 import pytest
 
 from flax_densenet import InputError
 from flax_densenet.data import ArraySplit, Dataset
-from flax_densenet.data.validation import hold_out
+from flax_densenet.data.dataset import hold_out
 
 # Image i is filled with i.
 SPLIT = ArraySplit(

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/variants.py: parameters and depths of the paper's networks."""
+"""Tests of flax_densenet/network/variants.py: parameters and depths of the paper's networks."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/weights.py without PyTorch (loading into it is in parity_tests/)."""
+"""Tests of flax_densenet/weights/table.py without PyTorch (loading into it is in parity_tests/)."""
 
 from collections.abc import Callable
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Tests of the errors in flax_densenet/weights.py."""
+"""Tests of the errors in flax_densenet/weights/table.py."""
 
 import sys
 from typing import Any

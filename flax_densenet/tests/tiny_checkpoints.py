@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from flax_densenet import DenseNetConfig, initialize, to_torch_arrays
-from flax_densenet.commands.main import main
-from flax_densenet.weight_files import write_safetensors
+from flax_densenet.cli.main import main
+from flax_densenet.weights.files import write_safetensors
 
 GRAY = DenseNetConfig(depth=7, growth_rate=2, in_channels=1, num_classes=3)
 COLOR = dataclasses.replace(GRAY, in_channels=3, batch_norm_epsilon=1e-5)

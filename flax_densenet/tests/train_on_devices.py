@@ -12,7 +12,7 @@ from flax import traverse_util
 
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.training import Preprocess, create_state, sgd
-from flax_densenet.training.execution import ParallelMode
+from flax_densenet.training.config import ParallelMode
 from flax_densenet.training.parallel import mapped_axis, parallel_steps
 
 _STEPS = 10

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from flax_densenet.commands.main import main
+from flax_densenet.cli.main import main
 
 _BYTES = 2000
 

@@ -9,14 +9,12 @@ import numpy as np
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import WHOLE, Share, train_batches
 from flax_densenet.errors import TrainingDiverged
+from flax_densenet.training.config import OptimizationConfig
 from flax_densenet.training.evaluation import evaluate
-from flax_densenet.training.optimization_config import OptimizationConfig
 from flax_densenet.training.parallel import ParallelSteps
-from flax_densenet.training.profile import StepProfile
-from flax_densenet.training.progress import Progress
+from flax_densenet.training.records import Progress, StepProfile, Stopwatch
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.step import Metrics, TrainState
-from flax_densenet.training.stopwatch import Stopwatch
 from flax_densenet.training.workdir import Record
 
 _STEPS_BETWEEN_CHECKS = 20  # reading a loss makes the host wait for the device

@@ -7,15 +7,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import optax
 
-from flax_densenet.config import DenseNetConfig
-from flax_densenet.conversion.adaptation import cast, with_in_channels, with_new_head
-from flax_densenet.conversion.agreement import check_agreement
-from flax_densenet.conversion.checkpoint import Checkpoint, load_checkpoint
-from flax_densenet.conversion.stored_type import StoredType
 from flax_densenet.errors import InputError
-from flax_densenet.training.run_config import RunConfig
-from flax_densenet.weight_files.orbax_files import newest_checkpoint
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.training.config import RunConfig
+from flax_densenet.training.parts import split_params
+from flax_densenet.training.step import TrainState
+from flax_densenet.weights.adapt import (
+    StoredType,
+    cast,
+    check_agreement,
+    with_in_channels,
+    with_new_head,
+)
+from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.weights.files.orbax_files import newest_checkpoint
 
 
 class Source(NamedTuple):
@@ -118,3 +126,39 @@ def start_variables(run: RunConfig) -> dict[str, Any] | None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def continue_from(state: TrainState, checkpoint: Checkpoint) -> TrainState:
+    """Returns a training state with the weights, momentum and step of a checkpoint.
+
+    Args:
+      state: A fresh state of the same network.
+      checkpoint: A training checkpoint, with the state of SGD.
+
+    Returns:
+      The state after the checkpoint's step; its step is 0 where the file does not say.
+
+    Raises:
+      InputError: The checkpoint has no state of SGD.
+    """
+    if checkpoint.optimizer is None:
+        raise InputError(
+            "the checkpoint holds weights alone; wanted the optimizer's momentum, too; save "
+            "optimizer.state_dict() beside the weights"
+        )
+    step = jnp.asarray(checkpoint.optimizer.step or 0, state.step.dtype)
+
+    def like(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), new, old)
+
+    trace = optax.tree_utils.tree_get(state.optimizer_state, "trace")
+    momentum, _ = split_params(checkpoint.optimizer.momentum, state.frozen)
+    values = {"trace": like(momentum, trace)}
+    if optax.tree_utils.tree_get(state.optimizer_state, "count") is not None:
+        values["count"] = step
+    return state.replace(
+        step=step,
+        params=like(checkpoint.variables["params"], state.params),
+        batch_stats=like(checkpoint.variables["batch_stats"], state.batch_stats),
+        optimizer_state=optax.tree_utils.tree_set(state.optimizer_state, **values),
+    )

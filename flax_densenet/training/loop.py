@@ -6,28 +6,22 @@ from collections.abc import Callable
 
 import jax
 
-from flax_densenet.data import ChannelStatistics, Dataset
+from flax_densenet.data import Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
-from flax_densenet.errors import InputError, TrainingInterrupted, require
-from flax_densenet.initialization import check_x64
+from flax_densenet.errors import TrainingInterrupted
+from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.checkpoints import Checkpoints
-from flax_densenet.training.curves import plot_curves
+from flax_densenet.training.config import Execution, RunConfig
 from flax_densenet.training.epoch import EpochTrainer, StepMetrics
-from flax_densenet.training.execution import Execution
 from flax_densenet.training.fine_tuning import start_variables
-from flax_densenet.training.initial_state import initial_state, run_schedule
-from flax_densenet.training.parallel import check_batch_size, parallel_steps
-from flax_densenet.training.parameter_parts import parameter_counts
-from flax_densenet.training.preprocess import Preprocess
-from flax_densenet.training.processes import ending_with_the_others
-from flax_densenet.training.profile import StepProfile
-from flax_densenet.training.progress import Progress
-from flax_densenet.training.run_config import RunConfig
+from flax_densenet.training.parallel import check_batch_size, ending_with_the_others, parallel_steps
+from flax_densenet.training.parts import parameter_counts
+from flax_densenet.training.records import Progress, StepProfile, TensorBoard, plot_curves
+from flax_densenet.training.run_data import channel_statistics, check_dataset
 from flax_densenet.training.signals import StopSignals
+from flax_densenet.training.state import initial_state, run_schedule
 from flax_densenet.training.step import TrainState
-from flax_densenet.training.tensorboard import TensorBoard
-from flax_densenet.training.usage import run_usage
-from flax_densenet.training.workdir import Record, WorkDir, writing
+from flax_densenet.training.workdir import Record, WorkDir, run_usage, writing
 
 
 def fit(
@@ -144,43 +138,6 @@ def selection_error(record: Record) -> float:
     """Returns the error by which the best epoch is chosen: on the validation images, if any."""
     name = "validation_error" if "validation_error" in record else "test_error"
     return float(record[name])
-
-
-def channel_statistics(run: RunConfig, dataset: Dataset) -> ChannelStatistics:
-    """Returns what the images are normalized with: what the run says, or else the data set.
-
-    Raises:
-      InputError: Only one of mean and deviation is given, or not one number for each channel.
-    """
-    mean, std = run.data.mean, run.data.std
-    if mean is None and std is None:
-        return dataset.channel_statistics()
-    channels = dataset.image_shape[-1]
-    for name, values in (("mean", mean), ("std", std)):
-        require(
-            values is not None and len(values) == channels,
-            name,
-            values,
-            f"{channels} numbers, one for each channel of {dataset.name}, beside the other of mean "
-            "and std",
-        )
-    return ChannelStatistics(mean, std)  # type: ignore[arg-type]
-
-
-def check_dataset(run: RunConfig, dataset: Dataset) -> None:
-    """Checks that the network can be trained on the images.
-
-    Raises:
-      InputError: Classes, channels or image size differ.
-    """
-    check_x64(run.network)
-    if run.network.num_classes != dataset.num_classes:
-        raise InputError(
-            f"num_classes (={run.network.num_classes}) must be {dataset.num_classes}, the number "
-            f"of classes of {dataset.name}; leave the flag out"
-        )
-    height, width, channels = dataset.image_shape
-    run.network.check_image(height=height, width=width, channels=channels)
 
 
 def _has_checkpoint(workdir: WorkDir) -> bool:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flax_densenet.combination import Combine, combine_each
-from flax_densenet.training.optimization_config import Schedule
+from flax_densenet.implementations.combination import Combine, combine_each
+from flax_densenet.training.config import Schedule
 
 _MOMENTUM = 0.9
 _PAPER_DROPS = (0.5, 0.75)

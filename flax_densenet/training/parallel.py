@@ -1,9 +1,12 @@
-"""The only place with `jit` and `pmap`: the steps on all devices, and where their data lies.
+"""Runs of several processes: what happens to the others when one of them dies.
 
 Axes: B batch, b part of the batch in this process, D devices of this process.
 """
 
-from collections.abc import Callable
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,8 +16,35 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flax_densenet.errors import InputError
-from flax_densenet.training.execution import ParallelMode
+from flax_densenet.training.config import ParallelMode
 from flax_densenet.training.step import Metrics, TrainState, eval_step, train_step
+
+_EXIT_LOST = 1
+
+
+@contextlib.contextmanager
+def ending_with_the_others() -> Iterator[None]:
+    """Ends this process with a message if the others cannot be reached any more.
+
+    It ends at once: everything that a normal exit does, such as finishing a checkpoint, would wait
+    for the lost process, until JAX kills this one. Checkpoints that are finished are kept.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        print(
+            f"\nerror: process {jax.process_index()} cannot go on with the other "
+            f"{jax.process_count() - 1}, of which one has probably ended ({reason}); see its "
+            "output, then start all of them again with --resume",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(_EXIT_LOST)
+
 
 Evaluation = Callable[..., Metrics]
 _AXIS_NAME = "batch"

@@ -1,11 +1,12 @@
 """The data set of a run, as its configuration says."""
 
-from flax_densenet.data import Dataset
-from flax_densenet.data.image_files import ImageFormat
+from flax_densenet.data import ChannelStatistics, Dataset
+from flax_densenet.data.dataset import hold_out
+from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.load import FileReading, load_dataset
-from flax_densenet.data.validation import hold_out
-from flax_densenet.errors import InputError
-from flax_densenet.training.run_config import RunConfig
+from flax_densenet.errors import InputError, require
+from flax_densenet.network.initialization import check_x64
+from flax_densenet.training.config import RunConfig
 
 _CROPPED = ("crop", "crop_color")
 
@@ -39,3 +40,40 @@ def run_image_format(run: RunConfig) -> ImageFormat | None:
         return None
     crops = data.augment in _CROPPED
     return ImageFormat(data.image_size, run.network.in_channels, random_crop=crops)
+
+
+def channel_statistics(run: RunConfig, dataset: Dataset) -> ChannelStatistics:
+    """Returns what the images are normalized with: what the run says, or else the data set.
+
+    Raises:
+      InputError: Only one of mean and deviation is given, or not one number for each channel.
+    """
+    mean, std = run.data.mean, run.data.std
+    if mean is None and std is None:
+        return dataset.channel_statistics()
+    channels = dataset.image_shape[-1]
+    for name, values in (("mean", mean), ("std", std)):
+        require(
+            values is not None and len(values) == channels,
+            name,
+            values,
+            f"{channels} numbers, one for each channel of {dataset.name}, beside the other of mean "
+            "and std",
+        )
+    return ChannelStatistics(mean, std)  # type: ignore[arg-type]
+
+
+def check_dataset(run: RunConfig, dataset: Dataset) -> None:
+    """Checks that the network can be trained on the images.
+
+    Raises:
+      InputError: Classes, channels or image size differ.
+    """
+    check_x64(run.network)
+    if run.network.num_classes != dataset.num_classes:
+        raise InputError(
+            f"num_classes (={run.network.num_classes}) must be {dataset.num_classes}, the number "
+            f"of classes of {dataset.name}; leave the flag out"
+        )
+    height, width, channels = dataset.image_shape
+    run.network.check_image(height=height, width=width, channels=channels)

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from flax_densenet.combination import Combine
 from flax_densenet.data.batches import EvalBatch, TrainBatch
-from flax_densenet.formulations.choice import choose_combine, choose_formulation
-from flax_densenet.initialization import initialize
-from flax_densenet.model import DenseNet
+from flax_densenet.densenet import DenseNet
+from flax_densenet.implementations.choose import choose_combine, choose_implementation
+from flax_densenet.implementations.combination import Combine
+from flax_densenet.network.initialization import initialize
+from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
-from flax_densenet.training.parameter_parts import Path, join_params, split_params
-from flax_densenet.training.preprocess import Preprocess
+from flax_densenet.training.parts import Path, join_params, split_params
 
 Metrics = dict[str, jax.Array]
 
@@ -189,10 +189,10 @@ def eval_step(state: TrainState, batch: EvalBatch, *, axis_name: str | None = No
 
 
 def _combine(model: DenseNet) -> Combine:
-    formulation = choose_formulation(
-        model.formulation, model.config, train=True, axis_name=model.axis_name, captured=False
+    implementation = choose_implementation(
+        model.implementation, model.config, train=True, axis_name=model.axis_name, captured=False
     )
-    return choose_combine(formulation)
+    return choose_combine(implementation)
 
 
 def _average(state: TrainState, params: Any, combine: Combine) -> Any:

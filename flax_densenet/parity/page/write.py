@@ -5,11 +5,9 @@ import string
 from pathlib import Path
 
 from flax_densenet.parity.differences import ROUNDING_FACTOR
-from flax_densenet.parity.page.check_table import check_table
-from flax_densenet.parity.page.layer_table import layer_table
-from flax_densenet.parity.page.markup import definitions, escape, tag
-from flax_densenet.parity.page.plots import plot_depth, plot_loss_differences, plot_losses
+from flax_densenet.parity.page.drawing import plot_depth, plot_loss_differences, plot_losses
 from flax_densenet.parity.page.stages import Stage, find_stages
+from flax_densenet.parity.page.tables import check_table, definitions, escape, layer_table, tag
 from flax_densenet.parity.report import Layer, Report, Section, first_to_differ
 from flax_densenet.parity.tolerances import TOLERANCES
 

@@ -1,0 +1,286 @@
+"""The flags of `flax-densenet convert`."""
+
+import dataclasses
+import importlib.util
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+
+from flax_densenet.cli.devices import DeviceOptions, choose_devices
+from flax_densenet.cli.flags import parse_flags
+from flax_densenet.errors import InputError, SavingFailed, require
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.fields import Activation, TransitionPool
+from flax_densenet.network.variants import VARIANTS
+from flax_densenet.weights.adapt import StoredType, cast, with_in_channels, with_new_head
+from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.weights.layouts import LAYOUTS
+from flax_densenet.weights.report import describe, write_report
+from flax_densenet.weights.statement import given_statistics
+from flax_densenet.weights.table import correspondence
+from flax_densenet.weights.verify import choose_sides, verify
+from flax_densenet.weights.write import TORCH_ENDINGS, default_layout, write_target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertArguments:
+    """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, Flax or PyTorch out.
+
+    Attributes:
+      source: A .pth, .safetensors or .h5 file, an Orbax directory or a work directory of train.
+      target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict) or
+        FILE.safetensors (whichever of the two the source is not).
+      layout: Whose names the target has; torchvision, or flax. Others are on request.
+      optimizer: Take the momentum and the step of SGD along, so that the training can go on.
+      weights: Which weights of the source to take, by their place in it, where there are several.
+      dtype: Type of the target's parameters. Running statistics have at least float32.
+      variant: The network that the source is expected to hold; another one is an error.
+      depth: Depth that the source is expected to have, likewise.
+      growth_rate: Growth rate that the source is expected to have, likewise.
+      num_classes: Classes of the target. Another number than the source's needs new_head.
+      new_head: Give the target a classifier with initial weights.
+      in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
+        number from 1 (the kernel is divided).
+      activation: Activation of the source, if it does not tell: weights alone show no difference
+        between those without parameters.
+      transition_pool: Pooling of the source, likewise.
+      batch_norm_epsilon: What the source's training added to variances, if its layout's is wrong.
+      mean: Mean of each image channel in 0 to 255, if the source does not tell or is wrong.
+      std: Standard deviation of each image channel, likewise.
+      overwrite: Replace the target if it exists.
+      no_verify: Do not run both networks afterwards to compare them.
+      report: CSV file for the mapping, one row for each array.
+    """
+
+    source: Annotated[str, tyro.conf.Positional]
+    target: Annotated[str, tyro.conf.Positional]
+    layout: str | None = None
+    optimizer: bool = False
+    weights: str | None = None
+    dtype: StoredType = "float32"
+    variant: str | None = None
+    depth: int | None = None
+    growth_rate: int | None = None
+    num_classes: int | None = None
+    new_head: bool = False
+    in_channels: int | None = None
+    activation: Activation | None = None
+    transition_pool: TransitionPool | None = None
+    batch_norm_epsilon: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    overwrite: bool = False
+    no_verify: bool = False
+    report: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("source", "target"):
+            require(
+                bool(getattr(self, name)), name, "", "a path; is a variable of the shell empty?"
+            )
+        for name, table in (("layout", LAYOUTS), ("variant", VARIANTS)):
+            value = getattr(self, name)
+            require(value is None or value in table, name, value, f"one of {', '.join(table)}")
+        for name in ("num_classes", "in_channels"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "an integer of at least 1")
+
+
+def parse(args: Sequence[str], prog: str) -> ConvertArguments:
+    """Parses the command line.
+
+    Args:
+      args: Words after the command.
+      prog: Name of the command, for messages.
+
+    Raises:
+      SystemExit: After `--help`, or with a message for a wrong flag.
+    """
+    return parse_flags(ConvertArguments, args, prog)
+
+
+_UNTOLD_OPTIONS = ("activation", "transition_pool")
+
+
+def run(arguments: ConvertArguments, prog: str) -> None:
+    """Runs the command.
+
+    Args:
+      arguments: Its flags.
+      prog: Name of the command, for messages.
+
+    Raises:
+      InputError: The source is not understood, or the target cannot be made from it.
+      SavingFailed: The target cannot be written, or is not equal to the source.
+    """
+    choose_devices(DeviceOptions())
+    target = Path(arguments.target).expanduser().absolute()
+    if target.exists() and not arguments.overwrite:
+        raise InputError(f"{target} exists; give another target, or replace it with --overwrite")
+    source_path = Path(arguments.source).expanduser()
+    if source_path.exists() and target.exists() and target.samefile(source_path):
+        raise InputError(f"{target} is the source, too, which is not replaced; give another target")
+    source = load_checkpoint(
+        source_path,
+        weights=arguments.weights,
+        optimizer=arguments.optimizer,
+    )
+    for heading, text in describe(source).items():
+        print(f"{heading:<10} {text}")
+    for warning in source.warnings:
+        print(f"warning: {warning}")
+    if arguments.optimizer:
+        print(f"optimizer  {_describe_optimizer(source, arguments)}")
+    adapted = _adapt(source, arguments)
+    layout_name = arguments.layout or default_layout(source.layout, target)
+    write_target(
+        target,
+        adapted,
+        layout_name,
+        source_name=Path(arguments.source).name,
+        overwrite=arguments.overwrite,
+    )
+    print(f"wrote      {target}, as {LAYOUTS[layout_name].title} names it")
+    _note_untold_options(adapted.config, target)
+    if arguments.report is not None:
+        write_report(Path(arguments.report), source, adapted, LAYOUTS[layout_name])
+        print(f"report     {arguments.report}")
+    if not arguments.no_verify:
+        _verify(source, adapted, target, arguments)
+
+
+def _describe_optimizer(source: Checkpoint, arguments: ConvertArguments) -> str:
+    if source.optimizer is None:
+        raise InputError(
+            f"{arguments.source} holds no momentum of SGD; leave out --optimizer, or give the "
+            "checkpoint of a training"
+        )
+    if arguments.new_head or arguments.in_channels is not None:
+        raise InputError(
+            "--optimizer cannot go with --new_head or --in_channels, since momentum belongs to the "
+            "weights that it moves; leave one of them out"
+        )
+    step = source.optimizer.step
+    return "momentum of SGD, " + ("step not in the file" if step is None else f"step {step}")
+
+
+def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
+    config, variables = source.config, source.variables
+    if arguments.variant is not None:
+        _check_variant(source, arguments.variant)
+    got = {"depth": config.num_weight_layers, "growth_rate": config.growth_rate}
+    for name, value in got.items():
+        if (asked := getattr(arguments, name)) not in (None, value):
+            raise InputError(
+                f"{name} (={asked}) is not the {value} of {arguments.source}, {config.title}; "
+                "leave the flag out"
+            )
+    config = _with_untold_options(config, arguments)
+    if arguments.batch_norm_epsilon is not None:
+        config = dataclasses.replace(config, batch_norm_epsilon=arguments.batch_norm_epsilon)
+    classes = arguments.num_classes or config.num_classes
+    if classes != config.num_classes and not arguments.new_head:
+        raise InputError(
+            f"num_classes (={classes}) is not the {config.num_classes} of {arguments.source}; "
+            "leave it out, or give the target a new classifier with --new_head"
+        )
+    if arguments.new_head:
+        variables, config = with_new_head(variables, config, classes)
+        print(f"new head   {classes} classes, initial weights (seed 0)")
+    channels = arguments.in_channels or config.in_channels
+    if channels != config.in_channels:
+        variables, config = with_in_channels(variables, config, channels)
+        print(f"channels   {channels} instead of {source.config.in_channels}")
+    variables = {
+        collection: jax.tree.map(partial(cast, collection=collection, dtype=arguments.dtype), tree)
+        for collection, tree in variables.items()
+    }
+    preprocessing = source.preprocessing.for_channels(config.in_channels)
+    if arguments.mean is not None or arguments.std is not None:
+        mean, std = given_statistics(arguments.mean, arguments.std, config.in_channels)
+        preprocessing = dataclasses.replace(preprocessing, mean=mean, std=std)
+    optimizer = source.optimizer
+    if optimizer is not None:
+        to_type = partial(cast, collection="params", dtype=arguments.dtype)
+        optimizer = optimizer._replace(momentum=jax.tree.map(to_type, optimizer.momentum))
+    return source._replace(
+        config=config,
+        variables=variables,
+        preprocessing=preprocessing,
+        class_names=None if arguments.new_head else source.class_names,
+        optimizer=optimizer,
+    )
+
+
+def _with_untold_options(config: DenseNetConfig, arguments: ConvertArguments) -> DenseNetConfig:
+    """Returns the configuration with the options that weights do not tell, as asked for."""
+    for name in _UNTOLD_OPTIONS:
+        asked, found = getattr(arguments, name), getattr(config, name)
+        if asked in (None, found):
+            continue
+        if name in config.options or asked == "prelu":  # the file tells, or would
+            raise InputError(
+                f"{name} (={asked}) is not the {found} of {arguments.source}, {config.title}; "
+                "leave the flag out"
+            )
+        config = dataclasses.replace(config, **{name: asked})
+    return config
+
+
+def _note_untold_options(config: DenseNetConfig, target: Path) -> None:
+    """Says what whoever reads a PyTorch file has to know, which holds arrays alone."""
+    untold = {
+        name: value
+        for name, value in config.options.items()
+        if name in _UNTOLD_OPTIONS and value != "prelu"
+    }
+    if untold and target.suffix in TORCH_ENDINGS:
+        flags = " ".join(f"--{name} {value}" for name, value in untold.items())
+        print(f"note: the arrays in {target.name} do not tell {flags}; say so when you read it")
+
+
+def _check_variant(source: Checkpoint, variant: str) -> None:
+    wanted = dataclasses.replace(
+        VARIANTS[variant],
+        num_classes=source.config.num_classes,
+        in_channels=source.config.in_channels,
+        batch_norm_epsilon=source.config.batch_norm_epsilon,
+    )
+    shapes, got = ([row.shape for row in correspondence(c)] for c in (wanted, source.config))
+    if shapes != got or source.config.options:
+        raise InputError(
+            f"variant (={variant!r}) is {wanted.title}, and the weights are those of "
+            f"{source.config.title} with blocks {source.config.block_sizes}; leave the flag out"
+        )
+
+
+def _verify(
+    source: Checkpoint, adapted: Checkpoint, target: Path, arguments: ConvertArguments
+) -> None:
+    if importlib.util.find_spec("torch") is None:
+        print("not verified: that needs torch; install flax-densenet[torch] and convert again")
+        return
+    renewed = arguments.new_head or adapted.config.in_channels != source.config.in_channels
+    torch_side, flax_side = choose_sides(
+        source, adapted, load_checkpoint(target), arguments.dtype, renewed=renewed
+    )
+    result = verify(torch_side, flax_side, adapted.config)
+    if not result.is_equal:
+        _remove(target)
+        raise SavingFailed(
+            f"{target} was not equal to {arguments.source}, and is removed: the logits differed by "
+            f"{result.difference:.1e} of the largest; report this as a fault"
+        )
+    print(f"verified   logits of both networks differ by {result.difference:.1e} of the largest")
+
+
+def _remove(target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink()

@@ -1,0 +1,236 @@
+"""The flags of `flax-densenet evaluate`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import numpy as np
+import tyro
+
+from flax_densenet.cli.classifier import to_json
+from flax_densenet.cli.devices import DeviceOptions, choose_devices
+from flax_densenet.data import Dataset, Split
+from flax_densenet.densenet import DenseNet
+from flax_densenet.errors import InputError, require
+from flax_densenet.training.augment import Preprocess
+from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.config import DataConfig, RunConfig
+from flax_densenet.training.epoch import describe_unreadable
+from flax_densenet.training.evaluation import (
+    Evaluation,
+    confusion_step,
+    evaluate_by_class,
+    plot_confusion,
+)
+from flax_densenet.training.optimizer import sgd
+from flax_densenet.training.parallel import check_batch_size, parallel_steps
+from flax_densenet.training.run_data import channel_statistics, check_dataset, load_run_data
+from flax_densenet.training.step import TrainState, create_state
+from flax_densenet.training.workdir import WorkDir, writing
+
+SplitName = Literal["test", "validation", "train"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateArguments:
+    """Evaluate a trained network: loss, errors, a table by class and a confusion matrix.
+
+    Attributes:
+      path: A work directory, or one of its checkpoints, such as runs/mine/checkpoints/220.
+      best: Take the work directory's best checkpoint instead of its newest.
+      dataset: Evaluate on another data set with the same classes.
+      data_dir: Directory that holds its files.
+      image_size: Height and width in pixels to which images in files are brought; the run's if not
+        given, but for another data set.
+      split: Images to evaluate on.
+      batch_size: Images per step; it does not change the result.
+      num_workers: Processes that read and decode images in files; 0 reads in the main process.
+      output: Directory for confusion.png and evaluation.json; evaluation/ in the work directory if
+        not given.
+      devices: Which devices take part.
+    """
+
+    path: Annotated[str, tyro.conf.Positional]
+    best: bool = False
+    dataset: str | None = None
+    data_dir: str | None = None
+    image_size: int | None = None
+    split: SplitName = "test"
+    batch_size: int = 256
+    num_workers: int = 0
+    output: str | None = None
+    devices: DeviceOptions = DeviceOptions()
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("batch_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            require(value >= minimum, name, value, f"an integer of at least {minimum}")
+
+
+def parse(args: Sequence[str], prog: str) -> EvaluateArguments:
+    """Parses the command line.
+
+    Args:
+      args: Words after the command.
+      prog: Name of the command, for messages.
+
+    Raises:
+      SystemExit: After `--help`, or with a message for a wrong flag.
+    """
+    return tyro.cli(
+        EvaluateArguments,
+        args=args,
+        prog=prog,
+        use_underscores=True,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+_MAX_ROWS = 100
+_WORST_ROWS = 20
+
+
+def run(arguments: EvaluateArguments, prog: str) -> None:
+    """Runs the command.
+
+    Args:
+      arguments: Its flags.
+      prog: Name of the command, for messages.
+
+    Raises:
+      InputError: There is no such checkpoint, or the data set does not suit it.
+      SavingFailed: The result cannot be written.
+    """
+    choose_devices(arguments.devices)
+    workdir, step = _find_checkpoint(arguments)
+    run = workdir.read_config()
+    check_batch_size(arguments.batch_size, jax.device_count())
+    dataset = _load(arguments, run)
+    split = _choose_split(dataset, arguments.split)
+    steps = parallel_steps("jit", evaluation=confusion_step)
+    state = steps.place(_restore(workdir, step, run, dataset))
+    result = evaluate_by_class(steps.eval_step, state, split, arguments.batch_size)
+    title = f"{run.network.title}, step {step}, on {dataset.name} ({arguments.split})"
+    _print_result(result, dataset, title)
+    if broken := dataset.unreadable:
+        print(describe_unreadable(broken))
+    output = Path(arguments.output).expanduser() if arguments.output else None
+    _write_result(result, dataset, title, output or workdir.path / "evaluation")
+
+
+def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
+    path = Path(arguments.path).expanduser().absolute()
+    if path.name.isdecimal() and path.parent.name == "checkpoints":
+        workdir, asked = WorkDir(path.parent.parent), int(path.name)
+    else:
+        workdir, asked = WorkDir(path), None
+    if not workdir.config_file.is_file() or not workdir.checkpoints.is_dir():
+        raise InputError(
+            f"{path} is neither a work directory of `train` nor a checkpoint in one: no "
+            f"{workdir.config_file} or no {workdir.checkpoints}; give the directory that --workdir "
+            "named, or one of the numbered directories in its checkpoints/"
+        )
+    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        steps = checkpoints.all_steps()
+        newest = checkpoints.best_step() if arguments.best else checkpoints.latest_step()
+    chosen = newest if asked is None else asked
+    if chosen is None:
+        raise InputError(f"{workdir.checkpoints} holds no finished checkpoint; train first")
+    if chosen not in steps:
+        held = ", ".join(map(str, steps)) or "none at all"
+        raise InputError(
+            f"{workdir.checkpoints} holds no finished checkpoint {chosen}; it holds {held}"
+        )
+    return workdir, chosen
+
+
+def _load(arguments: EvaluateArguments, run: RunConfig) -> Dataset:
+    data = run.data
+    if arguments.dataset is not None:
+        # What suits the run's own images need not suit others.
+        data = DataConfig(
+            dataset=arguments.dataset,
+            image_size=arguments.image_size,
+            broken_images=data.broken_images,
+            augment=data.augment if arguments.image_size is not None else "none",
+            mean=data.mean,
+            std=data.std,
+        )
+    elif arguments.image_size is not None:
+        data = dataclasses.replace(data, image_size=arguments.image_size)
+    if arguments.data_dir is not None:
+        data = dataclasses.replace(data, data_dir=arguments.data_dir)
+    run = dataclasses.replace(run, data=data)
+    dataset = load_run_data(run, num_workers=arguments.num_workers)
+    check_dataset(run, dataset)
+    return dataset
+
+
+def _choose_split(dataset: Dataset, name: SplitName) -> Split:
+    split: Split | None = getattr(dataset, name)
+    if split is None:
+        raise InputError(
+            f"data set {dataset.name} has no {name} split in this run, whose validation_images is "
+            "0; use --split test or --split train"
+        )
+    return split
+
+
+def _restore(workdir: WorkDir, step: int, run: RunConfig, dataset: Dataset) -> TrainState:
+    mean, std = channel_statistics(run, dataset)
+    state = create_state(DenseNet(run.network), sgd(0.1, 0), Preprocess(mean, std, "none"), seed=0)
+    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+        return state.replace(**checkpoints.restore_variables(step, like=state))
+
+
+def _print_result(result: Evaluation, dataset: Dataset, title: str) -> None:
+    confusion = result.confusion
+    print(title)
+    print(f"loss {result.loss:.4f}  top-1 error {result.error:.2%}", end="")
+    print(f"  top-5 error {result.top5_error:.2%}" if dataset.num_classes > 5 else "")
+    rows = [_row(confusion, dataset.class_names, index) for index in range(len(confusion))]
+    if len(rows) > _MAX_ROWS:
+        print(f"the {_WORST_ROWS} classes with the largest error of {len(rows)}:")
+        rows = sorted(rows, reverse=True)[:_WORST_ROWS]
+    width = max(len("class"), *(len(row.name) for row in rows))
+    print(f"{'class':<{width}}  {'images':>7}  {'wrong':>6}  {'error':>7}  most often taken for")
+    for row in rows:
+        numbers = f"{row.images:>7,}  {row.wrong:>6,}  {row.error:>7.2%}"
+        print(f"{row.name:<{width}}  {numbers}  {row.taken_for}".rstrip())
+
+
+class _Row(NamedTuple):
+    error: float
+    name: str
+    images: int
+    wrong: int
+    taken_for: str
+
+
+def _row(confusion: np.ndarray, class_names: tuple[str, ...], index: int) -> _Row:
+    images, wrong = int(confusion[index].sum()), np.delete(confusion[index], index)
+    taken_for = ""
+    if wrong.any():
+        others = np.delete(np.asarray(class_names), index)
+        taken_for = f"{others[wrong.argmax()]} ({wrong.max()})"
+    return _Row(
+        wrong.sum() / max(images, 1), class_names[index], images, int(wrong.sum()), taken_for
+    )
+
+
+def _write_result(result: Evaluation, dataset: Dataset, title: str, directory: Path) -> None:
+    text = to_json(
+        {
+            "title": title,
+            **result._asdict(),
+            "confusion": result.confusion.tolist(),
+            "class_names": dataset.class_names,
+        }
+    )
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "evaluation.json").write_text(text + "\n")
+        plot_confusion(result.confusion, dataset.class_names, title, directory / "confusion.png")
+    print(f"confusion.png and evaluation.json are in {directory}")

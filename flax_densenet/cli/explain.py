@@ -1,0 +1,138 @@
+"""The flags of `flax-densenet explain`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from flax_densenet.cli.classifier import Classifier, load_classifier
+from flax_densenet.cli.devices import DeviceOptions, choose_devices
+from flax_densenet.cli.flags import ImageOptions, check_name, parse_flags
+from flax_densenet.data.images.paths import read_image
+from flax_densenet.errors import InputError, require
+from flax_densenet.explanation.activation_maps import (
+    class_activation_map,
+    gradient_activation_map,
+    gradient_layers,
+)
+from flax_densenet.explanation.picture import check_picture, plot_activation_map
+from flax_densenet.training.workdir import writing
+
+Method = Literal["cam", "gradcam"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplainArguments:
+    """Draw which part of an image speaks for a class.
+
+    Attributes:
+      checkpoint: Whatever `convert` reads: a .pth, .safetensors or .h5 file, an Orbax directory or
+        a work directory of train.
+      image: Image file.
+      chosen_class: Name of a class, or its index from 0; the most probable one if not given.
+      method: cam shows what each place adds to the logit, exactly; gradcam the maps of a layer,
+        weighted by their gradients.
+      layer: Layer that gradcam looks at: denseblock1, denseblock2... or norm5, which it is if not
+        given.
+      out: Picture to write; its ending decides the format. IMAGE-cam.png or IMAGE-gradcam.png in
+        the current directory if not given.
+      overwrite: Replace the picture if it exists.
+      weights: Which weights of the checkpoint to take, by their place in it, where there are
+        several.
+      preparation: How the image is prepared.
+    """
+
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    image: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+    chosen_class: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    method: Method = "cam"
+    layer: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    weights: str | None = None
+    preparation: ImageOptions = ImageOptions()
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and self.method != "gradcam":
+            raise InputError(
+                f"layer (={self.layer!r}) is for --method gradcam; cam is always of the last layer"
+            )
+
+
+def parse(args: Sequence[str], prog: str) -> ExplainArguments:
+    """Parses the command line.
+
+    Args:
+      args: Words after the command.
+      prog: Name of the command, for messages.
+
+    Raises:
+      SystemExit: After `--help`, or with a message for a wrong flag.
+    """
+    return parse_flags(ExplainArguments, args, prog)
+
+
+def run(arguments: ExplainArguments, prog: str) -> None:
+    """Runs the command.
+
+    Args:
+      arguments: Its flags.
+      prog: Name of the command, for messages.
+
+    Raises:
+      InputError: The checkpoint, the image or the class cannot be used, or the picture is there.
+      SavingFailed: The picture cannot be written.
+    """
+    choose_devices(DeviceOptions())
+    source = Path(arguments.image).expanduser()
+    target = Path(arguments.out or f"{source.stem}-{arguments.method}.png").expanduser()
+    check_picture(target)
+    if target.exists() and not arguments.overwrite:
+        raise InputError(f"{target} exists; give another --out, or replace it with --overwrite")
+    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
+    layer = arguments.layer or "norm5"
+    layers = gradient_layers(classifier.model)
+    require(layer in layers, "layer", layer, f"one of {', '.join(layers)}")
+    image = read_image(source, classifier.image_format)
+    batch = jnp.asarray(image[np.newaxis])
+    logits = np.asarray(classifier.logits(batch)[0], np.float64)
+    if not np.isfinite(logits).all():
+        raise InputError(f"the network's output for {source} is not finite; check its weights")
+    index = _choose_class(arguments.chosen_class, classifier)
+    index = int(logits.argmax()) if index is None else index
+    x = classifier.preprocess.normalize(batch)
+    inputs = (classifier.model, classifier.variables, x, jnp.array([index]))
+    if arguments.method == "cam":
+        values, unit = class_activation_map(*inputs), "added to the logit by each place"
+    else:
+        values = gradient_activation_map(*inputs, layer=layer)
+        unit = f"weighted maps of {layer}"
+    probability = np.exp(logits[index] - np.logaddexp.reduce(logits))
+    title = f"{classifier.class_name(index)}: {probability:.2%}, logit {logits[index]:.2f}"
+    with writing(target):
+        plot_activation_map(image, np.asarray(values[0]), title, unit, target)
+    print(title)
+    print(f"wrote {target}")
+
+
+def _choose_class(asked: str | None, classifier: Classifier) -> int | None:
+    """Returns the index of a class by its name, or else by its index."""
+    num_classes, names = classifier.model.config.num_classes, classifier.class_names
+    if asked is None:
+        return None
+    if names is not None and asked in names:
+        return names.index(asked)
+    if asked.isdecimal():
+        require(int(asked) < num_classes, "class", asked, f"below {num_classes}, counted from 0")
+        return int(asked)
+    if names is None:
+        raise InputError(
+            f"class (={asked!r}) is a name, and the checkpoint tells none; give the class's index "
+            f"in 0 to {num_classes - 1}, or all names with --class_names"
+        )
+    check_name("class", asked, dict.fromkeys(names))
+    return None

@@ -1,0 +1,215 @@
+"""The flags of `flax-densenet export`."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import jax
+import numpy as np
+import tyro
+
+from flax_densenet.cli.flags import parse_flags
+from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.errors import InputError, require
+from flax_densenet.export.interface import Interface
+from flax_densenet.export.verification import verify
+from flax_densenet.files import check_target, written_whole
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.weights.adapt import cast
+from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.weights.report import describe
+from flax_densenet.weights.statement import given_statistics
+
+ExportFormat = Literal["stablehlo", "onnx"]
+_WEIGHT_FILES = (".pth", ".pt", ".safetensors", "")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportArguments:
+    """Export a trained network to a file that other programs run without this package.
+
+    Attributes:
+      checkpoint: Whatever `flax-densenet convert` reads: a .pth, .safetensors or .h5 file, an Orbax
+        directory or a work directory of train.
+      out: File to write: FILE.stablehlo (for JAX; FILE.stablehlo.json beside it describes it) or
+        FILE.onnx.
+      to: Format, if it is not the ending of out.
+      image_size: Height and width in pixels, one number if they are equal; free if not given.
+      uint8: Take pixels from 0 to 255 and normalize them inside of the network.
+      tf32: Let an NVIDIA GPU round the factors of products to TF32 (stablehlo): faster, and logits
+        differ by about 1e-3 of the largest. ONNX Runtime has an option of its own.
+      weights: Which weights of the checkpoint to take, by their place in it, where there are
+        several.
+      mean: Mean of each image channel in 0 to 255, if the checkpoint does not tell or is wrong.
+      std: Standard deviation of each image channel, likewise.
+      overwrite: Replace what is there.
+    """
+
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    to: ExportFormat | None = None
+    image_size: tuple[int, ...] | None = None
+    uint8: bool = False
+    tf32: bool = False
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        is_size = size is None or (len(size) in (1, 2) and min(size) >= 1)
+        require(is_size, "image_size", size, "one number of at least 1, or two: HEIGHT,WIDTH")
+        if self.tf32 and self.format == "onnx":
+            raise InputError(
+                "--tf32 is for StableHLO; in an ONNX file it is not decided, but by the provider "
+                "option use_tf32 of ONNX Runtime; leave it out"
+            )
+
+    @property
+    def format(self) -> ExportFormat:
+        """The format that `to` or the ending of `out` asks for.
+
+        Raises:
+          InputError: Neither does.
+        """
+        if self.to is not None:
+            return self.to
+        suffix = Path(self.out).suffix
+        for name in get_args(ExportFormat):
+            if suffix == f".{name}":
+                return name
+        hint = (
+            "weights for PyTorch and Flax are written by flax-densenet convert"
+            if suffix in _WEIGHT_FILES
+            else "or say the format with --to"
+        )
+        ending = f"ends in {suffix}" if suffix else "has no ending"
+        raise InputError(f"{self.out} {ending}; wanted .stablehlo or .onnx; {hint}")
+
+
+def parse(args: Sequence[str], prog: str) -> ExportArguments:
+    """Parses the command line.
+
+    Args:
+      args: Words after the command.
+      prog: Name of the command, for messages.
+
+    Raises:
+      SystemExit: After `--help`, or with a message for a wrong flag.
+    """
+    return parse_flags(ExportArguments, args, prog)
+
+
+def run(arguments: ExportArguments, prog: str) -> None:
+    """Runs the command.
+
+    Args:
+      arguments: Its flags.
+      prog: Name of the command, for messages.
+
+    Raises:
+      InputError: The checkpoint is not understood, or cannot be exported like this.
+      NetworksDiffer: The exported network is not equal to the checkpoint's; nothing is written.
+      SavingFailed: Writing failed.
+    """
+    target = arguments.format
+    source, out = (
+        Path(path).expanduser().absolute() for path in (arguments.checkpoint, arguments.out)
+    )
+    paths = [out]
+    if target == "stablehlo":  # which has no place for a description inside
+        paths.append(out.with_name(f"{out.name}.json"))
+    _check_targets(paths, source, arguments)
+    checkpoint = _load(source, arguments)
+    config, variables = checkpoint.config, checkpoint.variables
+    interface = Interface(
+        axes="BCHW" if target == "onnx" else "BHWC",
+        channels=config.in_channels,
+        image_size=_image_size(arguments, config),
+        preprocessing=_preprocessing(checkpoint, arguments),
+        class_names=checkpoint.class_names,
+        is_uint8=arguments.uint8,
+    )
+    description = interface.describe(config, source.name)
+    exported = _make(arguments, config, variables, interface, description)
+    difference = verify(exported.run, config, variables, interface)
+    print(f"verified   logits differ by {difference:.1e} of the largest, from ours in float64")
+    contents = [exported.serialized, f"{json.dumps(description, indent=1)}\n".encode()]
+    with contextlib.ExitStack() as stack:
+        for path, content in zip(paths, contents, strict=False):
+            unfinished = stack.enter_context(written_whole(path, overwrite=arguments.overwrite))
+            unfinished.write_bytes(content)
+    for path, content in zip(paths, contents, strict=False):
+        print(f"wrote      {path} ({len(content):,} bytes)")
+
+
+def _check_targets(paths: Sequence[Path], source: Path, arguments: ExportArguments) -> None:
+    for path in paths:
+        check_target(path, overwrite=arguments.overwrite)
+        if source.exists() and path.exists() and path.samefile(source):
+            raise InputError(f"{path} is the checkpoint, too, which is not replaced")
+
+
+def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
+    """Returns the checkpoint in float32, and prints what it is."""
+    checkpoint = load_checkpoint(source, weights=arguments.weights)
+    for heading, text in describe(checkpoint).items():
+        print(f"{heading:<10} {text}")
+    for warning in checkpoint.warnings:
+        print(f"warning: {warning}")
+    variables = {
+        collection: jax.tree.map(partial(cast, collection=collection, dtype="float32"), tree)
+        for collection, tree in checkpoint.variables.items()
+    }
+    config = dataclasses.replace(checkpoint.config, dtype="float32")
+    return checkpoint._replace(config=config, variables=variables)
+
+
+def _preprocessing(checkpoint: Checkpoint, arguments: ExportArguments) -> Preprocessing:
+    if arguments.mean is None and arguments.std is None:
+        return checkpoint.preprocessing
+    print("given      --mean and --std, which take the place of what the checkpoint tells")
+    channels = checkpoint.config.in_channels
+    mean, std = given_statistics(arguments.mean, arguments.std, channels)
+    return dataclasses.replace(checkpoint.preprocessing, mean=mean, std=std)
+
+
+class _Exported(NamedTuple):
+    serialized: bytes
+    run: Callable[[np.ndarray], np.ndarray]
+
+
+def _make(
+    arguments: ExportArguments,
+    config: DenseNetConfig,
+    variables: Mapping[str, Any],
+    interface: Interface,
+    description: Mapping[str, Any],
+) -> _Exported:
+    if arguments.format == "stablehlo":
+        from flax_densenet.export.stablehlo import load_stablehlo, to_stablehlo
+
+        serialized = to_stablehlo(config, variables, interface, tf32=arguments.tf32)
+        return _Exported(serialized, load_stablehlo(serialized))
+    try:
+        from flax_densenet.export.onnx_network import load_onnx, to_onnx
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{error.name} is not installed, which writes ONNX or checks it; install "
+            "flax-densenet[onnx]"
+        ) from error
+    serialized = to_onnx(config, variables, interface, description)
+    return _Exported(serialized, load_onnx(serialized))
+
+
+def _image_size(arguments: ExportArguments, config: DenseNetConfig) -> tuple[int, int] | None:
+    if arguments.image_size is None:
+        return None
+    height, width = arguments.image_size[0], arguments.image_size[-1]
+    config.check_image(height=height, width=width, channels=config.in_channels)
+    return height, width

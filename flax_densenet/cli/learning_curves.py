@@ -1,0 +1,177 @@
+"""The flags of `flax-densenet learning-curves`."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+
+from flax_densenet.cli.devices import DeviceOptions, choose_devices
+from flax_densenet.cli.two_pass import RunArguments, parse_run_arguments
+from flax_densenet.data import Dataset
+from flax_densenet.data.batches import steps_per_epoch
+from flax_densenet.errors import InputError, TrainingInterrupted, require
+from flax_densenet.machine import hardware, software
+from flax_densenet.parity.learning_curves import (
+    FRAMEWORKS,
+    comparison_table,
+    group_runs,
+    plot_learning_curves,
+)
+from flax_densenet.study.directory import StudyDirectory, open_study
+from flax_densenet.training.config import RunConfig
+from flax_densenet.training.loop import fit
+from flax_densenet.training.parallel import check_batch_size
+from flax_densenet.training.run_data import check_dataset, load_run_data
+from flax_densenet.training.workdir import Record, open_workdir, write_whole, writing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Which runs there are, and where their results are kept.
+
+    Attributes:
+      seeds: Runs of each framework; their seeds are those from `seed` on.
+      output: Directory for config.json, results.jsonl, learning-curves.png and comparison.md. If
+        it holds a part of the study already, the rest is done.
+    """
+
+    seeds: int = 5
+    output: str = "learning-curves"
+
+    def __post_init__(self) -> None:
+        require(self.seeds >= 2, "seeds", self.seeds, "an integer of at least 2")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearningCurvesArguments(RunArguments):
+    """Train the same network in Flax and in PyTorch, several times each, and compare.
+
+    Recipe and order of the images are the same; each framework draws its own initial weights,
+    augmentation and dropout.
+    """
+
+    study: StudyOptions = StudyOptions()
+    devices: DeviceOptions = DeviceOptions()
+
+
+def parse(args: Sequence[str], prog: str) -> LearningCurvesArguments:
+    """Parses the command line; as `parse_run_arguments`.
+
+    Args:
+      args: Words after the command.
+      prog: Name of the command, for messages.
+    """
+    return parse_run_arguments(LearningCurvesArguments, args, prog)
+
+
+_PACKAGES = {"flax": ("jax", "flax"), "torch": ("torch",)}
+_CURVES = "learning-curves.png"
+_COMPARISON = "comparison.md"
+
+
+def run(arguments: LearningCurvesArguments, prog: str) -> None:
+    """Runs the command.
+
+    Args:
+      arguments: Its flags.
+      prog: Name of the command, for messages.
+
+    Raises:
+      InputError: PyTorch is not there, or a flag, the directory or the data set cannot be used.
+      SavingFailed: Something could not be written.
+      TrainingDiverged: A loss was not finite.
+      TrainingInterrupted: A signal came during a run; the finished runs are kept.
+    """
+    run = arguments.run_config
+    fit_torch = _torch_training(run)
+    choose_devices(arguments.devices)
+    dataset = load_run_data(run, num_workers=0)
+    check_dataset(run, dataset)
+    steps_per_epoch(len(dataset.train), run.optimization.batch_size)
+    check_batch_size(run.optimization.batch_size, jax.device_count())
+    study = open_study(
+        Path(arguments.study.output).expanduser().absolute(),
+        {"study": "learning-curves", **dataclasses.asdict(run)},
+    )
+    first = run.optimization.seed
+    seeds = range(first, first + arguments.study.seeds)
+    try:
+        for seed in seeds:
+            for framework, train in (("flax", _fit_flax), ("torch", fit_torch)):
+                _train_unless_done(study, run, dataset, framework, seed, train)
+    except (KeyboardInterrupt, TrainingInterrupted):
+        print(f"\ninterrupted; the finished runs are in {study.path}; the same command goes on")
+        raise
+    _write_comparison(study, run, dataset, seeds)
+
+
+def _torch_training(run: RunConfig) -> Callable[[RunConfig, Dataset], list[Record]]:
+    """Returns the training in PyTorch, which is imported here alone.
+
+    Raises:
+      InputError: It is not installed, or the reference cannot train in this way.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "learning-curves trains in PyTorch, too, and torch is not installed; install "
+            "flax-densenet[torch]"
+        ) from error
+    from torch_reference import loop
+
+    loop.check_supported(run)
+    return lambda run, dataset: loop.fit(run, dataset).records
+
+
+def _fit_flax(run: RunConfig, dataset: Dataset) -> list[Record]:
+    with tempfile.TemporaryDirectory() as directory:
+        return fit(run, dataset, open_workdir(directory, resume=False), resume=False)
+
+
+def _train_unless_done(
+    study: StudyDirectory,
+    run: RunConfig,
+    dataset: Dataset,
+    framework: str,
+    seed: int,
+    train: Callable[[RunConfig, Dataset], list[Record]],
+) -> None:
+    title = f"{FRAMEWORKS[framework]}, seed {seed}"
+    identity = {"framework": framework, "seed": seed}
+    if study.find(identity):
+        print(f"{title}: done before")
+        return
+    print(title, flush=True)
+    optimization = dataclasses.replace(run.optimization, seed=seed)
+    records = train(dataclasses.replace(run, optimization=optimization), dataset)
+    version = {"version": software(*_PACKAGES[framework])}
+    study.add(identity, [version | record for record in records])
+
+
+def _write_comparison(
+    study: StudyDirectory, run: RunConfig, dataset: Dataset, seeds: range
+) -> None:
+    records = study.read()
+    runs = group_runs(records, seeds)
+    versions = sorted({record["version"] for record in records})
+    title = f"{run.network.title} on {dataset.name}"
+    table = comparison_table(runs)
+    text = (
+        f"# Learning curves: {title}\n\n"
+        f"{run.optimization.epochs} epochs, seeds {seeds[0]} to {seeds[-1]} in each "
+        f"framework (n = {len(seeds)}), {len(dataset.test):,} test images.\n"
+        f"{hardware()}; {'; '.join(versions)}.\n\n"
+        f"Mean ± standard deviation of the runs:\n\n{table}\n\n"
+        "The difference is Flax minus PyTorch. p (permutation) is exact up to n = 10 and decides; "
+        "the tests share a level of\n5 %. The detectable difference is the one that 4 of 5 such "
+        "studies would find.\n\n"
+        f"![Learning curves]({_CURVES})\n"
+    )
+    write_whole(study.path / _COMPARISON, text)
+    with writing(study.path / _CURVES):
+        plot_learning_curves(runs, title, study.path / _CURVES)
+    files = (study.config_file.name, study.results_file.name, _CURVES, _COMPARISON)
+    print(f"\n{table}\n\neverything is in {study.path}: {', '.join(files)}")

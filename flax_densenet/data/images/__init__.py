@@ -1,0 +1,1 @@
+"""Images in files: decoding, cropping and streaming by worker processes."""

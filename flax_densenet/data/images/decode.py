@@ -1,0 +1,138 @@
+"""From the bytes of an image file to the array that a network reads.
+
+Axes: H height, W width, C channels.
+"""
+
+import dataclasses
+import io
+from typing import get_args
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from flax_densenet.data.images.crop import Interpolation, center_crop, random_crop
+from flax_densenet.errors import InputError, require
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_GRAY = ("1", "L", "LA", "La")
+_LARGEST_16_BIT = 65535
+
+
+class BrokenImage(Exception):
+    """The bytes are no image that Pillow can read; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFormat:
+    """What every image becomes.
+
+    Attributes:
+      size: Height and width (S), in pixels.
+      channels: 1 for gray, 3 for red, green, blue, 4 with an alpha channel.
+      random_crop: Trains on random parts of 8 to 100 % of the area, and evaluates on the middle
+        after resizing the shorter side to S * 256/224. False resizes the shorter side to S and
+        takes the middle, in both.
+      shorter_side: Length in pixels to which evaluation resizes the shorter side, if that is not
+        the one above.
+      interpolation: How evaluation resizes, as Pillow calls it; pixels are averaged in shrinking.
+
+    Raises:
+      InputError: No image can have this format.
+    """
+
+    size: int
+    channels: int = 3
+    random_crop: bool = False
+    shorter_side: int | None = None
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError(f"image_size (={self.size}) must be at least 1 pixel")
+        if self.channels not in _MODES:
+            raise InputError(
+                f"channels (={self.channels}) must be 1 (gray), 3 (red, green, blue) or 4 (with "
+                "alpha)"
+            )
+        if self.resized_side < self.size:
+            raise InputError(
+                f"the shorter side (={self.resized_side}) must be at least image_size "
+                f"(={self.size}), which is cut out of it; give a larger one with --shorter_side"
+            )
+        names = get_args(Interpolation)
+        require(self.interpolation in names, "interpolation", self.interpolation, f"one of {names}")
+
+    @property
+    def resized_side(self) -> int:
+        """Length of the shorter side after evaluation has resized it, in pixels."""
+        if self.shorter_side is not None:
+            return self.shorter_side
+        return round(self.size * 256 / 224) if self.random_crop else self.size
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return self.size, self.size, self.channels
+
+
+def decode(
+    encoded: bytes, image_format: ImageFormat, random: np.random.Generator | None = None
+) -> UInt8[np.ndarray, "H W C"]:
+    """Returns an image in one format, whatever the file's mode and size.
+
+    Alpha is dropped where the format has none, so that transparent pixels show the colour that
+    stands in the file, as with torchvision's `ImageFolder`. As there, the orientation that a camera
+    notes (EXIF) is ignored. 16-bit gray is divided by 257; floating point is taken as 0 to 255. Of
+    an animation it is the first frame. Resizing weights colours with alpha where the format has it.
+
+    Args:
+      encoded: The file's content.
+      image_format: Size (S) and channels (C) of the result.
+      random: Decides which part is cut out if the format has random crops; None takes the middle.
+
+    Returns:
+      The image, [S, S, C] uint8, 0 to 255.
+
+    Raises:
+      BrokenImage: Pillow cannot read it.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as file:
+            image = _in_mode(file, _MODES[image_format.channels])
+    except Exception as error:  # Pillow raises whatever a broken file leads its decoders to
+        reason = "no image that Pillow knows" if _is_unknown(error) else str(error)
+        raise BrokenImage(reason or type(error).__name__) from error
+    size = image_format.size
+    if image_format.random_crop and random is not None:
+        image = random_crop(image, size=size, random=random)
+    else:
+        image = center_crop(
+            image,
+            shorter_side=image_format.resized_side,
+            size=size,
+            interpolation=image_format.interpolation,
+        )
+    return np.asarray(image).reshape(image_format.shape)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _to_8_bits(image)
+    elif image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # Pillow warns of transparency on the direct way
+    elif mode == "L" and image.mode not in _GRAY:
+        image = image.convert("RGB")  # there is no direct way from CMYK
+    return image.convert(mode)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Returns a gray image of wider pixels in mode L, where Pillow would cut off above 255."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    if image.mode != "F":
+        values = values.clip(0, _LARGEST_16_BIT) * (255 / _LARGEST_16_BIT)
+    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+
+
+def _is_unknown(error: Exception) -> bool:
+    return isinstance(error, Image.UnidentifiedImageError)

@@ -1,0 +1,1 @@
+"""The DenseNet itself: configuration, layers, modules and initial weights."""

@@ -1,0 +1,1 @@
+"""Comparison with a torch module of the user."""

@@ -1,0 +1,1 @@
+"""Studies that vary one field of the network."""

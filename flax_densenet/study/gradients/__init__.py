@@ -1,0 +1,1 @@
+"""Study of gradient norms, layer by layer."""

@@ -1,0 +1,14 @@
+from .augment import Preprocess as Preprocess
+from .config import DataConfig as DataConfig
+from .config import OptimizationConfig as OptimizationConfig
+from .config import RunConfig as RunConfig
+from .evaluation import evaluate as evaluate
+from .loop import fit as fit
+from .optimizer import learning_rate_schedule as learning_rate_schedule
+from .optimizer import sgd as sgd
+from .step import TrainState as TrainState
+from .step import create_state as create_state
+from .step import eval_step as eval_step
+from .step import train_step as train_step
+from .workdir import WorkDir as WorkDir
+from .workdir import open_workdir as open_workdir

@@ -1,0 +1,5 @@
+"""Weights in files and layouts of all software: reading, converting, writing."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

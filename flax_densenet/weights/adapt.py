@@ -1,0 +1,160 @@
+"""Adapts weights: other classes, channels or types, and the check of the network.
+
+Axes: H kernel height, W kernel width, I input channels, O output channels.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from flax_densenet.errors import InputError
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.initialization import initialize
+from flax_densenet.weights.table import correspondence
+
+StoredType = Literal["float16", "bfloat16", "float32", "float64"]
+
+
+# What a configuration says in the end, and the field that changes it.
+_SHAPING_FIELDS = {
+    "stem": "stem",
+    "block_sizes": "blocks",
+    "growth_rate": "growth_rate",
+    "bottleneck": "bottleneck",
+    "bottleneck_factor": "bottleneck_factor",
+    "compression": "compression",
+    "stem_channels": "stem_width",
+    "num_classes": "num_classes",
+    "in_channels": "in_channels",
+    "activation": "activation",
+    "order": "order",
+    "kernel_size": "kernel_size",
+    "groups": "groups",
+    "attention": "attention",
+    "attention_channels": "attention_reduction",
+}
+OWN_NETWORK_HINT = "leave the network's name and flags out, or give those of this one"
+_OTHER_FIELDS = {field: field for field in ("batch_norm_epsilon", "batch_norm_momentum")}
+
+
+def check_agreement(
+    found: DenseNetConfig, asked: DenseNetConfig, where: str, what_to_do: str
+) -> None:
+    """Checks that two configurations describe one network, whatever its dropout and type.
+
+    Activations without parameters and the pooling, which weights do not tell, are not compared.
+
+    Args:
+      found: The network that is there.
+      asked: The network that was asked for.
+      where: What holds it.
+      what_to_do: End of the message.
+
+    Raises:
+      InputError: They differ; every field is named.
+    """
+    shapes, wanted_shapes = ([row.shape for row in correspondence(c)] for c in (found, asked))
+    # With equal shapes, compression may be written in two ways, such as 0.5 and 3 of 6.
+    fields = _OTHER_FIELDS if shapes == wanted_shapes else _SHAPING_FIELDS | _OTHER_FIELDS
+    differing = [
+        f"{field} is {getattr(found, name)}, not {getattr(asked, name)}"
+        for name, field in fields.items()
+        if _differ(name, found, asked)
+    ]
+    if differing:
+        raise InputError(
+            f"{where} is {found.title}, where {asked.title} was asked for: "
+            f"{', '.join(differing)}; {what_to_do}"
+        )
+
+
+def _differ(name: str, found: DenseNetConfig, asked: DenseNetConfig) -> bool:
+    values = getattr(found, name), getattr(asked, name)
+    if name == "activation" and "prelu" not in values:
+        return False
+    if name == "attention_channels" and "none" in (found.attention, asked.attention):
+        return False
+    return values[0] != values[1]
+
+
+def with_new_head(
+    variables: dict[str, Any], config: DenseNetConfig, num_classes: int, *, seed: int = 0
+) -> tuple[dict[str, Any], DenseNetConfig]:
+    """Replaces the classifier by one with initial weights.
+
+    Args:
+      variables: {"params", "batch_stats"}.
+      config: Their network.
+      num_classes: Classes of the new one.
+      seed: Decides its weights.
+
+    Returns:
+      The new variables, which share all other arrays, and their network.
+    """
+    config = dataclasses.replace(config, num_classes=num_classes)
+    fresh = initialize(config, jax.random.key(seed))["params"]["classifier"]
+    dtype = variables["params"]["classifier"]["kernel"].dtype
+    head = {name: np.asarray(array).astype(dtype) for name, array in fresh.items()}
+    return {**variables, "params": {**variables["params"], "classifier": head}}, config
+
+
+def with_in_channels(
+    variables: dict[str, Any], config: DenseNetConfig, in_channels: int
+) -> tuple[dict[str, Any], DenseNetConfig]:
+    """Adapts the first convolution to another number of image channels.
+
+    From 3 to 1 the kernels of the channels are added, which gives the same result for a gray image
+    as for its three equal channels. From 1 to more each channel gets the kernel divided by their
+    number, which gives the same result for equal channels.
+
+    Args:
+      variables: {"params", "batch_stats"}.
+      config: Their network.
+      in_channels: Channels of the new one.
+
+    Returns:
+      The new variables, which share all other arrays, and their network.
+
+    Raises:
+      InputError: There is no such rule for these numbers.
+    """
+    kernel = variables["params"]["conv0"]["kernel"]  # [H, W, I, O]
+    if in_channels == 1:
+        new = kernel.sum(axis=2, keepdims=True, dtype=np.float64)
+    elif config.in_channels == 1:
+        new = np.repeat(kernel.astype(np.float64) / in_channels, in_channels, axis=2)
+    else:
+        raise InputError(
+            f"in_channels (={in_channels}) cannot be had from weights for {config.in_channels} "
+            "channels; wanted 1, whose kernel is the sum, or weights for 1; or train the first "
+            "convolution anew"
+        )
+    conv0 = {"kernel": new.astype(kernel.dtype)}
+    config = dataclasses.replace(config, in_channels=in_channels)
+    return {**variables, "params": {**variables["params"], "conv0": conv0}}, config
+
+
+def cast(array: np.ndarray, collection: str, dtype: StoredType) -> np.ndarray:
+    """Returns an array in another type.
+
+    Args:
+      array: The array.
+      collection: "params", or "batch_stats", which stay at least float32.
+      dtype: The type.
+
+    Raises:
+      InputError: The type cannot hold its values.
+    """
+    wanted = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+    if collection == "batch_stats" and wanted.itemsize < 4:
+        wanted = np.dtype(np.float32)
+    with np.errstate(over="ignore"):
+        result = np.asarray(array).astype(wanted, copy=False)
+    if np.isfinite(array).all() and not np.isfinite(result).all():
+        raise InputError(
+            f"dtype (={dtype!r}) cannot hold values up to {np.abs(array).max():.3g}; use float32"
+        )
+    return result

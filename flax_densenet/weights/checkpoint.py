@@ -1,0 +1,268 @@
+"""A checkpoint that is understood: its network, its weights as Flax variables, and what it was."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+
+from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.images.imagenet import STATISTICS
+from flax_densenet.data.preprocessing import Preprocessing, usual_preprocessing
+from flax_densenet.errors import InputError, listed
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.weights.files.contents import Contents
+from flax_densenet.weights.files.read import read_weights
+from flax_densenet.weights.infer import infer_config, inferred_from
+from flax_densenet.weights.layouts import LAYOUTS
+from flax_densenet.weights.optimizer import MOMENTUM, OptimizerState, find_optimizer
+from flax_densenet.weights.recognize import Keys, WeightSet, find_weight_sets
+from flax_densenet.weights.statement import Stated, read_statement
+from flax_densenet.weights.table import correspondence, from_arrays
+
+# What stands beside the weights in a training checkpoint, by the first word of its path.
+_UNNEEDED = (
+    MOMENTUM,
+    "training",
+    "optimizer",
+    "optim",
+    "optimizer_state_dict",
+    "optimizer_state",
+    "optimizer_states",
+    "scheduler",
+    "scheduler_state_dict",
+    "lr_scheduler",
+    "lr_schedulers",
+    "scaler",
+    "amp",
+    "amp_scaler",
+    "rng_state",
+    "loops",
+    "callbacks",
+)
+
+
+class Checkpoint(NamedTuple):
+    """A DenseNet's weights, wherever they came from.
+
+    Attributes:
+      config: The network, with the epsilon of the software that trained it.
+      variables: {"params", "batch_stats"}, NumPy arrays of the file's dtypes.
+      layout: Key of `LAYOUTS`.
+      where: Place of the weights in the file; "" is the whole file.
+      format: The file's format, for people.
+      source_arrays: The arrays under the layout's names, as they are in the file.
+      unneeded: Paths of what is known and not taken, such as the optimizer's state.
+      warnings: What is odd, in sentences.
+      metadata: What the file says of itself, if it does.
+      preprocessing: How images are prepared, as far as the file or its layout tells.
+      class_names: One name per class, if the file tells.
+      optimizer: The state of SGD with momentum, if the file holds one and it was asked for.
+    """
+
+    config: DenseNetConfig
+    variables: dict[str, Any]
+    layout: str
+    where: str
+    format: str
+    source_arrays: dict[str, np.ndarray]
+    unneeded: list[str]
+    warnings: list[str]
+    metadata: dict[str, str]
+    preprocessing: Preprocessing = Preprocessing()
+    class_names: tuple[str, ...] | None = None
+    optimizer: OptimizerState | None = None
+
+    @property
+    def statistics(self) -> ChannelStatistics | None:
+        """What images are normalized with, if the file or its layout tells."""
+        return self.preprocessing.statistics
+
+
+def load_checkpoint(
+    path: str | Path, *, weights: str | None = None, optimizer: bool = False
+) -> Checkpoint:
+    """Reads a DenseNet checkpoint of any known software, and understands all of it or refuses.
+
+    Args:
+      path: A .pth, .safetensors or .h5 file, whatever its name, an Orbax directory or a work
+        directory of `train`.
+      weights: Which set of weights to take, by its place in the file, where there are several.
+      optimizer: Whether to take the state of SGD along, if there is one.
+
+    Returns:
+      The network and its weights.
+
+    Raises:
+      InputError: The file cannot be read, holds no DenseNet or several, or anything in it is not
+        understood; all of it is named.
+
+    Example::
+
+        checkpoint = flax_densenet.weights.load_checkpoint("densenet121-a639ec97.pth")
+        model = flax_densenet.DenseNet(checkpoint.config)
+        logits = model.apply(checkpoint.variables, image, train=False)
+    """
+    path = Path(path)
+    contents = read_weights(path)
+    candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
+    chosen = _choose(path, find_weight_sets(candidates), contents, weights)
+    unneeded = _check_rest(path, contents, chosen, asked=weights is not None)
+    stated = read_statement(path, contents)
+    config = _config(path, chosen, stated.config)
+    layout = LAYOUTS[chosen.layout]
+    statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
+    variables = _variables(path, chosen, config)
+    return Checkpoint(
+        config=config,
+        variables=variables,
+        layout=chosen.layout,
+        where=chosen.where,
+        format=contents.format,
+        source_arrays=chosen.arrays,
+        unneeded=unneeded,
+        warnings=_warnings(path, contents, chosen, config),
+        metadata=contents.metadata,
+        preprocessing=stated.preprocessing or usual_preprocessing(config, statistics),
+        class_names=stated.class_names,
+        optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
+    )
+
+
+def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | None) -> WeightSet:
+    if not contents.arrays:
+        raise InputError(f"{path} ({contents.format}) holds no arrays; wanted a DenseNet's weights")
+    if not sets:
+        names = ["/".join(keys) for keys in contents.arrays]
+        raise InputError(
+            f"{path} ({contents.format}) holds no DenseNet that can be converted: "
+            f"{_some(names, 'array')} of it; the first, {names[0]} of shape "
+            f"{next(iter(contents.arrays.values())).shape}, is in none of the known layouts: "
+            f"{', '.join(layout.title for layout in LAYOUTS.values())}"
+        )
+    if asked is not None:
+        named = [one for one in sets if one.where == asked]
+        if not named:
+            places = ", ".join(repr(one.where) for one in sets)
+            raise InputError(f"{path} has no weights at {asked!r}; choose one of {places}")
+        return named[0]
+    if len(sets) > 1:
+        places = ", ".join(f"{one.where!r} ({len(one.arrays)} arrays)" for one in sets)
+        raise InputError(
+            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weights"
+        )
+    return sets[0]
+
+
+def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: bool) -> list[str]:
+    """Refuses what is neither in the network nor known, and returns what is known."""
+    taken = set(chosen.paths.values())
+    rest: list[Keys] = [keys for keys in contents.arrays if keys not in taken]
+    unneeded = ["/".join(keys) for keys in rest if asked or _first(keys) in _UNNEEDED]
+    unknown = ["/".join(keys) for keys in rest if not asked and _first(keys) not in _UNNEEDED]
+    unknown += [f"{chosen.where} {key}".strip() for key in chosen.unknown]
+    if unknown:
+        hint = ""
+        if any(key.endswith("features.conv1.weight") for key in unknown):
+            hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
+        raise InputError(
+            f"{path} looks like {LAYOUTS[chosen.layout].title}, but {_some(unknown, 'array')} in "
+            f"it belong to no layer of a DenseNet: {listed(unknown)}{hint}; nothing was converted"
+        )
+    return unneeded
+
+
+def _first(keys: Keys) -> str:
+    return keys[0].partition("/")[0]
+
+
+def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
+    shapes = {key: array.shape for key, array in chosen.arrays.items()}
+    try:
+        inferred = infer_config(shapes, LAYOUTS[chosen.layout])
+    except InputError as error:
+        title = LAYOUTS[chosen.layout].title
+        raise InputError(f"{path} looks like {title}, but {error}") from error
+    if stated is None:
+        return inferred
+    ours, theirs = ({row.key: row.shape for row in correspondence(c)} for c in (stated, inferred))
+    if ours != theirs:
+        raise InputError(
+            f"{path} says of itself that it is {stated.title}, and its arrays are those of "
+            f"{inferred.title}; the file was changed; make it again"
+        )
+    return stated
+
+
+def _optimizer(
+    contents: Contents, chosen: WeightSet, config: DenseNetConfig, stated: Stated
+) -> OptimizerState | None:
+    if _is_average(contents):
+        raise InputError(
+            "the weights of this run are the moving average of its parameters (--ema_decay), to "
+            "which the momentum does not belong; convert the weights alone, without --optimizer"
+        )
+    if stated.has_parts:
+        raise InputError(
+            "this run has frozen parts of the network or trained them at other rates (--freeze, "
+            "--learning_rate_factors), which its momentum does not tell; convert the weights "
+            "alone, without --optimizer"
+        )
+    found = find_optimizer(contents, chosen, config)
+    return found and found._replace(settings={**stated.sgd, **found.settings})
+
+
+def _is_average(contents: Contents) -> bool:
+    """Tells whether a run's weights are an average, beside which it keeps the parameters."""
+    return any(keys[:2] == ("training", "params") for keys in contents.arrays)
+
+
+def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[str, Any]:
+    layout = LAYOUTS[chosen.layout]
+    try:
+        return from_arrays(chosen.arrays, config, layout)
+    except InputError as error:
+        shapes = {key: array.shape for key, array in chosen.arrays.items()}
+        keys = ", ".join(inferred_from(shapes, layout))
+        raise InputError(
+            f"{path}: {error}\n{config.title} was inferred from {keys}; if one of these is wrong, "
+            "those that do not fit it are named above"
+        ) from error
+
+
+def _warnings(
+    path: Path, contents: Contents, chosen: WeightSet, config: DenseNetConfig
+) -> list[str]:
+    warnings = _check_values(path, chosen, config)
+    if _is_average(contents):
+        warnings.append(
+            "these weights are the moving average of the run's parameters (--ema_decay), with "
+            "which it was evaluated; the parameters themselves are not taken"
+        )
+    return warnings
+
+
+def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:
+    negative, odd = [], []
+    for row in correspondence(config, LAYOUTS[chosen.layout]):
+        array = chosen.arrays[row.key]
+        if not np.all(np.isfinite(array.astype(np.float32))):
+            odd.append(row.key)
+        elif row.leaf.flax_name == "var" and np.any(array < 0):
+            negative.append(row.key)
+    if negative:
+        raise InputError(
+            f"{path}: {_some(negative, 'running variance')} below 0 in {listed(negative)}; "
+            "variances cannot be; the file is damaged"
+        )
+    return [f"NaN or infinity in {_some(odd, 'array')}: {listed(odd)}"] if odd else []
+
+
+def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns variables by their paths, such as "params/conv0/kernel"."""
+    return traverse_util.flatten_dict(dict(variables), sep="/")
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    return f"{len(names):,} {what}{'s' if len(names) != 1 else ''}"

@@ -1,0 +1,83 @@
+"""Contents of a weight file of any format, and the error that refuses a file."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flax_densenet.errors import InputError
+
+FORMATS = (
+    "PyTorch (.pth), safetensors, Keras weights (.h5, .weights.h5) and Orbax directories are read"
+)
+_MOST_CHARACTERS = 300
+# Weights hardly shrink, but the zeros of an optimizer do, and arrays of a file may share memory.
+_BYTES_ABOVE_FILE = 2**30
+
+Keys = tuple[str, ...]
+
+
+class Contents(NamedTuple):
+    """The arrays of a weight file, and what else it says.
+
+    Attributes:
+      format: Name of the format, for people: "PyTorch zip", "PyTorch legacy", "safetensors",
+        "Keras HDF5" or "Orbax".
+      arrays: Arrays by their path in the nested dictionaries of the file, in its order; each owns
+        its memory. Indices of lists are digits: ("optimizer", "state", "0", "momentum_buffer").
+      settings: Everything else that is plain: numbers, text, bools, None and lists of them.
+      metadata: The text that safetensors files and our Orbax directories hold; {} elsewhere.
+    """
+
+    format: str
+    arrays: dict[Keys, np.ndarray]
+    settings: dict[Keys, Any]
+    metadata: dict[str, str]
+
+
+def refused(path: Path, why: str, remedy: str) -> InputError:
+    """Returns the error for a file.
+
+    Args:
+      path: The file or directory.
+      why: What is wrong, after the file's name and size; may quote the file.
+      remedy: What to do.
+
+    Returns:
+      An error of one line; what could control a terminal is replaced.
+    """
+    try:
+        size = "directory" if path.is_dir() else f"{path.stat().st_size:,} bytes"
+    except OSError:
+        size = "unknown size"
+    why = " ".join(why.split())
+    if len(why) > _MOST_CHARACTERS:
+        why = why[:_MOST_CHARACTERS] + "..."
+    line = f"{path} ({size}) {why}; {remedy}"
+    return InputError("".join(c if c.isprintable() else "?" for c in line))
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """Returns the error for a file whose reading failed in a way that only damage explains."""
+    lines = str(error).strip().splitlines() or [""]
+    why = f"is damaged or cut off ({type(error).__name__}: {lines[0]})"
+    return refused(path, why, "copy or download it again")
+
+
+def check_claim(path: Path, claimed: int, size: int) -> None:
+    """Refuses a file whose arrays would take absurdly more memory than the file has bytes.
+
+    Args:
+      path: The file or directory.
+      claimed: Bytes of all its arrays.
+      size: Bytes on the disk.
+
+    Raises:
+      InputError: The claim is absurd.
+    """
+    if claimed > 2 * size + _BYTES_ABOVE_FILE:
+        raise refused(
+            path,
+            f"claims {claimed:,} bytes of arrays, which so small a file does not hold",
+            "it is damaged or made to fill the memory; get it again from where you trust",
+        )

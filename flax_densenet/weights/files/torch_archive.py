@@ -1,0 +1,71 @@
+"""The zip archives that torch.save writes, checked before PyTorch reads them.
+
+PyTorch does not look at the checksums in its archives, so that a flipped bit would become a weight;
+they are compared here.
+"""
+
+import zipfile
+from pathlib import Path
+
+from flax_densenet.errors import InputError
+from flax_densenet.weights.files.contents import damaged, refused
+
+SAVE_AGAIN = (
+    "save it again with torch.save(model.state_dict(), FILE) in the environment that made it"
+)
+_AGAIN = "copy or download it again"
+_CHUNK = 2**20
+_NOT_TORCH_SAVED = {
+    "constants.pkl": (
+        "is a TorchScript program, which is not run",
+        "where you trust it, save its weights alone: "
+        "torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)",
+    ),
+    "model.weights.h5": ("is a .keras archive", "unzip it and give the model.weights.h5 in it"),
+}
+
+
+def check_archive(path: Path) -> None:
+    """Refuses what is damaged or unpacks to more than it is, before PyTorch reads it.
+
+    Args:
+      path: A zip archive.
+
+    Raises:
+      InputError: It is not what torch.save writes.
+    """
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            names = [member.filename for member in members]
+            _check_names(path, names)
+            if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
+                why = "is a zip archive with compressed or encrypted members"
+                raise refused(path, why + ", which torch.save does not write", SAVE_AGAIN)
+            if sum(member.file_size for member in members) > size:
+                raise refused(path, "claims members larger than itself", _AGAIN)
+            # With set_crc32_options(False), PyTorch writes zeros.
+            if any(member.CRC for member in members):
+                for member in members:
+                    with archive.open(member) as content:
+                        while content.read(_CHUNK):
+                            pass
+    except zipfile.BadZipFile as error:
+        raise damaged(path, error) from error
+    except (ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise damaged(path, error) from error
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise refused(path, "has two members of one name", _AGAIN)
+    inner = {name.rpartition("/")[2] for name in names}
+    for name, (why, remedy) in _NOT_TORCH_SAVED.items():
+        if name in inner:
+            raise refused(path, why, remedy)
+    if "data.pkl" not in inner:
+        some = ", ".join(names[:3])
+        raise refused(path, f"is a zip archive of {some}", "unpack it and give a file in it")

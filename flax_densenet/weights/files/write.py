@@ -1,0 +1,75 @@
+"""Writing weight files of every format."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flax_densenet.files import written_whole
+from flax_densenet.weights.files.orbax_files import save_orbax
+from flax_densenet.weights.files.safetensors_files import save_safetensors
+from flax_densenet.weights.files.torch_files import save_torch
+
+
+def write_safetensors(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], *, overwrite: bool
+) -> None:
+    """Writes a safetensors file.
+
+    Args:
+      path: The file; a link is followed.
+      arrays: Arrays by name.
+      metadata: Text by name, for the header.
+      overwrite: Whether to replace a file that is there.
+
+    Raises:
+      InputError: The target is there or its directory is not, or an array cannot be written.
+      SavingFailed: Writing failed; what was there is untouched.
+    """
+    with written_whole(Path(path), overwrite=overwrite) as unfinished:
+        save_safetensors(unfinished, arrays, metadata)
+
+
+def write_torch(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    overwrite: bool,
+    around: Callable[[dict[str, Any]], Any] | None = None,
+) -> None:
+    """Writes a PyTorch state dict, which `torch.load(weights_only=True)` reads.
+
+    Args:
+      path: The file; a link is followed.
+      arrays: Arrays by name.
+      overwrite: Whether to replace a file that is there.
+      around: From the tensors by name to what is written, if that is not the state dict alone.
+
+    Raises:
+      InputError: PyTorch is not installed, the target is there or its directory is not, or an array
+        cannot be written.
+      SavingFailed: Writing failed; what was there is untouched.
+    """
+    with written_whole(Path(path), overwrite=overwrite) as unfinished:
+        with unfinished.open("xb") as file:
+            save_torch(file, arrays, around)
+
+
+def write_orbax(
+    path: Path, variables: Mapping[str, Any], metadata: Mapping[str, str], *, overwrite: bool
+) -> None:
+    """Writes a directory with one Orbax checkpoint.
+
+    Args:
+      path: The directory, which is created; a link is followed.
+      variables: Nested dictionaries of arrays.
+      metadata: Text by name.
+      overwrite: Whether to replace a checkpoint that is there; another directory never is.
+
+    Raises:
+      InputError: The target is there or its parent is not, or an array cannot be written.
+      SavingFailed: Writing failed; what was there is untouched.
+    """
+    with written_whole(Path(path), overwrite=overwrite, is_directory=True) as unfinished:
+        save_orbax(unfinished, variables, metadata)

@@ -1,0 +1,273 @@
+"""How each software names the layers and arrays of a DenseNet: one table per layout.
+
+Axes: O output channels, I input channels, H kernel height, W kernel width, C channels, S slopes.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from flax_densenet.network.layers import LEAVES, Kind, WeightLayer
+
+
+class Leaf(NamedTuple):
+    """One array of a layer, in a software and in ours.
+
+    Attributes:
+      name: Last part of its name.
+      collection: Our Flax collection.
+      flax_name: Last part of our Flax path.
+      axes: Axes there, one letter each.
+      flax_axes: The same letters in our order.
+    """
+
+    name: str
+    collection: str
+    flax_name: str
+    axes: str
+    flax_axes: str
+
+
+Leaves = dict[Kind, tuple[Leaf, ...]]
+
+
+def _leaves(**arrays: tuple[tuple[str, str], ...]) -> Leaves:
+    """Puts a software's name and axes beside ours, array by array of each kind of layer."""
+    return {
+        kind: tuple(
+            Leaf(name, ours.collection, ours.name, axes, ours.axes)
+            for (name, axes), ours in zip(arrays[kind], leaves, strict=True)
+        )
+        for kind, leaves in LEAVES.items()
+        if kind in arrays
+    }
+
+
+TORCH_LEAVES = _leaves(
+    conv=(("weight", "OIHW"),),
+    norm=(("weight", "C"), ("bias", "C"), ("running_mean", "C"), ("running_var", "C")),
+    linear=(("weight", "OI"), ("bias", "O")),
+    prelu=(("weight", "S"),),
+)
+KERAS_LEAVES = _leaves(
+    conv=(("kernel", "HWIO"),),
+    norm=(("gamma", "C"), ("beta", "C"), ("moving_mean", "C"), ("moving_variance", "C")),
+    linear=(("kernel", "IO"), ("bias", "O")),
+)
+KERAS_3_LEAVES: Leaves = {
+    kind: tuple(leaf._replace(name=str(number)) for number, leaf in enumerate(leaves))
+    for kind, leaves in KERAS_LEAVES.items()
+}
+FLAX_LEAVES: Leaves = {
+    kind: tuple(leaf._replace(name=leaf.flax_name, axes=leaf.flax_axes) for leaf in leaves)
+    for kind, leaves in TORCH_LEAVES.items()
+}
+
+
+class Layout(NamedTuple):
+    """How one software names a DenseNet's arrays.
+
+    Attributes:
+      title: The software, as told to the user.
+      names: Name of each layer, by the last part of our path. In braces: `block` and `layer` count
+        from 1, `layer0` from 0, `next_block` is `block` + 1; `conv_number` and `norm_number` count
+        all convolutions and normalizations, "" and then "_1", "_2"...; `collection` is our Flax
+        collection. Layers that the software's nets do not have are left out.
+      leaves: Its arrays of each kind of layer.
+      separator: Between the layer's name and the array's.
+      counter: What it calls the number of batches that a normalization has seen, if it counts them.
+        Nothing computes with it at a fixed momentum, we have no place for it, and files older than
+        torch 0.4.1 lack it.
+      batch_norm_epsilon: What the software adds to the variance; files do not hold it.
+      imagenet_statistics: Whether its ImageNet nets are trained on images normalized by ImageNet's
+        usual mean and deviation; files do not hold that either.
+    """
+
+    title: str
+    names: dict[str, str]
+    leaves: Leaves = TORCH_LEAVES
+    separator: str = "."
+    counter: str | None = "num_batches_tracked"
+    batch_norm_epsilon: float = 1e-5
+    imagenet_statistics: bool = False
+
+    def layer_name(self, layer: WeightLayer, numbers: Mapping[Kind, int], collection: str) -> str:
+        """Returns the software's name of a layer.
+
+        Args:
+          layer: The layer.
+          numbers: Layers of each kind before it.
+          collection: Our Flax collection of the array that is named.
+        """
+        digits = ["".join(filter(str.isdigit, part)) for part in layer.path[:-1]]
+        block, number = (int(digit) for digit in [*digits, "0", "0"][:2])
+        return self.names[layer.path[-1]].format(
+            block=block,
+            next_block=block + 1,
+            layer=number,
+            layer0=number - 1,
+            conv_number=_suffix(numbers["conv"]),
+            norm_number=_suffix(numbers["norm"]),
+            collection=collection,
+        )
+
+
+def _suffix(number: int) -> str:
+    return f"_{number}" if number else ""
+
+
+def _names(
+    *, conv0: str, dense_layer: str, transition: str, norm5: str, classifier: str, **others: str
+) -> dict[str, str]:
+    """Returns the names of a layout whose normalizations and convolutions are numbered alike."""
+    parts = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2"}
+    parts |= {"norm": "norm", "conv": "conv"} | others
+    inside = {role: f"{dense_layer}.{parts[role]}" for role in ("norm1", "conv1", "norm2", "conv2")}
+    between = {role: f"{transition}.{parts[role]}" for role in ("norm", "conv")}
+    return {"conv0": conv0, **inside, **between, "norm5": norm5, "classifier": classifier}
+
+
+_TORCHVISION = {
+    "conv0": "features.conv0",
+    "dense_layer": "features.denseblock{block}.denselayer{layer}",
+    "transition": "features.transition{block}",
+    "norm5": "features.norm5",
+    "classifier": "classifier",
+}
+_OLD_NAMES = {"norm1": "norm.1", "conv1": "conv.1", "norm2": "norm.2", "conv2": "conv.2"}
+_BN_NAMES = {"norm1": "bn1", "norm2": "bn2", "norm": "bn1", "conv": "conv1"}
+_WITH_STEM_NORM = {"norm0": "features.norm0"}
+_OPTIONS = {  # which only our own nets have
+    "prelu0": "features.prelu0",
+    **{f"prelu{number}": f"{_TORCHVISION['dense_layer']}.prelu{number}" for number in (1, 2)},
+    "prelu": f"{_TORCHVISION['transition']}.prelu",
+    "prelu5": "features.prelu5",
+    **{fc: f"{_TORCHVISION['dense_layer']}.attention.{fc}" for fc in ("fc1", "fc2")},
+}
+_OURS = _names(**_TORCHVISION) | _WITH_STEM_NORM | _OPTIONS
+_KERAS_BLOCK = "conv{next_block}_block{layer}"
+
+
+def _keras_names(name: str) -> str:
+    return f"{name}/{name}"  # a group and, in it, the layer's variables under the same name
+
+
+LAYOUTS: dict[str, Layout] = {
+    "torchvision": Layout("torchvision or timm", _OURS, imagenet_statistics=True),
+    "torchvision-2017": Layout(
+        "torchvision before 2018",
+        _names(**_TORCHVISION, **_OLD_NAMES) | _WITH_STEM_NORM,
+        imagenet_statistics=True,
+    ),
+    "gpleiss": Layout(
+        "gpleiss/efficient_densenet_pytorch",
+        _names(**_TORCHVISION | {"norm5": "features.norm_final"}) | _WITH_STEM_NORM,
+    ),
+    "andreasveit": Layout(
+        "andreasveit/densenet-pytorch",
+        _names(
+            conv0="conv1",
+            dense_layer="block{block}.layer.{layer0}",
+            transition="trans{block}",
+            norm5="bn1",
+            classifier="fc",
+            **_BN_NAMES,
+        ),
+    ),
+    "bamos": Layout(
+        "bamos/densenet.pytorch",
+        _names(
+            conv0="conv1",
+            dense_layer="dense{block}.{layer0}",
+            transition="trans{block}",
+            norm5="bn1",
+            classifier="fc",
+            **_BN_NAMES,
+        ),
+    ),
+    "bearpaw": Layout(
+        "bearpaw/pytorch-classification",
+        _names(
+            conv0="conv1",
+            dense_layer="dense{block}.{layer0}",
+            transition="trans{block}",
+            norm5="bn",
+            classifier="fc",
+            **_BN_NAMES,
+        ),
+    ),
+    "pytorchcv": Layout(
+        "pytorchcv, CIFAR nets",
+        _names(
+            conv0="features.init_block",
+            dense_layer="features.stage{block}.unit{layer}",
+            transition="features.stage{next_block}.trans{next_block}.conv",
+            norm5="features.post_activ.bn",
+            classifier="output",
+            norm1="conv1.bn",
+            conv1="conv1.conv",
+            norm2="conv2.bn",
+            conv2="conv2.conv",
+            norm="bn",
+        ),
+    ),
+    "keras": Layout(
+        "Keras applications, .h5",
+        {
+            "conv0": _keras_names("conv1_conv"),
+            "norm0": _keras_names("conv1_bn"),
+            "norm1": _keras_names(f"{_KERAS_BLOCK}_0_bn"),
+            "conv1": _keras_names(f"{_KERAS_BLOCK}_1_conv"),
+            "norm2": _keras_names(f"{_KERAS_BLOCK}_1_bn"),
+            "conv2": _keras_names(f"{_KERAS_BLOCK}_2_conv"),
+            "norm": _keras_names("pool{next_block}_bn"),
+            "conv": _keras_names("pool{next_block}_conv"),
+            "norm5": _keras_names("bn"),
+            "classifier": _keras_names("predictions"),
+        },
+        leaves=KERAS_LEAVES,
+        separator="/",
+        counter=None,
+        batch_norm_epsilon=1.001e-5,
+        imagenet_statistics=True,
+    ),
+    "keras-3": Layout(
+        "Keras applications, .weights.h5",
+        {
+            role: f"layers/{name}/vars"
+            for roles, name in (
+                (("conv0", "conv1", "conv2", "conv"), "conv2d{conv_number}"),
+                (("norm0", "norm1", "norm2", "norm", "norm5"), "batch_normalization{norm_number}"),
+                (("classifier",), "dense"),
+            )
+            for role in roles
+        },
+        leaves=KERAS_3_LEAVES,
+        separator="/",
+        counter=None,
+        batch_norm_epsilon=1.001e-5,
+        imagenet_statistics=True,
+    ),
+    "flaxvision": Layout(
+        "flaxvision",
+        {
+            role: name.replace("features.", "{collection}.backbone.").replace(".", "/")
+            for role, name in (_names(**_TORCHVISION) | _WITH_STEM_NORM).items()
+        }
+        | {"classifier": "{collection}/classifier"},
+        leaves=FLAX_LEAVES,
+        separator="/",
+        counter=None,
+        imagenet_statistics=True,
+    ),
+    "flax": Layout(
+        "flax-densenet",
+        {
+            role: name.replace("features.", "").replace(".", "/").join(["{collection}/", ""])
+            for role, name in _OURS.items()
+        },
+        leaves=FLAX_LEAVES,
+        separator="/",
+        counter=None,
+    ),
+}
+TORCHVISION, FLAX = LAYOUTS["torchvision"], LAYOUTS["flax"]

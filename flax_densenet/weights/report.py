@@ -1,0 +1,104 @@
+"""Describes a checkpoint for people: in words, and array by array as CSV."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.errors import listed
+from flax_densenet.training.workdir import writing
+from flax_densenet.weights.checkpoint import Checkpoint, flat
+from flax_densenet.weights.layouts import LAYOUTS, Layout
+from flax_densenet.weights.table import correspondence, to_arrays
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, str]:
+    """Returns what a user should know of a checkpoint, by heading."""
+    config = checkpoint.config
+    dtypes = sorted({str(array.dtype) for array in flat(checkpoint.variables).values()})
+    rows = {
+        "format": checkpoint.format,
+        "layout": LAYOUTS[checkpoint.layout].title
+        + (f", under {checkpoint.where}" if checkpoint.where else ""),
+        "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
+        f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
+        "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
+        "images": _describe_size(checkpoint.preprocessing),
+        "pixels": _describe_statistics(checkpoint.statistics),
+        "dtype": ", ".join(dtypes),
+    }
+    if checkpoint.unneeded:
+        rows["not taken"] = listed(checkpoint.unneeded)
+    return rows
+
+
+def _describe_size(preprocessing: Preprocessing) -> str:
+    size, interpolation = preprocessing.size, preprocessing.interpolation
+    if size is None:
+        return "size not told by the file"
+    return (
+        f"{size}x{size} from the middle, shorter side {preprocessing.shorter_side}, {interpolation}"
+    )
+
+
+def _describe_statistics(statistics: ChannelStatistics | None) -> str:
+    if statistics is None:
+        return (
+            "not told by the file; say with --mean and --std what the images were normalized with"
+        )
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in statistics)
+    return f"mean {mean}, standard deviation {std} (of 0 to 255)"
+
+
+_COLUMNS = (
+    "source_key",
+    "target_key",
+    "source_shape",
+    "target_shape",
+    "source_dtype",
+    "target_dtype",
+    "axes",
+    "sha256",
+)
+
+
+def write_report(
+    file: Path, source: Checkpoint, adapted: Checkpoint, target_layout: Layout
+) -> None:
+    """Writes where each array came from and went to, with a checksum of what was written.
+
+    Args:
+      file: CSV file to write.
+      source: What was read.
+      adapted: What was written.
+      target_layout: How the target names its arrays.
+
+    Raises:
+      SavingFailed: Writing failed.
+    """
+    rows = zip(
+        correspondence(adapted.config, LAYOUTS[source.layout]),
+        correspondence(adapted.config, target_layout),
+        strict=True,
+    )
+    written = to_arrays(adapted.variables, adapted.config, target_layout)
+    with writing(file), file.open("w", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(_COLUMNS)
+        for ours, theirs in rows:
+            before, after = source.source_arrays[ours.key], written[theirs.key]
+            table.writerow(
+                [
+                    ours.key,
+                    theirs.key,
+                    "x".join(map(str, before.shape)),
+                    "x".join(map(str, after.shape)),
+                    before.dtype,
+                    after.dtype,
+                    f"{ours.leaf.axes}->{theirs.leaf.axes}",
+                    hashlib.sha256(np.ascontiguousarray(after).tobytes()).hexdigest(),
+                ]
+            )

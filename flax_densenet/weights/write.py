@@ -1,0 +1,116 @@
+"""Writing a converted checkpoint: PyTorch, safetensors or Orbax, as the target's ending says."""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flax_densenet.errors import InputError
+from flax_densenet.weights.checkpoint import Checkpoint, flat
+from flax_densenet.weights.files.write import write_orbax, write_safetensors, write_torch
+from flax_densenet.weights.layouts import FLAX, LAYOUTS, TORCHVISION
+from flax_densenet.weights.optimizer import (
+    MOMENTUM,
+    STEP,
+    to_torch_order,
+    torch_training_checkpoint,
+)
+from flax_densenet.weights.statement import CLASS_NAMES_KEY, CONFIG_KEY, PREPROCESSING_KEY
+from flax_densenet.weights.table import to_arrays
+
+TORCH_ENDINGS = (".pth", ".pt")
+_SAFETENSORS = ".safetensors"
+
+
+def default_layout(source_layout: str, target: Path) -> str:
+    """Returns the layout of a target that asks for none.
+
+    Args:
+      source_layout: Key of `LAYOUTS`.
+      target: PyTorch files are torchvision's; a safetensors file is Flax, or PyTorch from Flax.
+    """
+    is_torch = target.suffix in TORCH_ENDINGS
+    if is_torch or (target.suffix == _SAFETENSORS and source_layout == "flax"):
+        return "torchvision"
+    return "flax"
+
+
+def write_target(
+    target: Path, checkpoint: Checkpoint, layout_name: str, *, source_name: str, overwrite: bool
+) -> None:
+    """Writes a checkpoint in the format that the target's ending says.
+
+    Args:
+      target: A directory's name (Orbax), or a file that ends in .pth, .pt or .safetensors.
+      checkpoint: What to write.
+      layout_name: Key of `LAYOUTS`.
+      source_name: Where it comes from, for the metadata.
+      overwrite: Whether to replace the target if it exists.
+
+    Raises:
+      InputError: The layout cannot be written to such a target, or the target exists.
+      SavingFailed: Writing failed.
+    """
+    layout, optimizer = LAYOUTS[layout_name], checkpoint.optimizer
+    _check_target(target, layout_name, has_optimizer=optimizer is not None)
+    arrays = to_arrays(checkpoint.variables, checkpoint.config, layout)
+    variables: dict[str, Any] = dict(checkpoint.variables)
+    metadata = {
+        CONFIG_KEY: json.dumps(dataclasses.asdict(checkpoint.config)),
+        "format": "flax" if layout is FLAX else "pt",
+        "layout": layout_name,
+        "source": f"{source_name} ({LAYOUTS[checkpoint.layout].title})",
+    }
+    metadata[PREPROCESSING_KEY] = json.dumps(checkpoint.preprocessing.to_record())
+    if checkpoint.class_names is not None:
+        metadata[CLASS_NAMES_KEY] = json.dumps(checkpoint.class_names)
+    around = None
+    if optimizer is not None:
+        momentum = to_torch_order(optimizer, checkpoint.variables, checkpoint.config, TORCHVISION)
+        around = partial(torch_training_checkpoint, momentum=momentum, optimizer=optimizer)
+        if target.suffix in TORCH_ENDINGS and "momentum" not in optimizer.settings:
+            told = optimizer.settings or {"lr": 0.1, "weight_decay": 1e-4, "of": "the paper"}
+            listed = ", ".join(f"{name} {value}" for name, value in told.items())
+            print(
+                f"note: written for PyTorch's SGD: {listed}; lr is that of the start, before drops"
+            )
+        arrays |= {f"{MOMENTUM}/{path}": a for path, a in flat(optimizer.momentum).items()}
+        variables[MOMENTUM] = optimizer.momentum
+        if optimizer.step is not None:
+            metadata[STEP] = str(optimizer.step)
+    if target.suffix in TORCH_ENDINGS:
+        arrays = {k: a for k, a in arrays.items() if not k.startswith(f"{MOMENTUM}/")}
+        write_torch(target, arrays, overwrite=overwrite, around=around)
+    elif target.suffix == _SAFETENSORS:
+        write_safetensors(target, arrays, metadata, overwrite=overwrite)
+    else:
+        write_orbax(target, variables, metadata, overwrite=overwrite)
+
+
+def _check_target(target: Path, layout_name: str, *, has_optimizer: bool) -> None:
+    layout = LAYOUTS[layout_name]
+    if target.suffix in TORCH_ENDINGS and layout.leaves is not TORCHVISION.leaves:
+        raise InputError(
+            f"layout (={layout_name!r}) is not one of PyTorch, as {target.name} must be; "
+            "choose another one, or write a .safetensors file"
+        )
+    if target.suffix and target.suffix not in (*TORCH_ENDINGS, _SAFETENSORS):
+        raise InputError(
+            f"target {target.name} ends in {target.suffix}; wanted .pth or .pt (PyTorch), "
+            ".safetensors, or a directory's name without an ending (Orbax)"
+        )
+    if not target.suffix and layout is not FLAX:
+        raise InputError(
+            f"layout (={layout_name!r}) cannot be an Orbax directory, which holds Flax variables; "
+            "write a .pth or .safetensors file"
+        )
+    if (
+        has_optimizer
+        and layout is not FLAX
+        and (target.suffix == _SAFETENSORS or layout is not TORCHVISION)
+    ):
+        raise InputError(
+            f"--optimizer cannot go into {target.name} as {layout.title} names it; write a .pth "
+            "file as torchvision names it, or Flax variables"
+        )
