@@ -19,7 +19,8 @@ from flax_densenet.implementations.choose import Implementation
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.step import TrainState, create_state, eval_step, train_step
+from flax_densenet.training.state import create_state
+from flax_densenet.training.step import TrainState, eval_step, train_step
 
 Pass = Literal["evaluation", "training"]
 

@@ -27,7 +27,8 @@ from flax_densenet.training.evaluation import (
 from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.parallel import check_batch_size, parallel_steps
 from flax_densenet.training.run_data import channel_statistics, check_dataset, load_run_data
-from flax_densenet.training.step import TrainState, create_state
+from flax_densenet.training.state import create_state
+from flax_densenet.training.step import TrainState
 from flax_densenet.training.workdir import WorkDir, writing
 
 SplitName = Literal["test", "validation", "train"]

@@ -6,7 +6,6 @@ import jax
 
 from flax_densenet.errors import InputError
 from flax_densenet.implementations import native
-from flax_densenet.implementations.combination import Combine, combine_each
 from flax_densenet.network.config import DenseNetConfig
 
 ChosenImplementation = Literal["plain", "native", "blocked", "gpu"]
@@ -54,11 +53,6 @@ def choose_implementation(
             "for it"
         )
     return wanted
-
-
-def choose_combine(implementation: ChosenImplementation) -> Combine:
-    """Returns how trees of arrays are added up where the network is computed in a way."""
-    return native.combine if implementation == "native" else combine_each
 
 
 def _fastest(backend: str, num_devices: int) -> ChosenImplementation:

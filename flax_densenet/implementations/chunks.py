@@ -50,6 +50,11 @@ def resize_chunks(
     return _join_images(x.reshape(-1, new, channels, height * width))
 
 
+def from_chunks(x: Float[Array, "G C n"]) -> Float[Array, "B C"]:
+    """Joins chunks whose images have one pixel left."""
+    return x.swapaxes(1, 2).reshape(-1, x.shape[1])
+
+
 def _join_images(x: Float[Array, "G n C P"]) -> Float[Array, "G C Q"]:
     num_chunks, _, channels, _ = x.shape
     return x.swapaxes(1, 2).reshape(num_chunks, channels, -1)

@@ -1,19 +1,19 @@
-"""Batch normalization taken apart: statistics, normalization, and their gradients.
+"""Batch normalization taken apart: statistics, normalization and their gradients.
 
-Axes: C channels.
+The statistics of a feature map do not depend on the layer that reads it. They are computed once for
+a whole block. In the gradient they are variables of their own, so that the parts that all readers
+add to their gradient are applied once, too.
 
-Axes: B batch, H height, W width, C channels; [...] all but channels.
+Maps may have their channels on any axis, and may be bfloat16. Sums, statistics and their gradients
+are at least float32.
 
-The statistics of a feature map do not depend on who reads it: they are computed once for a whole
-block, and in the gradient they are variables of their own, so that what all readers add to their
-gradient is applied once, too.
-
-Maps may be bfloat16; sums, statistics and their gradients are at least float32.
+Axes: C channels; [...] all axes, of which `axis` is that of the channels.
 """
 
 from typing import NamedTuple
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -28,16 +28,20 @@ class Statistics(NamedTuple):
     var: Float[Array, " C"]
 
     def prefix(self, channels: int) -> "Statistics":
-        """Returns those of the first channels."""
+        """Returns the statistics of the first channels."""
         return Statistics(self.mean[:channels], self.var[:channels])
 
     def after(self, channels: int) -> "Statistics":
-        """Returns those of the other channels."""
+        """Returns the statistics of all but the first channels."""
         return Statistics(self.mean[channels:], self.var[channels:])
 
     def join(self, other: "Statistics") -> "Statistics":
-        """Returns those of both, one after the other."""
+        """Returns the statistics of both, one after the other."""
         return Statistics(*(jnp.concatenate(pair) for pair in zip(self, other, strict=True)))
+
+    def plus(self, other: "Statistics") -> "Statistics":
+        """Returns the sum of two gradients."""
+        return Statistics(self.mean + other.mean, self.var + other.var)
 
 
 @flax.struct.dataclass
@@ -46,7 +50,7 @@ class BatchStatistics:
 
     Attributes:
       statistics: Mean and biased variance of each channel; those that a layer reads come first.
-      num_values: Of each channel in the batch.
+      num_values: Values of each channel in the batch.
     """
 
     statistics: Statistics
@@ -64,19 +68,24 @@ class Normalization(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What the gradients of a normalization need, added up over all pixels, each [C].
+    """Sums over all pixels that the gradients of a normalization need, each [C].
 
     Attributes:
-      d: The gradient behind the ReLU.
-      dx: The same times x - mean.
+      grad: Of the gradient for the normalization's result, before the ReLU.
+      grad_x: Of the same times x - mean.
     """
 
-    d: Float[Array, " C"]
-    dx: Float[Array, " C"]
+    grad: Float[Array, " C"]
+    grad_x: Float[Array, " C"]
 
     def plus(self, other: "Sums") -> "Sums":
         """Returns the sums over both."""
-        return Sums(self.d + other.d, self.dx + other.dx)
+        return Sums(self.grad + other.grad, self.grad_x + other.grad_x)
+
+
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
+    """Returns the type of sums over values of `dtype`."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def normalization(
@@ -88,68 +97,85 @@ def normalization(
     return Normalization(statistics.mean, scale / deviation, norm["bias"], scale, deviation)
 
 
-def parameter_gradients(
-    norm: Normalization, sums: Sums
-) -> tuple[dict[str, Float[Array, " C"]], Statistics]:
-    """Returns the gradients for {"scale", "bias"} and for the statistics."""
-    gradients = {"scale": sums.dx / norm.deviation, "bias": sums.d}
-    of_var = -0.5 * sums.dx * norm.scale / norm.deviation**3
-    return gradients, Statistics(-norm.factor * sums.d, of_var)
-
-
-def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
-    """Returns the type of sums over values of `dtype`."""
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-def batch_statistics(x: Float[Array, "B H W C"]) -> Statistics:
+def batch_statistics(x: Float[Array, "..."], axis: int) -> Statistics:
     """Returns mean and biased variance of each channel."""
-    count = x.size // x.shape[-1]
+    count = x.size // x.shape[axis]
     x = x.astype(at_least_float32(x.dtype))
-    mean = channel_sums(x) / count
-    return Statistics(mean, channel_sums(jnp.square(x - mean)) / count)
+    mean = _channel_sums(x, axis) / count
+    squares = jnp.square(x - _along(mean, x, axis))
+    return Statistics(mean, _channel_sums(squares, axis) / count)
 
 
-def channel_sums(x: Float[Array, "B H W C"]) -> Float[Array, " C"]:
-    """Returns the sum of each channel."""
-    return jnp.sum(x, axis=(0, 1, 2))
-
-
-def norm_relu(norm: Normalization, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+def norm_relu(norm: Normalization, x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """Normalizes and applies ReLU."""
-    centered = x.astype(norm.mean.dtype) - norm.mean
-    return relu(centered * norm.factor + norm.bias).astype(x.dtype)
+    centered = x.astype(norm.mean.dtype) - _along(norm.mean, x, axis)
+    y = centered * _along(norm.factor, x, axis) + _along(norm.bias, x, axis)
+    return relu(y).astype(x.dtype)
 
 
 def norm_relu_gradient(
     norm: Normalization,
-    x: Float[Array, "B H W C"],
-    y: Float[Array, "B H W C"],
-    dy: Float[Array, "B H W C"],
-) -> tuple[Float[Array, "B H W C"], Sums]:
-    """Returns the gradient for x, without the way through the statistics, and the sums.
+    x: Float[Array, "..."],
+    y: Float[Array, "..."],
+    grad_y: Float[Array, "..."],
+    axis: int,
+) -> tuple[Float[Array, "..."], Sums]:
+    """Returns the gradient for x, without the part through the statistics, and the sums.
 
     Args:
       norm: The normalization.
-      x: What it read.
-      y: What `norm_relu` returned.
-      dy: Gradient for y.
+      x: Its input.
+      y: Result of `norm_relu`.
+      grad_y: Gradient for y.
+      axis: Axis of the channels.
     """
-    d = jnp.where(y > 0, dy, 0).astype(norm.mean.dtype)
-    of_scale = d * (x.astype(norm.mean.dtype) - norm.mean)
-    return d * norm.factor, Sums(channel_sums(d), channel_sums(of_scale))
+    grad = jnp.where(y > 0, grad_y, 0).astype(norm.mean.dtype)
+    centered = x.astype(norm.mean.dtype) - _along(norm.mean, x, axis)
+    sums = Sums(_channel_sums(grad, axis), _channel_sums(grad * centered, axis))
+    return grad * _along(norm.factor, x, axis), sums
+
+
+def parameter_gradients(
+    norm: Normalization, sums: Sums
+) -> tuple[dict[str, Float[Array, " C"]], Statistics]:
+    """Returns the gradients for {"scale", "bias"} and for the statistics."""
+    gradients = {"scale": sums.grad_x / norm.deviation, "bias": sums.grad}
+    grad_var = -0.5 * sums.grad_x * norm.scale / norm.deviation**3
+    return gradients, Statistics(-norm.factor * sums.grad, grad_var)
 
 
 def through_statistics(
-    x: Float[Array, "B H W C"], statistics: Statistics, gradients: Statistics
-) -> Float[Array, "B H W C"]:
-    """Returns what the gradients for mean and variance add to the gradient for x.
+    x: Float[Array, "..."], statistics: Statistics, gradients: Statistics, count: int, axis: int
+) -> Float[Array, "..."]:
+    """Returns the part of the gradient for x that goes through its mean and variance.
 
     Args:
-      x: The maps.
-      statistics: Of these.
-      gradients: For the statistics.
+      x: The maps, or some of them.
+      statistics: Statistics of all maps.
+      gradients: Gradients for the statistics.
+      count: Values of each channel in all maps.
+      axis: Axis of the channels.
     """
-    count = x.size // x.shape[-1]
-    centered = x.astype(statistics.mean.dtype) - statistics.mean
-    return gradients.mean / count + centered * (2 * gradients.var / count)
+    grad_mean, grad_var = gradients.mean / count, 2 * gradients.var / count
+    centered = x.astype(statistics.mean.dtype) - _along(statistics.mean, x, axis)
+    return _along(grad_mean, x, axis) + centered * _along(grad_var, x, axis)
+
+
+def average_prefixes(
+    kept: float, running: list[jax.Array], weight: float, batch: list[jax.Array]
+) -> list[jax.Array]:
+    """Returns kept * x + weight * y for each running vector x and the first numbers of its y."""
+    return [
+        kept * x + weight * y[: x.size].astype(x.dtype) for x, y in zip(running, batch, strict=True)
+    ]
+
+
+def _channel_sums(x: Float[Array, "..."], axis: int) -> Float[Array, " C"]:
+    return jnp.sum(x, axis=[other for other in range(x.ndim) if other != axis % x.ndim])
+
+
+def _along(vector: Float[Array, " C"], x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """Returns a vector in the shape that broadcasts along the channels of x."""
+    shape = [1] * x.ndim
+    shape[axis] = vector.size
+    return vector.reshape(shape)

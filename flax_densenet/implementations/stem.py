@@ -6,7 +6,6 @@ Axes: B batch, H height, W width, C channels.
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 from jax import lax
 from jaxtyping import Array, Float
@@ -19,6 +18,9 @@ from flax_densenet.implementations.statistics import (
     normalization,
 )
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.model import stem_pool
+
+CHANNELS = -1  # axis of the channels
 
 
 def stem(
@@ -46,7 +48,11 @@ def stem(
     )
     if not config.normalizes_stem:
         return x, None
-    statistics = batch_statistics(x) if running is None else Statistics(**running["norm0"])
-    y = norm_relu(normalization(params["norm0"], statistics, config.batch_norm_epsilon), x)
-    pooled = nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    statistics = (
+        batch_statistics(x, CHANNELS) if running is None else Statistics(**running["norm0"])
+    )
+    y = norm_relu(
+        normalization(params["norm0"], statistics, config.batch_norm_epsilon), x, CHANNELS
+    )
+    pooled = stem_pool(y)
     return pooled, BatchStatistics(statistics, x.size // x.shape[-1])

@@ -7,31 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 from flax import traverse_util
 from flax.core import unfreeze
 from jaxtyping import Array, Float
 
 from flax_densenet.errors import InputError
 from flax_densenet.implementations import blocked, gpu, native
-from flax_densenet.implementations.choose import ChosenImplementation, choose_combine
-from flax_densenet.implementations.statistics import BatchStatistics
-from flax_densenet.implementations.walk import Path
-from flax_densenet.network.batch_norm import update_running
+from flax_densenet.implementations.choose import ChosenImplementation
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import flax_arrays
 
-# As a whole: outside of jit, JAX would compile each loop in them anew at every call.
-_TRAIN = {
-    "native": jax.jit(native.train, static_argnames=("config", "remat")),
-    "blocked": jax.jit(blocked.train, static_argnames=("config", "remat")),
-    "gpu": jax.jit(gpu.train, static_argnames=("config", "remat")),
-}
-_EVALUATE = {
-    "native": jax.jit(native.evaluate, static_argnames=("config", "remat")),
-    "blocked": jax.jit(blocked.evaluate, static_argnames=("config", "remat")),
-    "gpu": jax.jit(gpu.evaluate, static_argnames=("config", "remat")),
-}
+_TRAIN = {"native": native.train, "blocked": blocked.train, "gpu": gpu.train}
+_EVALUATE = {"native": native.evaluate, "blocked": blocked.evaluate, "gpu": gpu.evaluate}
 
 
 def apply(
@@ -61,34 +48,11 @@ def apply(
     """
     params, running = _checked_variables(config, module.variables)
     if not train:
-        return _EVALUATE[implementation](config, params, running, image, remat)
-    x, seen = _TRAIN[implementation](config, params, image, remat=remat)
-    for name, statistics in _updated(implementation, config, running, seen).items():
+        return _EVALUATE[implementation](config, params, running, image, remat=remat)
+    x, updated = _TRAIN[implementation](config, params, running, image, remat=remat)
+    for name, statistics in updated.items():
         module.put_variable("batch_stats", name, statistics)
     return x
-
-
-def _updated(
-    implementation: ChosenImplementation,
-    config: DenseNetConfig,
-    running: dict[str, Any],
-    seen: Mapping[Path, BatchStatistics],
-) -> dict[str, Any]:
-    """Returns the running statistics after a batch, those of a block at a time."""
-    before = traverse_util.flatten_dict(running)
-    after: dict[Path, Any] = {}
-    for count in {batch.num_values for batch in seen.values()}:
-        batch = {path: b.statistics for path, b in seen.items() if b.num_values == count}
-        means, variances = update_running(
-            ({p: before[*p, "mean"] for p in batch}, {p: before[*p, "var"] for p in batch}),
-            ({p: s.mean for p, s in batch.items()}, {p: s.var for p, s in batch.items()}),
-            count,
-            config.batch_norm_momentum,
-            choose_combine(implementation),
-        )
-        after |= {(*path, "mean"): mean for path, mean in means.items()}
-        after |= {(*path, "var"): var for path, var in variances.items()}
-    return traverse_util.unflatten_dict(after)
 
 
 def _checked_variables(

@@ -1,30 +1,35 @@
-"""What a dense block is given and returns where it is one differentiable function.
+"""One walk over the network's parts, in training and in evaluation.
 
-Axes: D channels after the block; the others are the implementation's, G chunks and P pixels of each,
-or B batch, H height and W width.
+It goes through everything but the classifier: stem, blocks with transitions between them, head. An
+implementation gives the functions that compute these parts, and keeps the feature maps in a form of
+its own: [G, C, P] (chunks of the batch, channels, pixels) or [B, H, W, C].
 
-Axes: B batch, H height, W width, C channels; G chunks, P pixels of a chunk, p those after pooling.
+Axes: B batch, H height, W width, C channels, D channels after a block or pooled features.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from flax import traverse_util
 from jaxtyping import Array, Float
 
-from flax_densenet.implementations.chunks import Chunking, resize_chunks, to_chunks
 from flax_densenet.implementations.statistics import BatchStatistics, Statistics
+from flax_densenet.network.batch_norm import running_weights
 from flax_densenet.network.config import DenseNetConfig
 
+ArrayPath = tuple[str, ...]
 Layer = dict[str, Any]
+Variables = Mapping[str, Any]
+Vectors = list[jax.Array]
 
 
-class BlockOptions(NamedTuple):
-    """What is fixed when a block is compiled.
+class BlockSettings(NamedTuple):
+    """Constants of a block, fixed when it is compiled.
 
     Attributes:
-      height: Of its feature maps, in pixels.
-      width: Of its feature maps, in pixels.
+      height: Height of its feature maps in pixels.
+      width: Width of its feature maps in pixels.
       epsilon: Added to the variances.
       remat: Compute the bottlenecks again in the backward pass instead of keeping them.
     """
@@ -35,12 +40,15 @@ class BlockOptions(NamedTuple):
     remat: bool
 
 
+BlockOptions = BlockSettings  # to be removed
+
+
 class BlockOutput(NamedTuple):
-    """What a block returns.
+    """Outputs of a dense block in training.
 
     Attributes:
       features: Input and all new maps, [G, D, P] or [B, H, W, D].
-      statistics: Of these, each [D].
+      statistics: Statistics of the features, each [D].
       inner: Statistics of each bottleneck; none in a block of plain layers.
     """
 
@@ -49,94 +57,92 @@ class BlockOutput(NamedTuple):
     inner: list[Statistics]
 
 
-Path = tuple[str, ...]
-Variables = Mapping[str, Any]
-
-
-class Training(NamedTuple):
-    """What computes the parts of a network on the statistics of the batch.
+class TrainParts(NamedTuple):
+    """Functions that compute the parts of a network on the statistics of the batch.
 
     Attributes:
-      chunking: How the batch is cut.
-      stem: Takes images [B, H, W, C] to maps [B, D, h, w] and the statistics of its normalization.
-      dense_block: Takes chunks [G, C, P] through a block.
-      transition: Takes them, and their statistics, through a transition.
-      head: Takes them through the last normalization, ReLU and pooling, to [G, C, images].
+      stem: Takes config, params and image [B, H, W, C] to the first maps, and to the statistics of
+        the stem's normalization if it has one.
+      dense_block: Takes settings, the layers' parameters and maps through a block.
+      transition: Takes settings, parameters, maps and their statistics through a transition.
+      head: Takes settings, "norm5", maps and their statistics to the pooled features [B, D].
+      average: Returns kept * x + weight * y for each vector x of a list and y of another. Of a
+        longer y the first numbers count: the statistics of a block begin with those of its layers.
     """
 
-    chunking: Chunking
     stem: Callable[[DenseNetConfig, Variables, jax.Array], tuple[jax.Array, BatchStatistics | None]]
-    dense_block: Callable[[BlockOptions, Sequence[Layer], jax.Array], BlockOutput]
-    transition: Callable[[BlockOptions, Layer, jax.Array, Statistics], jax.Array]
-    head: Callable[[BlockOptions, Layer, jax.Array, Statistics], jax.Array]
+    dense_block: Callable[[BlockSettings, Sequence[Layer], jax.Array], BlockOutput]
+    transition: Callable[[BlockSettings, Layer, jax.Array, Statistics], jax.Array]
+    head: Callable[[BlockSettings, Layer, jax.Array, Statistics], jax.Array]
+    average: Callable[[float, Vectors, float, Vectors], Vectors]
 
 
-class Evaluation(NamedTuple):
-    """What computes them on the running statistics.
+class EvaluateParts(NamedTuple):
+    """Functions that compute the parts of a network on the running statistics.
+
+    Each takes parameters and running statistics, as two trees with the same names.
 
     Attributes:
-      chunking: How the batch is cut.
-      stem: Takes images [B, H, W, C] to maps [B, D, h, w].
-      block: Takes chunks [G, C, P] through a block, by its number, and what is behind it: the
-        transition or the head.
+      stem: Takes config, both and image [B, H, W, C] to the first maps.
+      transition: Takes settings, both of the block's layers, both of the transition, and maps
+        through a block and its transition.
+      head: Takes settings, both of the last block's layers, both of "norm5", and maps through the
+        last block to the pooled features [B, D].
     """
 
-    chunking: Chunking
     stem: Callable[[DenseNetConfig, Variables, Variables, jax.Array], jax.Array]
-    block: Callable[[BlockOptions, DenseNetConfig, Variables, Variables, int, jax.Array], jax.Array]
+    transition: Callable[..., jax.Array]
+    head: Callable[..., jax.Array]
 
 
 def train(
-    parts: Training,
+    parts: TrainParts,
     config: DenseNetConfig,
     params: Variables,
+    running: Variables,
     image: Float[Array, "B H W C"],
     *,
     remat: bool,
-) -> tuple[Float[Array, "B D"], dict[Path, BatchStatistics]]:
+) -> tuple[Float[Array, "B D"], dict[str, Any]]:
     """Computes the pooled features on the statistics of the batch.
 
     Args:
-      parts: What computes them.
+      parts: Functions that compute the parts.
       config: The network, without dropout.
-      params: Its parameters under torchvision's names.
+      params: Parameters under torchvision's names.
+      running: Running statistics under the same names.
       image: [B, H, W, C].
-      remat: Compute the bottlenecks again in the backward pass instead of keeping them.
+      remat: Compute more again in the backward pass, and keep less.
 
     Returns:
-      The pooled features [B, D], and the statistics of every normalization under its path.
+      The pooled features [B, D], and the running statistics after the batch.
     """
-    seen: dict[Path, BatchStatistics] = {}
-    x, of_stem = parts.stem(config, params, image)
-    if of_stem is not None:
-        seen["norm0",] = of_stem
-    batch_size, _, height, width = x.shape
-    x = to_chunks(parts.chunking, x)
-    last_block = len(config.block_sizes)
-    for block, num_layers in enumerate(config.block_sizes, start=1):
-        names = [(f"denseblock{block}", f"denselayer{i}") for i in range(1, num_layers + 1)]
-        layers = [params[outer][inner] for outer, inner in names]
-        options = BlockOptions(height, width, config.batch_norm_epsilon, remat)
-        count = batch_size * height * width
-        x, statistics, inner_statistics = parts.dense_block(options, layers, x)
+    seen: dict[ArrayPath, BatchStatistics] = {}
+    x, stem_statistics = parts.stem(config, params, image)
+    if stem_statistics is not None:
+        seen["norm0",] = stem_statistics
+    for block, settings in enumerate(_settings(config, image, remat), start=1):
+        names = _layer_names(config, block)
+        layers = [params[f"denseblock{block}"][name] for name in names]
+        count = image.shape[0] * settings.height * settings.width
+        x, statistics, inner = parts.dense_block(settings, layers, x)
         for number, name in enumerate(names):
-            seen[*name, "norm1"] = BatchStatistics(statistics, count)
-            if inner_statistics:
-                seen[*name, "norm2"] = BatchStatistics(inner_statistics[number], count)
-        if block == last_block:
-            seen["norm5",] = BatchStatistics(statistics, count)
-            x = parts.head(options, params["norm5"], x, statistics)
+            path = (f"denseblock{block}", name)
+            seen[*path, "norm1"] = BatchStatistics(statistics, count)
+            if inner:
+                seen[*path, "norm2"] = BatchStatistics(inner[number], count)
+        if block != len(config.block_sizes):
+            transition = f"transition{block}"
+            seen[transition, "norm"] = BatchStatistics(statistics, count)
+            x = parts.transition(settings, params[transition], x, statistics)
         else:
-            behind = f"transition{block}"
-            seen[behind, "norm"] = BatchStatistics(statistics, count)
-            x = parts.transition(options, params[behind], x, statistics)
-            height, width = height // 2, width // 2
-            x = resize_chunks(parts.chunking, x, height, width)
-    return x.swapaxes(1, 2).reshape(batch_size, -1), seen
+            seen["norm5",] = BatchStatistics(statistics, count)
+            x = parts.head(settings, params["norm5"], x, statistics)
+    return x, _update_running(parts, config, running, seen)
 
 
 def evaluate(
-    parts: Evaluation,
+    parts: EvaluateParts,
     config: DenseNetConfig,
     params: Variables,
     running: Variables,
@@ -146,29 +152,64 @@ def evaluate(
 ) -> Float[Array, "B D"]:
     """Computes the pooled features on the running statistics.
 
-    Nothing depends on the rest of the batch, so a chunk passes through a whole block and what
-    follows it before the next one does, and only its pooled output is kept.
-
     Args:
-      parts: What computes them.
+      parts: Functions that compute the parts.
       config: The network.
-      params: Its parameters under torchvision's names.
-      running: Its running statistics, likewise.
+      params: Parameters under torchvision's names.
+      running: Running statistics under the same names.
       image: [B, H, W, C].
-      remat: In a backward pass, as of a training with frozen statistics, compute each chunk of a
-        block again instead of keeping its activations.
+      remat: In a backward pass, as of a training with frozen statistics, compute activations again
+        instead of keeping them.
 
     Returns:
       The pooled features [B, D].
     """
     x = parts.stem(config, params, running, image)
-    batch_size, _, height, width = x.shape
-    x = to_chunks(parts.chunking, x)
-    last_block = len(config.block_sizes)
-    for block in range(1, last_block + 1):
-        options = BlockOptions(height, width, config.batch_norm_epsilon, remat)
-        x = parts.block(options, config, params, running, block, x)
-        if block != last_block:
-            height, width = height // 2, width // 2
-            x = resize_chunks(parts.chunking, x, height, width)
-    return x.swapaxes(1, 2).reshape(batch_size, -1)
+    for block, settings in enumerate(_settings(config, image, remat), start=1):
+        layers, running_layers = (
+            [tree[f"denseblock{block}"][name] for name in _layer_names(config, block)]
+            for tree in (params, running)
+        )
+        is_last = block == len(config.block_sizes)
+        name = "norm5" if is_last else f"transition{block}"
+        part = parts.head if is_last else parts.transition
+        x = part(settings, layers, running_layers, params[name], running[name], x)
+    return x
+
+
+def _settings(
+    config: DenseNetConfig, image: Float[Array, "B H W C"], remat: bool
+) -> list[BlockSettings]:
+    """Returns the settings of each block, whose maps halve from one to the next."""
+    height, width = image.shape[1:3]
+    if config.stem == "imagenet":  # convolution and pooling halve, rounding up
+        height, width = -(-height // 4), -(-width // 4)
+    return [
+        BlockSettings(height >> block, width >> block, config.batch_norm_epsilon, remat)
+        for block in range(len(config.block_sizes))
+    ]
+
+
+def _layer_names(config: DenseNetConfig, block: int) -> list[str]:
+    return [f"denselayer{number}" for number in range(1, config.block_sizes[block - 1] + 1)]
+
+
+def _update_running(
+    parts: TrainParts,
+    config: DenseNetConfig,
+    running: Variables,
+    seen: Mapping[ArrayPath, BatchStatistics],
+) -> dict[str, Any]:
+    """Returns the running statistics after a batch; all vectors with one count go together."""
+    before = traverse_util.flatten_dict(dict(running))
+    after: dict[ArrayPath, jax.Array] = {}
+    for count in {batch.num_values for batch in seen.values()}:
+        batch = {path: b.statistics for path, b in seen.items() if b.num_values == count}
+        kept, weight, weight_of_var = running_weights(count, config.batch_norm_momentum)
+        for leaf, factor in (("mean", weight), ("var", weight_of_var)):
+            old = [before[*path, leaf] for path in batch]
+            new = [getattr(statistics, leaf) for statistics in batch.values()]
+            averages = parts.average(kept, old, factor, new)
+            after |= {(*path, leaf): x for path, x in zip(batch, averages, strict=True)}
+    updated: dict[str, Any] = traverse_util.unflatten_dict(after)
+    return updated

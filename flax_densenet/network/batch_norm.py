@@ -6,8 +6,6 @@ Flax's own `nn.BatchNorm` stores the biased variance and counts momentum the oth
 (docs/decisions/0003-batch-norm.md).
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
@@ -15,7 +13,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flax_densenet.errors import InputError
-from flax_densenet.implementations.combination import Combine, combine_each
 
 
 class BatchNorm(nn.Module):
@@ -72,12 +69,11 @@ class BatchNorm(nn.Module):
             var = self._mean(jnp.square(x - mean))
             if not self.is_initializing():
                 shards = lax.axis_size(self.axis_name) if self.axis_name else 1
-                running_mean.value, running_var.value = update_running(
-                    (running_mean.value, running_var.value),
-                    (mean, var),
-                    shards * x.size // channels,
-                    self.momentum,
+                kept, weight, weight_of_var = running_weights(
+                    shards * x.size // channels, self.momentum
                 )
+                running_mean.value = kept * running_mean.value + weight * mean
+                running_var.value = kept * running_var.value + weight_of_var * var
         else:
             mean, var = running_mean.value, running_var.value
         y = (x - mean) * (scale / jnp.sqrt(var + self.epsilon)) + bias
@@ -90,21 +86,15 @@ class BatchNorm(nn.Module):
         return lax.pmean(mean, self.axis_name)
 
 
-def update_running(
-    running: tuple[Any, Any],
-    batch: tuple[Any, Any],
-    count: int,
-    momentum: float,
-    combine: Combine = combine_each,
-) -> tuple[Any, Any]:
-    """Returns the running means and variances after a batch.
+def running_weights(count: int, momentum: float) -> tuple[float, float, float]:
+    """Returns the weights with which a batch enters the running statistics.
 
     Args:
-      running: Mean and variance so far, each [C] or a tree of such.
-      batch: Mean and biased variance of the batch, likewise.
-      count: Values of each channel in the batch.
+      count: Values of each channel in the batch (n).
       momentum: Weight of the batch, in (0, 1].
-      combine: What adds them up.
+
+    Returns:
+      Weights of the running values, of the batch's mean and of its biased variance.
 
     Raises:
       InputError: The variance of a single value is not defined.
@@ -114,9 +104,4 @@ def update_running(
             "batch normalization in training needs more than 1 value per channel, "
             "got a batch of 1 image with 1 pixel left; use a larger batch or larger images"
         )
-    (running_mean, running_var), (mean, var) = running, batch
-    unbiased = count / (count - 1)
-    return (
-        combine(1 - momentum, running_mean, momentum, mean),
-        combine(1 - momentum, running_var, momentum * unbiased, var),
-    )
+    return 1 - momentum, momentum, momentum * (count / (count - 1))

@@ -28,7 +28,8 @@ from flax_densenet.parity.half import (
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.loss import cross_entropy
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.step import create_state, train_step
+from flax_densenet.training.state import create_state
+from flax_densenet.training.step import train_step
 from flax_densenet.weights.table import to_torch_arrays
 
 _CALL = "__call__"

@@ -26,7 +26,8 @@ from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.config import Execution
 from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.parallel import parallel_steps
-from flax_densenet.training.step import TrainState, create_state
+from flax_densenet.training.state import create_state
+from flax_densenet.training.step import TrainState
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from flax_densenet.implementations.blocked import body as blocked_body
+from flax_densenet.implementations.blocked import features as blocked
 from flax_densenet.implementations.chunks import Chunking
-from flax_densenet.implementations.native import body as native_body
+from flax_densenet.implementations.native import features as native
 
 SMALL_CHUNKS = Chunking(pixels=100)
 
@@ -20,13 +20,10 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Has cache-blocked networks cut even tiny batches into several chunks."""
-    jax.clear_caches()  # programs with chunks of the usual size, and later those with small ones
-    for body in (blocked_body, native_body):
-        monkeypatch.setattr(body, "_CHUNKING", SMALL_CHUNKS)
-    yield
-    jax.clear_caches()
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has even tiny batches cut into several chunks."""
+    for features in (blocked, native):
+        monkeypatch.setattr(features, "CHUNKING", SMALL_CHUNKS)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -216,7 +216,7 @@ def test_auto_is_what_suits_the_device(
         ("gpu", DenseNetConfig(activation="tanh"), {}, "activation tanh"),
     ],
 )
-def test_what_a_implementation_cannot_do_is_said(
+def test_what_an_implementation_cannot_do_is_said(
     implementation: Any, config: DenseNetConfig, options: dict[str, Any], obstacle: str
 ) -> None:
     message = rf"^implementation \(={implementation}\) has no {obstacle}; use auto"
@@ -240,3 +240,36 @@ def test_networks_with_options_are_computed_plainly(
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     assert choose_implementation("auto", config, **_OPTIONS) == "plain"
+
+
+def no_compiler() -> bool:
+    raise AssertionError("looked for a compiler")
+
+
+@pytest.mark.parametrize(
+    ("config", "train", "captured"),
+    [
+        (DenseNetConfig(dtype="bfloat16"), False, False),
+        (DenseNetConfig(activation="tanh"), False, False),
+        (DenseNetConfig(dropout_rate=0.2), True, False),
+        (DenseNetConfig(), False, True),
+    ],
+)
+def test_what_cannot_use_the_kernels_never_starts_a_compiler(
+    config: DenseNetConfig, train: bool, captured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "is_available", no_compiler)
+    chosen = choose_implementation("auto", config, train=train, axis_name=None, captured=captured)
+    assert chosen == "plain"
+
+
+def test_initial_weights_and_shapes_never_start_a_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native, "is_available", no_compiler)
+    model = DenseNet(DenseNetConfig(blocks=(1,), growth_rate=2))
+    image = jnp.zeros((2, 8, 8, 3))
+    shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
+    variables = model.init(jax.random.key(0), image, train=False)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
+    model.apply(variables, image, train=False, method="features")

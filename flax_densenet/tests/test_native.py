@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
-from flax_densenet.implementations import choose_implementation, native
+from flax_densenet.implementations import choose_implementation, native, statistics
 from flax_densenet.implementations.chunks import Chunking
-from flax_densenet.implementations.combination import Combine, combine_each
-from flax_densenet.implementations.native import body
 from flax_densenet.implementations.native import build as library
+from flax_densenet.implementations.native import features
+from flax_densenet.implementations.native.calls import average_prefixes, weighted_sums
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.tests.test_implementations import compare
 
@@ -57,11 +57,9 @@ def test_maps_that_are_convolved_tile_by_tile(
 ) -> None:
     """Chunks of at least 64 tiles, which are 2x2 pixels each (`kLeastTiles` in winograd.h)."""
     assert images_of_chunk * math.prod(-(-side // 2) for side in size) >= 64
-    monkeypatch.setattr(body, "_CHUNKING", Chunking(images_of_chunk * math.prod(size)))
-    jax.clear_caches()  # programs with chunks of the usual size
+    monkeypatch.setattr(features, "CHUNKING", Chunking(images_of_chunk * math.prod(size)))
     config = DenseNetConfig(blocks=(2,), growth_rate=growth_rate, dtype="float64")
     compare("native", config, size, train=True, remat=False)
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -82,12 +80,10 @@ def test_maps_whose_tiles_go_strip_by_strip(
     The second layer has few or more than 128 input channels, of which a strip takes all or some at
     a time. With few there are 17 chunks, so that one of the 16 parts has two of them.
     """
-    monkeypatch.setattr(body, "_CHUNKING", Chunking(images_of_chunk * math.prod(size)))
-    jax.clear_caches()  # programs with chunks of the usual size
+    monkeypatch.setattr(features, "CHUNKING", Chunking(images_of_chunk * math.prod(size)))
     config = DenseNetConfig(blocks=(2,), growth_rate=growth_rate, dtype="float64")
     batch_size = 17 * images_of_chunk if growth_rate < 10 else 6
     compare("native", config, size, train=train, remat=False, batch_size=batch_size)
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -96,11 +92,9 @@ def test_1x1_convolutions_that_go_piece_by_piece(
     size: tuple[int, int], train: bool, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """256 pixels or more, in pieces of 256, and in the end more than 128 input channels."""
-    monkeypatch.setattr(body, "_CHUNKING", Chunking(math.prod(size)))
-    jax.clear_caches()  # programs with chunks of the usual size
+    monkeypatch.setattr(features, "CHUNKING", Chunking(math.prod(size)))
     config = DenseNetConfig(blocks=(2, 1), growth_rate=50, bottleneck=True, dtype="float64")
     compare("native", config, size, train=train, remat=False)
-    jax.clear_caches()
 
 
 def test_the_stem_takes_the_gradient_to_the_first_of_equal_pixels(float64: None) -> None:
@@ -169,30 +163,39 @@ def test_each_image_may_be_mapped() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("combine", [native.combine, jax.jit(native.combine), combine_each])
-def test_sums_of_trees_are_written_out(combine: Combine, dtype: str, float64: None) -> None:
+@pytest.mark.parametrize("add", [weighted_sums, jax.jit(weighted_sums)])
+def test_sums_of_trees_are_written_out(add: Any, dtype: str, float64: None) -> None:
     draw = np.random.default_rng(0)
     shapes = {"none": (0,), "one": (1,), "piece": (16384,), "more": (16385,), "four": (3, 3, 7, 30)}
     x, y = (
         {name: draw.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
         for _ in range(2)
     )
-    y["one"] = draw.normal(size=9).astype(dtype)  # of which the first number counts
     in_jax = partial(jax.tree.map, jnp.asarray)
-    got = combine(-2.5, in_jax(x), 0.3, in_jax(y))
+    got = add(-2.5, in_jax(x), 0.3, in_jax(y))
     for name, shape in shapes.items():
         assert got[name].dtype == dtype and got[name].shape == shape
-        wanted = -2.5 * x[name] + 0.3 * (y[name][:1] if name == "one" else y[name])
         rounding = float(10 * np.finfo(dtype).eps)  # of summands of about 10
-        np.testing.assert_allclose(got[name], wanted, rtol=0, atol=rounding)
-    assert combine(1, {}, 1, {}) == {}
+        np.testing.assert_allclose(got[name], -2.5 * x[name] + 0.3 * y[name], rtol=0, atol=rounding)
+    assert add(1, {}, 1, {}) == {}
+
+
+@pytest.mark.parametrize("other", [{"a": jnp.ones(2)}, {"a": jnp.ones(4)}, {"b": jnp.ones(3)}])
+def test_trees_that_differ_are_not_added(other: dict[str, jax.Array]) -> None:
+    with pytest.raises(ValueError, match="trees of arrays cannot be added"):
+        weighted_sums(1, {"a": jnp.ones(3)}, 1, other)
+
+
+def test_of_longer_statistics_the_first_numbers_count() -> None:
+    (got,) = average_prefixes(0.5, [jnp.arange(3.0)], 2, [jnp.arange(5.0) + 1])
+    np.testing.assert_allclose(got, [2, 4.5, 7])
 
 
 def test_a_summand_that_is_used_again_is_not_written_to() -> None:
     x = {"kernel": jnp.arange(5.0)}
 
     def add(x: Any) -> Any:
-        return native.combine(1, x, 2, x), x
+        return weighted_sums(1, x, 2, x), x
 
     total, kept = jax.jit(add, donate_argnums=0)(jax.tree.map(jnp.copy, x))
     np.testing.assert_array_equal(kept["kernel"], x["kernel"])
@@ -200,13 +203,13 @@ def test_a_summand_that_is_used_again_is_not_written_to() -> None:
 
 
 def test_derivatives_of_sums_are_those_of_xla(float64: None) -> None:
-    def derivatives(combine: Combine) -> Any:
+    def derivatives(average: Any) -> Any:
         def norm(b: Any, x: Any, y: Any) -> Any:
-            return jnp.sum(combine(1, {"x": x}, b, {"x": y})["x"] ** 2)
+            return jnp.sum(average(1, [x], b, [y])[0] ** 2)
 
         return jax.grad(norm, argnums=(0, 1, 2))(0.3, jnp.arange(4.0), jnp.ones(6))
 
-    pair = derivatives(native.combine), derivatives(combine_each)
+    pair = derivatives(average_prefixes), derivatives(statistics.average_prefixes)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-14), *pair)
 
 

@@ -9,8 +9,6 @@ import numpy as np
 import optax
 import pytest
 
-from flax_densenet.implementations import native
-from flax_densenet.implementations.combination import Combine, combine_each
 from flax_densenet.training import learning_rate_schedule, sgd
 
 
@@ -63,23 +61,21 @@ def test_steps_are_those_of_torch() -> None:
             np.testing.assert_allclose(result[step][name], p, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("combine", [combine_each, native.combine])
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("schedule", [0.1, learning_rate_schedule(0.1, 4)])
 def test_it_is_optax_in_updates_and_state(
-    schedule: optax.ScalarOrSchedule, combine: Combine, float64: None
+    schedule: optax.ScalarOrSchedule, fused: bool, float64: None
 ) -> None:
     draw = np.random.default_rng(1)
     params = {"kernel": jnp.asarray(draw.normal(size=(3, 3, 2, 5))), "bias": jnp.ones(5)}
     wanted = optax.chain(
         optax.add_decayed_weights(1e-2), optax.sgd(schedule, momentum=0.9, nesterov=True)
     )
-    ours = sgd(schedule, 1e-2)
+    ours = sgd(schedule, 1e-2, fused=fused)
     state, wanted_state = ours.init(params), wanted.init(params)
     for _ in range(4):
         gradients = jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape)), params)
-        updates, state = optax.with_extra_args_support(ours).update(
-            gradients, state, params, combine=combine
-        )
+        updates, state = ours.update(gradients, state, params)
         expected, wanted_state = wanted.update(gradients, wanted_state, params)
         for pair in ((updates, expected), (state, wanted_state)):
             jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-14, atol=1e-15), *pair)

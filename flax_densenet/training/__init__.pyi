@@ -6,8 +6,8 @@ from .evaluation import evaluate as evaluate
 from .loop import fit as fit
 from .optimizer import learning_rate_schedule as learning_rate_schedule
 from .optimizer import sgd as sgd
+from .state import create_state as create_state
 from .step import TrainState as TrainState
-from .step import create_state as create_state
 from .step import eval_step as eval_step
 from .step import train_step as train_step
 from .workdir import WorkDir as WorkDir

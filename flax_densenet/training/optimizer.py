@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flax_densenet.implementations.combination import Combine, combine_each
+from flax_densenet.implementations import native
 from flax_densenet.training.config import Schedule
 
 _MOMENTUM = 0.9
@@ -58,6 +58,7 @@ def sgd(
     *,
     max_gradient_norm: float | None = None,
     learning_rate_factors: Any = None,
+    fused: bool = False,
 ) -> optax.GradientTransformation:
     """Returns the optimizer of the paper, equal to PyTorch's.
 
@@ -71,43 +72,21 @@ def sgd(
         them, as `torch.nn.utils.clip_grad_norm_`; None does not.
       learning_rate_factors: What the learning rate of each parameter is multiplied by, as a tree
         like the parameters, as with PyTorch's parameter groups; None is 1 for all.
+      fused: Compute it by the native library, all arrays in one call. It must be available.
 
     Returns:
       The optax transformation. Paper, section 4.2.
     """
     clip = [] if max_gradient_norm is None else [_clip_by_norm(max_gradient_norm)]
     scale = [] if learning_rate_factors is None else [_scale_each(learning_rate_factors)]
-    return optax.chain(*clip, _add_decayed_weights(weight_decay), _nesterov(schedule), *scale)
-
-
-def _add_decayed_weights(factor: float) -> optax.GradientTransformationExtraArgs:
-    """Does what optax's of this name does, by the arithmetic that the step asks for."""
-
-    def update(
-        gradients: Any, state: Any, params: Any, *, combine: Combine = combine_each, **_: Any
-    ) -> tuple[Any, Any]:
-        return combine(1, gradients, factor, params), state
-
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-
-
-def _nesterov(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
-    """Does what `optax.sgd(schedule, 0.9, nesterov=True)` does, likewise, with the same state."""
-    trace, rate = optax.trace(_MOMENTUM, nesterov=True), optax.scale_by_learning_rate(schedule)
-
-    def init(params: Any) -> Any:
-        return trace.init(params), rate.init(params)
-
-    def update(
-        gradients: Any, state: Any, params: Any, *, combine: Combine = combine_each, **_: Any
-    ) -> tuple[Any, Any]:
-        (momentum,), rate_state = state
-        momentum = combine(_MOMENTUM, momentum, 1, gradients)
-        factor, rate_state = rate.update(jnp.ones(()), rate_state)
-        updates = combine(factor, gradients, _MOMENTUM * factor, momentum)
-        return updates, (optax.TraceState(momentum), rate_state)
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    if fused:
+        main = [native.add_decayed_weights(weight_decay), native.nesterov_sgd(schedule, _MOMENTUM)]
+    else:
+        main = [
+            optax.add_decayed_weights(weight_decay),
+            optax.sgd(schedule, _MOMENTUM, nesterov=True),
+        ]
+    return optax.chain(*clip, *main, *scale)
 
 
 def _clip_by_norm(max_norm: float) -> optax.GradientTransformation:

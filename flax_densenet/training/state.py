@@ -1,20 +1,72 @@
-"""What a run says of its training state: the network, its optimizer, and where both start."""
+"""The training state of a run before its first step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.densenet import DenseNet
+from flax_densenet.implementations import choose_implementation, native
+from flax_densenet.network.initialization import initialize
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.config import Execution, OptimizationConfig, RunConfig
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.parallel import mapped_axis
-from flax_densenet.training.parts import factor_tree, find_parts, frozen_paths
+from flax_densenet.training.parts import Path, factor_tree, find_parts, frozen_paths, split_params
 from flax_densenet.training.run_data import channel_statistics
-from flax_densenet.training.step import TrainState, create_state
+from flax_densenet.training.step import TrainState
+
+
+def create_state(
+    model: DenseNet,
+    optimizer: optax.GradientTransformation,
+    preprocess: Preprocess,
+    *,
+    seed: int,
+    label_smoothing: float = 0.0,
+    ema_decay: float | None = None,
+    frozen: frozenset[Path] = frozenset(),
+    variables: Mapping[str, Any] | None = None,
+    apply_updates: Callable[[Any, Any], Any] = optax.apply_updates,
+) -> TrainState:
+    """Returns the state before the first step; equal seeds give equal states.
+
+    Args:
+      model: The network.
+      optimizer: The optax transformation.
+      preprocess: What happens to an image before the network.
+      seed: Decides initial weights, augmentation and dropout.
+      label_smoothing: Share of the target probability that is spread over all classes.
+      ema_decay: Weight of the old average of the parameters at each step; None keeps no average.
+      frozen: Paths of the parameters that are not trained.
+      variables: {"params", "batch_stats"} to start from, instead of initial weights.
+      apply_updates: Adds the optimizer's updates to the parameters.
+    """
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    if variables is None:
+        variables = initialize(model.config, init_key)
+    variables = jax.device_put(dict(variables))
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        optimizer_state=jax.jit(optimizer.init)(split_params(params, frozen)[0]),
+        # The first step replaces it; a copy, since the step may reuse the parameters' memory.
+        average_params=jax.tree.map(jnp.copy, params) if ema_decay is not None else None,
+        key_data=jax.random.key_data(run_key),
+        model=model,
+        optimizer=optimizer,
+        apply_updates=apply_updates,
+        preprocess=preprocess,
+        label_smoothing=label_smoothing,
+        ema_decay=ema_decay,
+        frozen=frozen,
+    )
 
 
 def run_schedule(optimization: OptimizationConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -50,6 +102,10 @@ def initial_state(
     optimization = run.optimization
     axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
     parts = find_parts(run.network, run.fine_tuning)
+    chosen = choose_implementation(
+        execution.implementation, run.network, train=True, axis_name=axis_name, captured=False
+    )
+    fused = chosen == "native"
     return create_state(
         DenseNet(
             run.network,
@@ -63,6 +119,7 @@ def initial_state(
             optimization.weight_decay,
             max_gradient_norm=optimization.max_gradient_norm,
             learning_rate_factors=factor_tree(run.network, parts),
+            fused=fused,
         ),
         preprocess,
         seed=optimization.seed,
@@ -70,6 +127,7 @@ def initial_state(
         ema_decay=optimization.ema_decay,
         frozen=frozen_paths(run.network, parts),
         variables=variables,
+        apply_updates=native.apply_updates if fused else optax.apply_updates,
     )
 
 

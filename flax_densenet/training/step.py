@@ -3,7 +3,7 @@
 Axes: B batch, H height, W width, C channels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -14,9 +14,6 @@ from jax import lax
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.densenet import DenseNet
-from flax_densenet.implementations.choose import choose_combine, choose_implementation
-from flax_densenet.implementations.combination import Combine
-from flax_densenet.network.initialization import initialize
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
 from flax_densenet.training.parts import Path, join_params, split_params
@@ -37,6 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
       key_data: Data of the run's random key, [2] uint32; step and use are folded in.
       model: The network.
       optimizer: The optax transformation.
+      apply_updates: Adds its updates to the parameters.
       preprocess: What happens to an image before the network.
       label_smoothing: Share of the target probability that is spread over all classes.
       ema_decay: Weight of the old average at each step.
@@ -51,6 +49,7 @@ class TrainState(flax.struct.PyTreeNode):
     key_data: jax.Array
     model: DenseNet = flax.struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = flax.struct.field(pytree_node=False)
+    apply_updates: Callable[[Any, Any], Any] = flax.struct.field(pytree_node=False)
     preprocess: Preprocess = flax.struct.field(pytree_node=False)
     label_smoothing: float = flax.struct.field(pytree_node=False, default=0.0)
     ema_decay: float | None = flax.struct.field(pytree_node=False, default=None)
@@ -61,51 +60,6 @@ class TrainState(flax.struct.PyTreeNode):
         """What the network is evaluated with: {"params", "batch_stats"}."""
         params = self.params if self.average_params is None else self.average_params
         return {"params": params, "batch_stats": self.batch_stats}
-
-
-def create_state(
-    model: DenseNet,
-    optimizer: optax.GradientTransformation,
-    preprocess: Preprocess,
-    *,
-    seed: int,
-    label_smoothing: float = 0.0,
-    ema_decay: float | None = None,
-    frozen: frozenset[Path] = frozenset(),
-    variables: Mapping[str, Any] | None = None,
-) -> TrainState:
-    """Returns the state before the first step; equal seeds give equal states.
-
-    Args:
-      model: The network.
-      optimizer: The optax transformation.
-      preprocess: What happens to an image before the network.
-      seed: Decides initial weights, augmentation and dropout.
-      label_smoothing: Share of the target probability that is spread over all classes.
-      ema_decay: Weight of the old average of the parameters at each step; None keeps no average.
-      frozen: Paths of the parameters that are not trained.
-      variables: {"params", "batch_stats"} to start from, instead of initial weights.
-    """
-    init_key, run_key = jax.random.split(jax.random.key(seed))
-    if variables is None:
-        variables = initialize(model.config, init_key)
-    variables = jax.device_put(dict(variables))
-    params = variables["params"]
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables["batch_stats"],
-        optimizer_state=jax.jit(optimizer.init)(split_params(params, frozen)[0]),
-        # The first step replaces it; a copy, since the step may reuse the parameters' memory.
-        average_params=jax.tree.map(jnp.copy, params) if ema_decay is not None else None,
-        key_data=jax.random.key_data(run_key),
-        model=model,
-        optimizer=optimizer,
-        preprocess=preprocess,
-        label_smoothing=label_smoothing,
-        ema_decay=ema_decay,
-        frozen=frozen,
-    )
 
 
 def train_step(
@@ -147,18 +101,14 @@ def train_step(
         gradients, batch_stats, metrics = lax.pmean((gradients, batch_stats, metrics), axis_name)
     if state.model.freeze_batch_norm:  # a mean of equal numbers may round
         batch_stats = state.batch_stats
-    combine = _combine(state.model)
-    optimizer = optax.with_extra_args_support(state.optimizer)
-    updates, optimizer_state = optimizer.update(
-        gradients, state.optimizer_state, trained, combine=combine
-    )
-    params = join_params(combine(1, trained, 1, updates), rest)
+    updates, optimizer_state = state.optimizer.update(gradients, state.optimizer_state, trained)
+    params = join_params(state.apply_updates(trained, updates), rest)
     new_state = state.replace(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
         optimizer_state=optimizer_state,
-        average_params=_average(state, params, combine),
+        average_params=_average(state, params),
     )
     return new_state, metrics
 
@@ -188,16 +138,9 @@ def eval_step(state: TrainState, batch: EvalBatch, *, axis_name: str | None = No
     return sums if axis_name is None else lax.psum(sums, axis_name)
 
 
-def _combine(model: DenseNet) -> Combine:
-    implementation = choose_implementation(
-        model.implementation, model.config, train=True, axis_name=model.axis_name, captured=False
-    )
-    return choose_combine(implementation)
-
-
-def _average(state: TrainState, params: Any, combine: Combine) -> Any:
+def _average(state: TrainState, params: Any) -> Any:
     """Returns the new average, equal to `torch.optim.swa_utils.get_ema_multi_avg_fn`'s."""
     if state.ema_decay is None:
         return None
     weight = jnp.where(state.step == 0, 1.0, 1 - state.ema_decay)  # torch's first one is a copy
-    return combine(1 - weight, state.average_params, weight, params)
+    return optax.incremental_update(params, state.average_params, weight)

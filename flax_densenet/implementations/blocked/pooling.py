@@ -16,16 +16,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.implementations.blocked.normalization import norm_relu, norm_relu_gradient
-from flax_densenet.implementations.blocked.stage import kernel_matrix
+from flax_densenet.implementations.blocked.stage import CHANNELS, kernel_matrix
 from flax_densenet.implementations.chunks import empty_after, read_chunk, write_chunk
 from flax_densenet.implementations.statistics import (
     Statistics,
     Sums,
+    norm_relu,
+    norm_relu_gradient,
     normalization,
     parameter_gradients,
 )
-from flax_densenet.implementations.walk import BlockOptions, Layer
+from flax_densenet.implementations.walk import BlockSettings, Layer
 
 
 class Window(NamedTuple):
@@ -95,7 +96,7 @@ def norm_relu_pool(
       statistics: Each [C].
     """
     layer = normalization(norm, statistics, epsilon)
-    return lax.map(lambda chunk: window.pool(norm_relu(layer, chunk)), x)
+    return lax.map(lambda chunk: window.pool(norm_relu(layer, chunk, CHANNELS)), x)
 
 
 def _forward(
@@ -110,60 +111,31 @@ def _backward(window: Window, epsilon: float, kept: tuple, gradient: jax.Array) 
     channels = x.shape[1]
 
     def body(chunk: jax.Array, carry: tuple) -> tuple:
-        of_x, sums = carry
+        grad_x, sums = carry
         part = read_chunk(x, chunk, 0, channels)
-        of_pooled = read_chunk(gradient, chunk, 0, channels)
-        d, more = norm_relu_gradient(layer, part, norm_relu(layer, part), window.spread(of_pooled))
-        return write_chunk(of_x, layer.factor[:, None] * d, chunk, 0), sums.plus(more)
+        grad_pooled = read_chunk(gradient, chunk, 0, channels)
+        y, grad_y = norm_relu(layer, part, CHANNELS), window.spread(grad_pooled)
+        grad_part, more = norm_relu_gradient(layer, part, y, grad_y, CHANNELS)
+        return write_chunk(grad_x, grad_part, chunk, 0), sums.plus(more)
 
     zeros = jnp.zeros((channels,), x.dtype)
     start = empty_after(gradient, x.shape), Sums(zeros, zeros)
-    of_x, sums = lax.fori_loop(0, x.shape[0], body, start)
-    of_norm, of_statistics = parameter_gradients(layer, sums)
-    return of_norm, of_x, of_statistics
+    grad_x, sums = lax.fori_loop(0, x.shape[0], body, start)
+    grad_norm, grad_statistics = parameter_gradients(layer, sums)
+    return grad_norm, grad_x, grad_statistics
 
 
 norm_relu_pool.defvjp(_forward, _backward)
 
 
-def transition_window(options: BlockOptions) -> Window:
+def transition_window(settings: BlockSettings) -> Window:
     """Returns what a transition averages."""
-    return Window(options.height, options.width, 2, 2)
+    return Window(settings.height, settings.width, 2, 2)
 
 
-def head_window(options: BlockOptions) -> Window:
+def head_window(settings: BlockSettings) -> Window:
     """Returns what is averaged behind the last block."""
-    return Window(options.height, options.width, options.height, options.width)
-
-
-def transition(
-    options: BlockOptions, params: Layer, x: Float[Array, "G C P"], statistics: Statistics
-) -> Float[Array, "G D p"]:
-    """Computes a transition on the given statistics.
-
-    Args:
-      options: What is fixed.
-      params: "norm" with "scale" and "bias", "conv" with "kernel".
-      x: [G, C, P].
-      statistics: Each [C].
-    """
-    window = transition_window(options)
-    x = norm_relu_pool(window, options.epsilon, params["norm"], x, statistics)
-    return transition_convolution(params, x)
-
-
-def head(
-    options: BlockOptions, norm: Layer, x: Float[Array, "G C P"], statistics: Statistics
-) -> Float[Array, "G C n"]:
-    """Computes the last normalization, ReLU and the mean over each image.
-
-    Args:
-      options: What is fixed.
-      norm: "scale" and "bias".
-      x: [G, C, P].
-      statistics: Each [C].
-    """
-    return norm_relu_pool(head_window(options), options.epsilon, norm, x, statistics)
+    return Window(settings.height, settings.width, settings.height, settings.width)
 
 
 def transition_convolution(params: Layer, x: Float[Array, "G C P"]) -> jax.Array:

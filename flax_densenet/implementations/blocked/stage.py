@@ -1,14 +1,11 @@
 """One normalization, ReLU and convolution of a dense layer, chunk by chunk, and its gradient.
 
-Axes: P pixels of a chunk (n images x H x W), C input channels, K output channels, T = size^2 K:
-tap and output channel together.
+A convolution of one chunk is one matrix product and shifted additions. With few output channels, as
+in a dense layer, a direct convolution uses a small part of the processor; [T, C] @ [C, P] uses
+nearly all of it. Its gradients are two products with the shifted copies of the output's gradient.
 
-Axes: G chunks, C channels that are read, K channels that are written, P pixels of a chunk, T taps
-and output channels of the convolution together.
-
-With few output channels, as in a dense layer, a direct convolution uses a small part of the
-processor; [T, C] @ [C, P] uses nearly all of it. Its gradients are two products with the shifted
-copies of the output's gradient.
+Axes: G chunks, C channels that are read, K channels that are written, P pixels of a chunk (n images
+x H x W); T = size^2 K, tap and output channel together.
 """
 
 from typing import NamedTuple
@@ -18,21 +15,19 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_densenet.implementations.blocked.normalization import (
-    chunk_statistics,
-    materialize,
-    merge_statistics,
-    norm_relu,
-    norm_relu_gradient,
-    through_statistics,
-)
 from flax_densenet.implementations.chunks import read_chunk, write_chunk
 from flax_densenet.implementations.statistics import (
     Normalization,
     Statistics,
     Sums,
+    batch_statistics,
+    norm_relu,
+    norm_relu_gradient,
     parameter_gradients,
+    through_statistics,
 )
+
+CHANNELS = 0  # axis of the channels in a chunk [C, P]
 
 
 class Convolution(NamedTuple):
@@ -150,8 +145,8 @@ def forward(
     def body(chunk: jax.Array, carry: tuple) -> tuple:
         target, means, variances = carry
         x = read_chunk(target if source is None else source, chunk, 0, stage.num_inputs)
-        y = stage.convolution.add_taps(matrix @ norm_relu(stage.norm, x))
-        mean, var = chunk_statistics(y)
+        y = stage.convolution.add_taps(matrix @ norm_relu(stage.norm, x, CHANNELS))
+        mean, var = batch_statistics(y, CHANNELS)
         target = write_chunk(target, y, chunk, start)
         return target, write_chunk(means, mean, chunk, 0), write_chunk(variances, var, chunk, 0)
 
@@ -165,10 +160,10 @@ def backward(
     source: Float[Array, "G C P"],
     target: Float[Array, "G D P"],
     start: int,
-    of_target: Float[Array, "G D P"] | None,
-    of_source: Float[Array, "G C P"],
+    grad_target: Float[Array, "G D P"] | None,
+    grad_source: Float[Array, "G C P"],
     statistics: Statistics,
-    of_statistics: Statistics,
+    grad_statistics: Statistics,
     *,
     adds: bool,
 ) -> tuple[Float[Array, "G C P"], StageGradients]:
@@ -179,37 +174,55 @@ def backward(
       source: What was read.
       target: What was written, from `start` on.
       start: First channel that was written.
-      of_target: Gradient for `target`; None takes it from `of_source`.
-      of_source: Gradient for `source`, to which the stage's part is added.
+      grad_target: Gradient for `target`; None takes it from `grad_source`.
+      grad_source: Gradient for `source`, to which the stage's part is added.
       statistics: Of the K channels that were written.
-      of_statistics: Gradient for these.
-      adds: False replaces `of_source` instead of adding to it.
+      grad_statistics: Gradient for these.
+      adds: False replaces `grad_source` instead of adding to it.
 
     Returns:
-      The new `of_source`, and the gradients of the stage.
+      The new `grad_source`, and the gradients of the stage.
     """
     num_chunks, _, pixels = source.shape
     inputs, outputs = stage.num_inputs, stage.num_outputs
     transposed = materialize(kernel_matrix(stage.kernel).T)  # or each chunk transposes it
 
     def body(chunk: jax.Array, carry: tuple) -> tuple:
-        of_source, of_matrix, sums = carry
+        grad_source, grad_matrix, sums = carry
         x = read_chunk(source, chunk, 0, inputs)
-        y = norm_relu(stage.norm, x)
+        y = norm_relu(stage.norm, x, CHANNELS)
         output = read_chunk(target, chunk, start, outputs)
-        of_output = read_chunk(of_source if of_target is None else of_target, chunk, start, outputs)
-        of_output += through_statistics(output, statistics, of_statistics, num_chunks * pixels)
-        taps = stage.convolution.spread_taps(materialize(of_output))
-        d, part = norm_relu_gradient(stage.norm, x, y, transposed @ taps)
-        of_x = stage.norm.factor[:, None] * d
+        grad_output = read_chunk(
+            grad_source if grad_target is None else grad_target, chunk, start, outputs
+        )
+        grad_output += through_statistics(
+            output, statistics, grad_statistics, num_chunks * pixels, CHANNELS
+        )
+        taps = stage.convolution.spread_taps(materialize(grad_output))
+        grad_x, part = norm_relu_gradient(stage.norm, x, y, transposed @ taps, CHANNELS)
         if adds:
-            of_x += read_chunk(of_source, chunk, 0, inputs)
+            grad_x += read_chunk(grad_source, chunk, 0, inputs)
         # The larger operand first: XLA's product is faster that way round.
-        return write_chunk(of_source, of_x, chunk, 0), of_matrix + y @ taps.T, sums.plus(part)
+        return write_chunk(grad_source, grad_x, chunk, 0), grad_matrix + y @ taps.T, sums.plus(part)
 
     zeros = jnp.zeros((inputs,), source.dtype)
-    start_values = (of_source, jnp.zeros_like(transposed), Sums(zeros, zeros))
-    of_source, of_matrix, sums = lax.fori_loop(0, num_chunks, body, start_values)
-    of_norm, of_input_statistics = parameter_gradients(stage.norm, sums)
-    of_kernel = matrix_kernel(of_matrix.T, stage.convolution.size)
-    return of_source, StageGradients(of_norm, of_kernel, of_input_statistics)
+    start_values = (grad_source, jnp.zeros_like(transposed), Sums(zeros, zeros))
+    grad_source, grad_matrix, sums = lax.fori_loop(0, num_chunks, body, start_values)
+    grad_norm, grad_input_statistics = parameter_gradients(stage.norm, sums)
+    grad_kernel = matrix_kernel(grad_matrix.T, stage.convolution.size)
+    return grad_source, StageGradients(grad_norm, grad_kernel, grad_input_statistics)
+
+
+def merge_statistics(chunks: Statistics) -> Statistics:
+    """Returns the statistics of all chunks from the statistics of each: [G, C] -> [C].
+
+    The variance is the mean variance plus the variance of the means: exact for chunks of one size.
+    """
+    mean = jnp.mean(chunks.mean, axis=0)
+    spread = jnp.mean(jnp.square(chunks.mean - mean), axis=0)
+    return Statistics(mean, jnp.mean(chunks.var, axis=0) + spread)
+
+
+def materialize(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Has `x` computed once, where XLA would compute it again in each of its readers."""
+    return lax.optimization_barrier(x)

@@ -9,7 +9,6 @@ adds up what all its readers do to them, and applies it once
 In evaluation what follows a convolution is folded into it.
 """
 
-from flax_densenet.implementations.gpu.body import train
-from flax_densenet.implementations.gpu.evaluation import evaluate
+from flax_densenet.implementations.gpu.features import evaluate, train
 
 __all__ = ["evaluate", "train"]

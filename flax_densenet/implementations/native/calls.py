@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_densenet.implementations.combination import combine_each
 from flax_densenet.implementations.native.build import register
 
 
@@ -48,12 +47,35 @@ def _as_attribute(value: bool | int | float) -> Any:
     return np.int64(value) if isinstance(value, int) else np.float64(value)
 
 
-@jax.custom_jvp
-def combine(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: Any) -> Any:
-    """Returns a x + b y (see `flax_densenet.implementations.combination.Combine`).
+def average_prefixes(
+    kept: float, running: list[jax.Array], weight: float, batch: list[jax.Array]
+) -> list[jax.Array]:
+    """Returns kept * x + weight * y, as `statistics.average_prefixes`, for all vectors at once."""
+    averages: list[jax.Array] = _sums(kept, running, weight, batch)
+    return averages
 
-    XLA would compile a kernel for each array, of which a network has hundreds.
+
+def weighted_sums(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: Any) -> Any:
+    """Returns a x + b y for each array x of a tree and y of another, by one call for all.
+
+    Args:
+      a: Factor, a number.
+      x: Tree of arrays of one type, which is that of the sums.
+      b: Factor, a number.
+      y: Tree with the same structure and shapes.
+
+    Raises:
+      ValueError: The trees differ.
     """
+    shapes = jax.tree.map(jnp.shape, x), jax.tree.map(jnp.shape, y)
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"trees of arrays cannot be added: {shapes[0]} and {shapes[1]}")
+    return _sums(a, x, b, y)
+
+
+@jax.custom_jvp
+def _sums(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: Any) -> Any:
+    """Returns a x + b y, of a longer y for its first numbers."""
     leaves, structure = jax.tree.flatten(x)
     others = jax.tree.leaves(y)
     if not leaves:
@@ -71,6 +93,9 @@ def combine(a: jax.typing.ArrayLike, x: Any, b: jax.typing.ArrayLike, y: Any) ->
     return jax.tree.unflatten(structure, sums)
 
 
-@combine.defjvp
+@_sums.defjvp
 def _differentiate(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
-    return combine(*primals), jax.jvp(combine_each, primals, tangents)[1]
+    def add(a: Any, x: Any, b: Any, y: Any) -> Any:
+        return jax.tree.map(lambda x, y: a * x + b * y[: len(x)], x, y)
+
+    return _sums(*primals), jax.jvp(add, primals, tangents)[1]

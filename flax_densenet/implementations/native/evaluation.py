@@ -1,72 +1,62 @@
-"""The compiled block in evaluation, with the transition behind it.
+"""The compiled block in evaluation, with the transition after it.
 
-Axes: G chunks, C channels before the block, D after what is behind it, P pixels of a chunk, p those
-after pooling.
+Axes: G chunks, C channels before the block, D channels after it or its transition, P pixels of a
+chunk, p pixels after the transition's pooling.
 """
+
+from collections.abc import Sequence
 
 import jax
 from jaxtyping import Array, Float
 
-from flax_densenet.implementations.blocked.pooling import head
 from flax_densenet.implementations.native.block import growth_rate, norms, stages
 from flax_densenet.implementations.native.calls import call
 from flax_densenet.implementations.native.transition import pooled_shape
-from flax_densenet.implementations.statistics import Statistics
-from flax_densenet.implementations.walk import BlockOptions, Variables
-from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.implementations.walk import BlockSettings, Layer
 
 
 def evaluate_block(
-    options: BlockOptions,
-    config: DenseNetConfig,
-    params: Variables,
-    running: Variables,
-    block: int,
+    settings: BlockSettings,
+    layers: Sequence[Layer],
+    running_layers: Sequence[Layer],
     x: Float[Array, "G C P"],
+    transition: tuple[Layer, Layer] | None = None,
 ) -> Float[Array, "G D p"]:
-    """Takes all chunks through a block and what is behind it.
+    """Takes all chunks through a block and its transition.
 
     Args:
-      options: What is fixed.
-      config: The network.
-      params: Its parameters under torchvision's names.
-      running: Its running statistics, likewise.
-      block: Number of the block, from 1.
+      settings: Constants.
+      layers: Parameters of each layer.
+      running_layers: Running statistics of each layer.
       x: [G, C, P].
+      transition: Parameters and running statistics of the transition; None: there is none.
     """
-    numbers = range(1, config.block_sizes[block - 1] + 1)
-    layers, statistics = (
-        [tree[f"denseblock{block}"][f"denselayer{i}"] for i in numbers]
-        for tree in (params, running)
-    )
     arrays = [
-        (*stage, of_layer[name]["mean"], of_layer[name]["var"])
-        for layer, of_layer in zip(layers, statistics, strict=True)
+        (*stage, running[name]["mean"], running[name]["var"])
+        for layer, running in zip(layers, running_layers, strict=True)
         for name, stage in zip(norms(layer), stages([layer]), strict=True)
     ]
-    has_transition = block != len(config.block_sizes)
-    if has_transition:
-        name = f"transition{block}"
-        norm, kernel = params[name]["norm"], params[name]["conv"]["kernel"]
-        of_norm = running[name]["norm"]
-        arrays.append((norm["scale"], norm["bias"], kernel, of_norm["mean"], of_norm["var"]))
-        result = pooled_shape(options, kernel, x)
+    if transition is not None:
+        params, running = transition
+        norm, running_norm, kernel = params["norm"], running["norm"], params["conv"]["kernel"]
+        arrays.append(
+            (norm["scale"], norm["bias"], kernel, running_norm["mean"], running_norm["var"])
+        )
+        result = pooled_shape(settings, kernel, x)
     else:
         joined = x.shape[1] + len(layers) * growth_rate(layers)
         result = jax.ShapeDtypeStruct((x.shape[0], joined, x.shape[2]), x.dtype)
-    x = call(
+    y: jax.Array = call(
         "evaluate",
         result,
         x,
         *(array for stage in arrays for array in stage),
         attributes={
-            "height": options.height,
-            "width": options.width,
-            "epsilon": options.epsilon,
+            "height": settings.height,
+            "width": settings.width,
+            "epsilon": settings.epsilon,
             "stages_per_layer": len(norms(layers[0])),
-            "has_transition": has_transition,
+            "has_transition": transition is not None,
         },
     )
-    if has_transition:
-        return x
-    return head(options, params["norm5"], x, Statistics(**running["norm5"]))
+    return y
