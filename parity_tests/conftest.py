@@ -9,12 +9,17 @@ import pytest
 import torch
 
 from flax_densenet.network.fields import ComputeType
-from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
+from flax_densenet.tests.fixtures import (
+    compiled_for_children,
+    float64,
+    forget_compiled_programs,
+    small_chunks,
+)
 from parity_tests.networks import CASES, Case, with_precision
 
 collect_ignore = ["make_pixels.py"]  # needs torchvision
 
-__all__ = ["float64", "forget_compiled_programs", "small_chunks"]
+__all__ = ["compiled_for_children", "float64", "forget_compiled_programs", "small_chunks"]
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,7 @@ _IMAGENET = DenseNetConfig(
 )
 
 
+@pytest.mark.slow
 def test_the_command_compares_and_writes_what_it_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,6 @@ def float64() -> Iterator[None]:
 @pytest.mark.parametrize(
     "stored", _EVALUATIONS, ids=lambda stored: "{model} {image_shape}".format(**stored)
 )
-@pytest.mark.slow
 def test_evaluation_gives_torchvisions_numbers(stored: dict[str, Any], make_half: Any) -> None:
     config, variables = _network(stored["model"])
     half: Half = make_half(config, variables)
@@ -53,7 +52,6 @@ def test_evaluation_gives_torchvisions_numbers(stored: dict[str, Any], make_half
 
 
 @pytest.mark.parametrize("make_half", [reference_half, FlaxHalf])
-@pytest.mark.slow
 def test_training_gives_torchvisions_numbers(make_half: Any) -> None:
     half: Half = make_half(*_network(_TRAINING["model"]))
     image, label = golden.image(_TRAINING["image_shape"]), golden.label(4)
@@ -67,7 +65,6 @@ def test_training_gives_torchvisions_numbers(make_half: Any) -> None:
         assert_close(*golden.summaries(arrays, stored), _TOLERANCE.gradient)
 
 
-@pytest.mark.slow
 def test_torch_sgd_gives_torchvisions_numbers() -> None:
     config, variables = _network(_TRAINING["model"])
     model = reference_half(config, variables).model.train()
@@ -85,7 +82,6 @@ def test_torch_sgd_gives_torchvisions_numbers() -> None:
     _check_sgd(losses, {key: value.numpy() for key, value in model.state_dict().items()})
 
 
-@pytest.mark.slow
 def test_flax_sgd_gives_torchvisions_numbers() -> None:
     config, variables = _network(_TRAINING["model"])
     image, label = golden.image(_TRAINING["image_shape"]), golden.label(4)

@@ -33,15 +33,15 @@ def test_every_array_of_the_rung_agrees(case: Case, rung: Rung) -> None:
 @pytest.mark.parametrize(
     ("implementation", "name"),
     [
-        ("native", "plain, gray, odd size"),
-        ("native", "BC, Keras epsilon"),
+        # One each by day: test_implementations.py compares all of them with the plain one.
         ("native", "ImageNet"),
         ("blocked", "plain, gray, odd size"),
-        # test_implementations.py compares these with the plain implementation, too.
+        ("gpu", "BC, Keras epsilon"),
+        pytest.param("native", "plain, gray, odd size", marks=pytest.mark.slow),
+        pytest.param("native", "BC, Keras epsilon", marks=pytest.mark.slow),
         pytest.param("blocked", "BC, Keras epsilon", marks=pytest.mark.slow),
         pytest.param("blocked", "ImageNet", marks=pytest.mark.slow),
-        ("gpu", "plain, gray, odd size"),
-        pytest.param("gpu", "BC, Keras epsilon", marks=pytest.mark.slow),
+        pytest.param("gpu", "plain, gray, odd size", marks=pytest.mark.slow),
         pytest.param("gpu", "ImageNet", marks=pytest.mark.slow),
     ],
 )

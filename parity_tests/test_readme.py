@@ -37,7 +37,6 @@ def test_images_become_logits_in_five_lines(
     np.testing.assert_allclose(names["logits"], right, rtol=0, atol=1e-5 * np.abs(right).max())
 
 
-@pytest.mark.slow
 def test_python_examples_run() -> None:
     assert len(_EXAMPLES) == 3
     names: dict = {}

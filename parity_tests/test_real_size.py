@@ -16,7 +16,6 @@ from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.parity.torch_half import reference_half
 
 
-@pytest.mark.slow
 def test_densenet121_agrees_at_224_pixels() -> None:
     config, tolerance = VARIANTS["densenet121"], TOLERANCES["float32"].forward
     torch.manual_seed(0)

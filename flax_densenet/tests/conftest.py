@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -14,14 +13,14 @@ import pytest
 
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.cli.main import main
-from flax_densenet.tests.fixtures import float64, forget_compiled_programs, small_chunks
+from flax_densenet.tests.fixtures import (
+    compiled_for_children,
+    float64,
+    forget_compiled_programs,
+    small_chunks,
+)
 
-__all__ = ["float64", "forget_compiled_programs", "small_chunks"]
-
-# A test must not find what an earlier one compiled; the variable is for the processes they start.
-jax.config.update("jax_enable_compilation_cache", False)
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
-
+__all__ = ["compiled_for_children", "float64", "forget_compiled_programs", "small_chunks"]
 
 # A shell starts jobs in the background with SIGINT ignored, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,5 +1,6 @@
 """Fixtures of the tests here and in parity_tests/."""
 
+import os
 from collections.abc import Iterator
 
 import jax
@@ -10,6 +11,22 @@ from flax_densenet.implementations.chunks import Chunking
 from flax_densenet.implementations.native import features as native
 
 SMALL_CHUNKS = Chunking(pixels=100)
+
+# Compiling takes most of the tests' time, and their networks are tiny. XLA reads this when it first
+# computes, here and in the processes that tests start.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+# A test must not find what an earlier one compiled.
+jax.config.update("jax_enable_compilation_cache", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_for_children(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Gives the processes that tests start one directory for the programs that they compile."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # all workers share one
+        directory = directory.parent
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory / "compiled")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Tests of flax_densenet/training/parallel.py on simulated devices."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,10 @@ from flax_densenet.training.parallel import check_batch_size
 Results = dict[str, np.ndarray]
 
 
-@pytest.fixture(scope="module")
-def one_device(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What one device gives under `jit`, without the mode in the names."""
-    results = on_devices(1, tmp_path_factory.mktemp("one") / "results.npz")
-    return {name.removeprefix("jit "): v for name, v in results.items() if name.startswith("jit ")}
-
-
-def on_devices(num_devices: int, file: Path) -> Results:
+@functools.cache
+def on_devices(num_devices: int, directory: Path) -> Results:
+    """Returns the results of ten steps in both modes, "jit ..." and "pmap ..."."""
+    file = directory / f"{num_devices}.npz"
     subprocess.run(
         [sys.executable, "-m", train_on_devices.__name__, str(num_devices), str(file)],
         cwd=Path(flax_densenet.__file__).parents[1],
@@ -33,11 +30,18 @@ def on_devices(num_devices: int, file: Path) -> Results:
         return dict(arrays)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
-def test_every_number_of_devices_gives_the_result_of_one(
-    num_devices: int, one_device: Results, tmp_path: Path
-) -> None:
-    results = on_devices(num_devices, tmp_path / "results.npz")
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("devices")
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, pytest.param(4, marks=pytest.mark.slow), 8])
+def test_every_number_of_devices_gives_the_result_of_one(num_devices: int, directory: Path) -> None:
+    alone = on_devices(1, directory)
+    one_device = {
+        name.removeprefix("jit "): value for name, value in alone.items() if name.startswith("jit ")
+    }
+    results = on_devices(num_devices, directory)
     assert len(results) == 2 * len(one_device)
     for mode in ("jit", "pmap"):
         for name, right in one_device.items():

@@ -65,7 +65,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return record
 
 
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+@pytest.mark.parametrize("parallel", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_two_processes_have_the_losses_of_one(
     parallel: str, alone: dict[str, float], tmp_path: Path
 ) -> None:
@@ -93,6 +93,7 @@ def test_signal_to_one_process_saves_and_stops_both(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoints" / step / "variables").exists()
 
 
+@pytest.mark.slow  # the other one waits for a heartbeat
 @pytest.mark.parametrize("killed", [0, 1])
 def test_killed_process_ends_the_other_with_a_message(killed: int, tmp_path: Path) -> None:
     processes = start_both(tmp_path / "run", *FLAGS, "--epochs", "5000")

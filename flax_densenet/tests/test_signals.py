@@ -56,7 +56,11 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    # test_processes.py sends SIGTERM, too.
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+)
 def test_run_that_a_signal_ended_goes_on_bit_for_bit(
     number: signal.Signals, straight: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from jax import tree
 from flax_densenet.tests import train_on_full_disk
 from flax_densenet.tests.test_signals import TRAIN_PY, read_records, read_variables, start_training
 
-EPOCHS = 20
+EPOCHS = 10
 FLAGS = f"--depth 7 --growth_rate 2 --epochs {EPOCHS} --batch_size 256".split()
 LAST_STEP = EPOCHS * (1442 // 256)
 
@@ -46,7 +46,7 @@ def test_run_killed_again_and_again_goes_on_bit_for_bit(straight: Path, tmp_path
     workdir = tmp_path / "run"
     moments = random.Random(0)
     start, kills = (*FLAGS, "--workdir", str(workdir)), 0
-    for _ in range(4):
+    for _ in range(3):
         with start_training(*start) as process:
             metrics = workdir / "metrics.jsonl"
             before = metrics.read_text() if metrics.exists() else ""
@@ -63,6 +63,7 @@ def test_run_killed_again_and_again_goes_on_bit_for_bit(straight: Path, tmp_path
     assert_finishes_as(straight, workdir)
 
 
+@pytest.mark.slow
 def test_run_killed_during_a_save_goes_on_bit_for_bit(straight: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     with start_training(*FLAGS, "--workdir", str(workdir)) as process:

@@ -170,10 +170,9 @@ def test_second_run_compiles_nothing_anew(tmp_path: Path) -> None:
         (folder / "native").symlink_to(made)
     environment = {
         **os.environ,
-        "JAX_ENABLE_COMPILATION_CACHE": "1",  # conftest.py turns it off
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
+    del environment["JAX_COMPILATION_CACHE_DIR"]  # of the other tests
     flags = "--depth 7 --growth_rate 2 --epochs 1 --workdir".split()
     kept = []
     for run in ("first", "second"):
