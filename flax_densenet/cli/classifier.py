@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from flax_densenet.cli.flags import ImageOptions
 from flax_densenet.data.images.decode import ImageFormat
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError
 from flax_densenet.training.augment import Preprocess
@@ -90,7 +90,7 @@ def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Cl
     for warning in checkpoint.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     config = checkpoint.config
-    preprocessing = _changed(checkpoint.preprocessing, options)
+    preparation = _changed(checkpoint.preparation, options)
     names = checkpoint.class_names
     if options.class_names is not None:
         names = _read_class_names(Path(options.class_names).expanduser())
@@ -103,18 +103,18 @@ def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Cl
     return Classifier(
         DenseNet(config),
         jax.tree.map(jax.numpy.asarray, checkpoint.variables),
-        preprocessing.image_format(config.in_channels),
-        Preprocess(*preprocessing.told_statistics(config.in_channels), "none"),
+        preparation.image_format(config.in_channels),
+        Preprocess(*preparation.told_statistics(config.in_channels), "none"),
         names,
     )
 
 
-def _changed(preprocessing: Preprocessing, options: ImageOptions) -> Preprocessing:
+def _changed(preparation: Preparation, options: ImageOptions) -> Preparation:
     if options.image_size is not None:
-        preprocessing = preprocessing.resized_to(options.image_size)
+        preparation = preparation.resized_to(options.image_size)
     names = ("shorter_side", "interpolation", "mean", "std")
     given = {name: getattr(options, name) for name in names}
-    return dataclasses.replace(preprocessing, **{k: v for k, v in given.items() if v is not None})
+    return dataclasses.replace(preparation, **{k: v for k, v in given.items() if v is not None})
 
 
 def _read_class_names(file: Path) -> tuple[str, ...]:

@@ -200,10 +200,10 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
         collection: jax.tree.map(partial(cast, collection=collection, dtype=arguments.dtype), tree)
         for collection, tree in variables.items()
     }
-    preprocessing = source.preprocessing.for_channels(config.in_channels)
+    preparation = source.preparation.for_channels(config.in_channels)
     if arguments.mean is not None or arguments.std is not None:
         mean, std = given_statistics(arguments.mean, arguments.std, config.in_channels)
-        preprocessing = dataclasses.replace(preprocessing, mean=mean, std=std)
+        preparation = dataclasses.replace(preparation, mean=mean, std=std)
     optimizer = source.optimizer
     if optimizer is not None:
         to_type = partial(cast, collection="params", dtype=arguments.dtype)
@@ -211,7 +211,7 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
     return source._replace(
         config=config,
         variables=variables,
-        preprocessing=preprocessing,
+        preparation=preparation,
         class_names=None if arguments.new_head else source.class_names,
         optimizer=optimizer,
     )

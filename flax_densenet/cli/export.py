@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from flax_densenet.cli.flags import parse_flags
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError, require
 from flax_densenet.export.interface import Interface
 from flax_densenet.export.verification import verify
@@ -131,7 +131,7 @@ def run(arguments: ExportArguments, prog: str) -> None:
         axes="BCHW" if target == "onnx" else "BHWC",
         channels=config.in_channels,
         image_size=_image_size(arguments, config),
-        preprocessing=_preprocessing(checkpoint, arguments),
+        preparation=_preparation(checkpoint, arguments),
         class_names=checkpoint.class_names,
         is_uint8=arguments.uint8,
     )
@@ -170,13 +170,13 @@ def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
     return checkpoint._replace(config=config, variables=variables)
 
 
-def _preprocessing(checkpoint: Checkpoint, arguments: ExportArguments) -> Preprocessing:
+def _preparation(checkpoint: Checkpoint, arguments: ExportArguments) -> Preparation:
     if arguments.mean is None and arguments.std is None:
-        return checkpoint.preprocessing
+        return checkpoint.preparation
     print("given      --mean and --std, which take the place of what the checkpoint tells")
     channels = checkpoint.config.in_channels
     mean, std = given_statistics(arguments.mean, arguments.std, channels)
-    return dataclasses.replace(checkpoint.preprocessing, mean=mean, std=std)
+    return dataclasses.replace(checkpoint.preparation, mean=mean, std=std)
 
 
 class _Exported(NamedTuple):

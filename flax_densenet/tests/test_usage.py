@@ -8,7 +8,7 @@ import pytest
 
 from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.data import load_dataset
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir
 from flax_densenet.training.workdir import run_usage
 
@@ -25,8 +25,8 @@ FILES = dataclasses.replace(
 def test_size_of_images_in_memory_and_names_are_recorded(tmp_path: Path) -> None:
     workdir = WorkDir(tmp_path)
     workdir.write_config(RUN, run_usage(RUN, load_dataset("digits", None)))
-    preprocessing, names = workdir.read_usage()
-    assert preprocessing == Preprocessing(size=8, shorter_side=8, mean=(70,), std=(90,))
+    preparation, names = workdir.read_usage()
+    assert preparation == Preparation(size=8, shorter_side=8, mean=(70,), std=(90,))
     assert names == tuple("0123456789")
     assert workdir.read_config() == RUN  # as before there was a record
 
@@ -34,16 +34,16 @@ def test_size_of_images_in_memory_and_names_are_recorded(tmp_path: Path) -> None
 def test_images_in_files_are_prepared_as_in_the_runs_evaluation(tmp_path: Path) -> None:
     workdir = WorkDir(tmp_path)
     workdir.write_config(FILES, run_usage(FILES, load_dataset("digits", None)))
-    found = workdir.read_usage().preprocessing
+    found = workdir.read_usage().preparation
     assert (found.size, found.shorter_side) == (112, 128)  # 112 * 256 / 224
 
 
 def test_runs_from_before_tell_what_their_configuration_does(tmp_path: Path) -> None:
     workdir = WorkDir(tmp_path)
     workdir.write_config(RUN)
-    assert workdir.read_usage() == (Preprocessing(mean=(70,), std=(90,)), None)
+    assert workdir.read_usage() == (Preparation(mean=(70,), std=(90,)), None)
     workdir.write_config(FILES)
-    found = Preprocessing(size=112, shorter_side=128, mean=(1,), std=(2,))
+    found = Preparation(size=112, shorter_side=128, mean=(1,), std=(2,))
     assert workdir.read_usage() == (found, None)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax_densenet.data import Dataset
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError, SavingFailed
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import run_image_format
@@ -22,16 +22,16 @@ class Usage(NamedTuple):
     """What using a network takes.
 
     Attributes:
-      preprocessing: How images are prepared.
+      preparation: How images are prepared.
       class_names: One name per class; None if nobody has told.
     """
 
-    preprocessing: Preprocessing
+    preparation: Preparation
     class_names: tuple[str, ...] | None
 
     def to_record(self) -> dict[str, Any]:
         """Returns what config.json holds beside the run's configuration."""
-        return {_PREPROCESSING: self.preprocessing.to_record(), _CLASS_NAMES: self.class_names}
+        return {_PREPROCESSING: self.preparation.to_record(), _CLASS_NAMES: self.class_names}
 
 
 def run_usage(run: RunConfig, dataset: Dataset) -> Usage:
@@ -42,10 +42,10 @@ def run_usage(run: RunConfig, dataset: Dataset) -> Usage:
       dataset: Its data set.
     """
     height, width, _ = dataset.image_shape
-    preprocessing = _from_run(run)
-    if preprocessing.size is None and height == width:
-        preprocessing = dataclasses.replace(preprocessing, size=height, shorter_side=height)
-    return Usage(preprocessing, dataset.class_names)
+    preparation = _from_run(run)
+    if preparation.size is None and height == width:
+        preparation = dataclasses.replace(preparation, size=height, shorter_side=height)
+    return Usage(preparation, dataset.class_names)
 
 
 def read_usage(text: str, run: RunConfig) -> Usage:
@@ -62,9 +62,9 @@ def read_usage(text: str, run: RunConfig) -> Usage:
     if _PREPROCESSING not in groups:
         return Usage(_from_run(run), None)
     try:
-        preprocessing = Preprocessing.from_record(groups[_PREPROCESSING])
+        preparation = Preparation.from_record(groups[_PREPROCESSING])
         names = groups[_CLASS_NAMES]
-        return Usage(preprocessing, tuple(names) if names else None)
+        return Usage(preparation, tuple(names) if names else None)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"config.json has a damaged record of preprocessing ({error}); remove it, and say with "
@@ -72,12 +72,12 @@ def read_usage(text: str, run: RunConfig) -> Usage:
         ) from error
 
 
-def _from_run(run: RunConfig) -> Preprocessing:
+def _from_run(run: RunConfig) -> Preparation:
     image_format = run_image_format(run)
     size = shorter_side = None
     if image_format is not None:
         size, shorter_side = image_format.size, image_format.resized_side
-    return Preprocessing(size=size, shorter_side=shorter_side, mean=run.data.mean, std=run.data.std)
+    return Preparation(size=size, shorter_side=shorter_side, mean=run.data.mean, std=run.data.std)
 
 
 Record = dict[str, Any]

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.imagenet import STATISTICS
-from flax_densenet.data.preprocessing import Preprocessing, usual_preprocessing
+from flax_densenet.data.preparation import Preparation, usual_preparation
 from flax_densenet.errors import InputError, listed
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.weights.files.contents import Contents
@@ -56,7 +56,7 @@ class Checkpoint(NamedTuple):
       unneeded: Paths of what is known and not taken, such as the optimizer's state.
       warnings: What is odd, in sentences.
       metadata: What the file says of itself, if it does.
-      preprocessing: How images are prepared, as far as the file or its layout tells.
+      preparation: How images are prepared, as far as the file or its layout tells.
       class_names: One name per class, if the file tells.
       optimizer: The state of SGD with momentum, if the file holds one and it was asked for.
     """
@@ -70,14 +70,14 @@ class Checkpoint(NamedTuple):
     unneeded: list[str]
     warnings: list[str]
     metadata: dict[str, str]
-    preprocessing: Preprocessing = Preprocessing()
+    preparation: Preparation = Preparation()
     class_names: tuple[str, ...] | None = None
     optimizer: OptimizerState | None = None
 
     @property
     def statistics(self) -> ChannelStatistics | None:
         """What images are normalized with, if the file or its layout tells."""
-        return self.preprocessing.statistics
+        return self.preparation.statistics
 
 
 def load_checkpoint(
@@ -124,7 +124,7 @@ def load_checkpoint(
         unneeded=unneeded,
         warnings=_warnings(path, contents, chosen, config),
         metadata=contents.metadata,
-        preprocessing=stated.preprocessing or usual_preprocessing(config, statistics),
+        preparation=stated.preparation or usual_preparation(config, statistics),
         class_names=stated.class_names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
     )

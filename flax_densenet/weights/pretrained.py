@@ -128,8 +128,8 @@ def image_reader(path: str | Path) -> Callable[[Sequence[str | Path]], Float[Arr
     """
     checkpoint = load_checkpoint(path)
     channels = checkpoint.config.in_channels
-    image_format = checkpoint.preprocessing.image_format(channels)
-    preprocess = Preprocess(*checkpoint.preprocessing.told_statistics(channels), "none")
+    image_format = checkpoint.preparation.image_format(channels)
+    preprocess = Preprocess(*checkpoint.preparation.told_statistics(channels), "none")
 
     def read(paths: Sequence[str | Path]) -> Float[Array, "B H W C"]:
         is_list = not isinstance(paths, str | Path) and len(paths) > 0

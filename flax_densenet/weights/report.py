@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import listed
 from flax_densenet.training.workdir import writing
 from flax_densenet.weights.checkpoint import Checkpoint, flat
@@ -26,7 +26,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
         f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
         "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
-        "images": _describe_size(checkpoint.preprocessing),
+        "images": _describe_size(checkpoint.preparation),
         "pixels": _describe_statistics(checkpoint.statistics),
         "dtype": ", ".join(dtypes),
     }
@@ -35,12 +35,12 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     return rows
 
 
-def _describe_size(preprocessing: Preprocessing) -> str:
-    size, interpolation = preprocessing.size, preprocessing.interpolation
+def _describe_size(preparation: Preparation) -> str:
+    size, interpolation = preparation.size, preparation.interpolation
     if size is None:
         return "size not told by the file"
     return (
-        f"{size}x{size} from the middle, shorter side {preprocessing.shorter_side}, {interpolation}"
+        f"{size}x{size} from the middle, shorter side {preparation.shorter_side}, {interpolation}"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.preprocessing import Preprocessing, usual_preprocessing
+from flax_densenet.data.preparation import Preparation, usual_preparation
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.workdir import WorkDir
@@ -24,11 +24,11 @@ class TimmConfig(NamedTuple):
     """What timm says beside the weights.
 
     Attributes:
-      preprocessing: How images are prepared.
+      preparation: How images are prepared.
       class_names: One name per class, if there are any.
     """
 
-    preprocessing: Preprocessing
+    preparation: Preparation
     class_names: tuple[str, ...] | None
 
 
@@ -50,9 +50,9 @@ def read_timm_config(weights: Path) -> TimmConfig | None:
     if not isinstance(settings, dict):
         return None
     try:
-        preprocessing = _preprocessing(settings)
+        preparation = _preparation(settings)
         names = config.get("label_names")
-        return TimmConfig(preprocessing, tuple(map(str, names)) if names else None)
+        return TimmConfig(preparation, tuple(map(str, names)) if names else None)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file} is timm's, and its pretrained_cfg cannot be followed ({error}); move it away "
@@ -61,14 +61,14 @@ def read_timm_config(weights: Path) -> TimmConfig | None:
         ) from error
 
 
-def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
+def _preparation(settings: dict[str, Any]) -> Preparation:
     if (mode := settings.get("crop_mode", "center")) != "center":
         raise ValueError(f"crop_mode is {mode}, wanted center")
     _, height, width = settings["input_size"]
     if height != width:
         raise ValueError(f"input_size is {height}x{width}, wanted a square")
     mean, std = ([255 * value for value in settings[name]] for name in ("mean", "std"))
-    return Preprocessing(
+    return Preparation(
         size=height,
         shorter_side=math.floor(height / settings.get("crop_pct", _CROP_PCT)),
         interpolation=settings.get("interpolation", "bilinear"),
@@ -87,14 +87,14 @@ class Stated(NamedTuple):
 
     Attributes:
       config: The network.
-      preprocessing: How images are prepared.
+      preparation: How images are prepared.
       class_names: One name per class.
       sgd: Learning rate at the start ("lr") and "weight_decay" of a run.
       has_parts: Whether a run freezes parts of the network, or trains them at other rates.
     """
 
     config: DenseNetConfig | None
-    preprocessing: Preprocessing | None
+    preparation: Preparation | None
     class_names: tuple[str, ...] | None
     sgd: dict[str, float]
     has_parts: bool = False
@@ -116,11 +116,11 @@ def read_statement(path: Path, contents: Contents) -> Stated:
         run, usage = workdir.read_config(), workdir.read_usage()
         sgd = {"lr": run.optimization.learning_rate, "weight_decay": run.optimization.weight_decay}
         has_parts = bool(run.fine_tuning.frozen_parts or run.fine_tuning.factors)
-        return Stated(run.network, usage.preprocessing, usage.class_names, sgd, has_parts)
+        return Stated(run.network, usage.preparation, usage.class_names, sgd, has_parts)
     if CONFIG_KEY not in contents.metadata:
         timm = read_timm_config(path)
-        preprocessing, class_names = timm or (None, None)
-        return Stated(None, preprocessing, class_names, {})
+        preparation, class_names = timm or (None, None)
+        return Stated(None, preparation, class_names, {})
     try:
         return _from_metadata(contents.metadata)
     except (TypeError, ValueError) as error:
@@ -133,12 +133,12 @@ def _from_metadata(metadata: Mapping[str, str]) -> Stated:
         json.loads(metadata.get(key, "null"))
         for key in (PREPROCESSING_KEY, CLASS_NAMES_KEY, _STATISTICS_KEY)
     )
-    preprocessing = None
+    preparation = None
     if record:
-        preprocessing = Preprocessing.from_record(record)
+        preparation = Preparation.from_record(record)
     elif pixels:
-        preprocessing = usual_preprocessing(config, ChannelStatistics(*map(tuple, pixels)))
-    return Stated(config, preprocessing, tuple(names) if names else None, {})
+        preparation = usual_preparation(config, ChannelStatistics(*map(tuple, pixels)))
+    return Stated(config, preparation, tuple(names) if names else None, {})
 
 
 def given_statistics(

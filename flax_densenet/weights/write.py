@@ -62,7 +62,7 @@ def write_target(
         "layout": layout_name,
         "source": f"{source_name} ({LAYOUTS[checkpoint.layout].title})",
     }
-    metadata[PREPROCESSING_KEY] = json.dumps(checkpoint.preprocessing.to_record())
+    metadata[PREPROCESSING_KEY] = json.dumps(checkpoint.preparation.to_record())
     if checkpoint.class_names is not None:
         metadata[CLASS_NAMES_KEY] = json.dumps(checkpoint.class_names)
     around = None

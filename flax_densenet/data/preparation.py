@@ -16,7 +16,7 @@ _IMAGENET_SIZE, _IMAGENET_SHORTER_SIDE = 224, 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Preprocessing:
+class Preparation:
     """Resizing, cropping and normalization in evaluation; None is what nobody has told.
 
     Attributes:
@@ -57,13 +57,13 @@ class Preprocessing:
             return None
         return ChannelStatistics(self.mean, self.std)
 
-    def for_channels(self, channels: int) -> "Preprocessing":
+    def for_channels(self, channels: int) -> "Preparation":
         """Returns the same without mean and deviation if they are for other channels."""
         if self.mean is None or len(self.mean) == channels:
             return self
         return dataclasses.replace(self, mean=None, std=None)
 
-    def resized_to(self, size: int) -> "Preprocessing":
+    def resized_to(self, size: int) -> "Preparation":
         """Returns the one for another size, of which the shorter side is the same multiple."""
         multiple = self.shorter_side / self.size if self.shorter_side and self.size else 1
         return dataclasses.replace(self, size=size, shorter_side=round(size * multiple))
@@ -109,7 +109,7 @@ class Preprocessing:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Preprocessing":
+    def from_record(cls, record: Mapping[str, Any]) -> "Preparation":
         """Reads what `to_record` returned.
 
         Raises:
@@ -119,9 +119,9 @@ class Preprocessing:
         return cls(**record)
 
 
-def usual_preprocessing(
+def usual_preparation(
     config: DenseNetConfig, statistics: ChannelStatistics | None = None
-) -> Preprocessing:
+) -> Preparation:
     """Returns what is usual for a network whose file tells nothing.
 
     Args:
@@ -133,6 +133,6 @@ def usual_preprocessing(
     if config.stem == "imagenet":
         size, shorter_side = _IMAGENET_SIZE, _IMAGENET_SHORTER_SIDE
     mean, std = statistics or (None, None)
-    return Preprocessing(size=size, shorter_side=shorter_side, mean=mean, std=std).for_channels(
+    return Preparation(size=size, shorter_side=shorter_side, mean=mean, std=std).for_channels(
         config.in_channels
     )
