@@ -15,7 +15,7 @@ from flax_densenet.data import Dataset, Split
 from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError, require
 from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import DataConfig, RunConfig
 from flax_densenet.training.epoch import describe_unreadable
 from flax_densenet.training.evaluation import (
@@ -132,7 +132,7 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
             f"{workdir.config_file} or no {workdir.checkpoints}; give the directory that --workdir "
             "named, or one of the numbered directories in its checkpoints/"
         )
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.all_steps()
         newest = checkpoints.best_step() if arguments.best else checkpoints.latest_step()
     chosen = newest if asked is None else asked
@@ -181,7 +181,7 @@ def _choose_split(dataset: Dataset, name: SplitName) -> Split:
 def _restore(workdir: WorkDir, step: int, run: RunConfig, dataset: Dataset) -> TrainState:
     mean, std = channel_statistics(run, dataset)
     state = create_state(DenseNet(run.network), sgd(0.1, 0), Preprocess(mean, std, "none"), seed=0)
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return state.replace(**checkpoints.restore_variables(step, like=state))
 
 

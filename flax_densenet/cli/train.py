@@ -24,7 +24,7 @@ from flax_densenet.cli.two_pass import (
 )
 from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
 from flax_densenet.network.variants import VARIANTS
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import Execution, FineTuningConfig, RunConfig
 from flax_densenet.training.loop import fit
 from flax_densenet.training.parallel import check_batch_size
@@ -272,7 +272,7 @@ def _is_finished(workdir: WorkDir, epochs: int) -> bool:
     records = workdir.read_records()
     if len(records) < epochs or not workdir.curves_file.exists():
         return False
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return (checkpoints.latest_step() or 0) >= records[epochs - 1]["step"]
 
 

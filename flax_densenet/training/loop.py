@@ -10,7 +10,7 @@ from flax_densenet.data import Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
 from flax_densenet.errors import TrainingInterrupted
 from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import Execution, RunConfig
 from flax_densenet.training.epoch import EpochTrainer, StepMetrics
 from flax_densenet.training.fine_tuning import start_variables
@@ -76,7 +76,7 @@ def fit(
     is_first_process = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
-        checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints))
+        checkpoints = stack.enter_context(CheckpointStore(workdir.checkpoints))
         metrics: StepMetrics = []  # of an epoch that is not done
         if resume:
             saved, metrics = _restore(checkpoints, like=on_devices.to_global(state))
@@ -141,11 +141,11 @@ def selection_error(record: Record) -> float:
 
 
 def _has_checkpoint(workdir: WorkDir) -> bool:
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return checkpoints.latest_step() is not None
 
 
-def _restore(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, StepMetrics]:
+def _restore(checkpoints: CheckpointStore, like: TrainState) -> tuple[TrainState, StepMetrics]:
     if checkpoints.leftovers and jax.process_index() == 0:
         print(
             f"note: ignored {', '.join(checkpoints.leftovers)}, which an interrupted save left in "
