@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights import checkpoint as checkpoint_module
 from flax_densenet.weights.checkpoint import load_checkpoint
 from flax_densenet.weights.files.contents import Contents
@@ -23,7 +24,6 @@ from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
 from flax_densenet.weights.recognize import find_weight_sets
 from flax_densenet.weights.table import correspondence
 
-Keys = tuple[str, ...]
 with gzip.open(Path(__file__).parent / "data" / "state_dict_keys.json.gz") as _file:
     MODELS: dict[str, dict[str, tuple[list[int], str]]] = json.load(_file)["models"]
 
@@ -71,7 +71,7 @@ EXPECTED = {
 }
 
 
-def arrays_of(model: str, *outer: str) -> dict[Keys, np.ndarray]:
+def arrays_of(model: str, *outer: str) -> dict[ArrayPath, np.ndarray]:
     """Zeros of the model's shapes (a view each, so that they take no memory)."""
     separator = "/" if model.startswith("keras") else "\0"
     return {
@@ -114,7 +114,7 @@ def test_layout_and_network_are_recognized(model: str) -> None:
         ((), "net.model.base."),
     ],
 )
-def test_wrappers_in_any_nesting_are_found(model: str, outer: Keys, prefix: str) -> None:
+def test_wrappers_in_any_nesting_are_found(model: str, outer: ArrayPath, prefix: str) -> None:
     arrays = {(*outer, prefix + keys[0]): array for keys, array in arrays_of(model).items()}
     (found,) = find_weight_sets(arrays)
     own = EXPECTED[model].where
@@ -125,7 +125,7 @@ def test_wrappers_in_any_nesting_are_found(model: str, outer: Keys, prefix: str)
 
 def test_torchvision_before_2018_and_a_head_in_a_sequential() -> None:
     """As CheXNet's file: module.densenet121.features...norm.1, classifier.0, no counters."""
-    arrays: dict[Keys, np.ndarray] = {}
+    arrays: dict[ArrayPath, np.ndarray] = {}
     for (key,), array in arrays_of("torchvision/densenet121").items():
         if key.endswith("num_batches_tracked"):
             continue
@@ -143,7 +143,7 @@ def test_torchvision_before_2018_and_a_head_in_a_sequential() -> None:
     assert infer_config(shapes, LAYOUTS[found.layout]) == VARIANTS["densenet121"]
 
 
-def load(arrays: dict[Keys, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> object:
+def load(arrays: dict[ArrayPath, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> object:
     contents = Contents("PyTorch zip", arrays, {}, {})
     monkeypatch.setattr(checkpoint_module, "read_weights", lambda path: contents)
     return load_checkpoint("my.pth")
@@ -194,7 +194,7 @@ RELATIVES = {
 def test_relatives_are_refused_by_their_first_array(
     relative: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrays: dict[Keys, np.ndarray] = {
+    arrays: dict[ArrayPath, np.ndarray] = {
         (key,): np.zeros(shape, np.float32) for key, shape in RELATIVES[relative].items()
     }
     first = next(iter(RELATIVES[relative]))

@@ -17,9 +17,10 @@ from flax_densenet.densenet import DenseNet
 from flax_densenet.implementations.choose import choose_combine, choose_implementation
 from flax_densenet.implementations.combination import Combine
 from flax_densenet.network.initialization import initialize
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
-from flax_densenet.training.parts import Path, join_params, split_params
+from flax_densenet.training.parts import join_params, split_params
 
 Metrics = dict[str, jax.Array]
 
@@ -54,7 +55,7 @@ class TrainState(flax.struct.PyTreeNode):
     preprocess: Preprocess = flax.struct.field(pytree_node=False)
     label_smoothing: float = flax.struct.field(pytree_node=False, default=0.0)
     ema_decay: float | None = flax.struct.field(pytree_node=False, default=None)
-    frozen: frozenset[Path] = flax.struct.field(pytree_node=False, default=frozenset())
+    frozen: frozenset[ArrayPath] = flax.struct.field(pytree_node=False, default=frozenset())
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def create_state(
     seed: int,
     label_smoothing: float = 0.0,
     ema_decay: float | None = None,
-    frozen: frozenset[Path] = frozenset(),
+    frozen: frozenset[ArrayPath] = frozenset(),
     variables: Mapping[str, Any] | None = None,
 ) -> TrainState:
     """Returns the state before the first step; equal seeds give equal states.

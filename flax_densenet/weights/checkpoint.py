@@ -12,12 +12,13 @@ from flax_densenet.data.images.imagenet import STATISTICS
 from flax_densenet.data.preparation import Preparation, usual_preparation
 from flax_densenet.errors import InputError, listed
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
 from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.optimizer import MOMENTUM, OptimizerState, find_optimizer
-from flax_densenet.weights.recognize import Keys, WeightSet, find_weight_sets
+from flax_densenet.weights.recognize import WeightSet, find_weight_sets
 from flax_densenet.weights.statement import Stated, read_statement
 from flax_densenet.weights.table import correspondence, from_arrays
 
@@ -158,7 +159,7 @@ def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | 
 def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: bool) -> list[str]:
     """Refuses what is neither in the network nor known, and returns what is known."""
     taken = set(chosen.paths.values())
-    rest: list[Keys] = [keys for keys in contents.arrays if keys not in taken]
+    rest: list[ArrayPath] = [keys for keys in contents.arrays if keys not in taken]
     unneeded = ["/".join(keys) for keys in rest if asked or _first(keys) in _UNNEEDED]
     unknown = ["/".join(keys) for keys in rest if not asked and _first(keys) not in _UNNEEDED]
     unknown += [f"{chosen.where} {key}".strip() for key in chosen.unknown]
@@ -173,7 +174,7 @@ def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: boo
     return unneeded
 
 
-def _first(keys: Keys) -> str:
+def _first(keys: ArrayPath) -> str:
     return keys[0].partition("/")[0]
 
 

@@ -8,9 +8,10 @@ from flax import traverse_util
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.layouts import LAYOUTS, Layout
-from flax_densenet.weights.recognize import Keys, WeightSet
+from flax_densenet.weights.recognize import WeightSet
 from flax_densenet.weights.table import from_arrays, to_arrays
 
 MOMENTUM, STEP = "momentum", "step"  # our names, beside "params" and in the metadata
@@ -100,7 +101,7 @@ def torch_training_checkpoint(
     return checkpoint if optimizer.step is None else {**checkpoint, STEP: optimizer.step}
 
 
-def _after(arrays: Mapping[Keys, np.ndarray], word: str) -> dict[Keys, np.ndarray]:
+def _after(arrays: Mapping[ArrayPath, np.ndarray], word: str) -> dict[ArrayPath, np.ndarray]:
     """Returns what stands below a word, wherever that is, by the rest of the path."""
     whole = {tuple("/".join(keys).split("/")): array for keys, array in arrays.items()}
     return {keys[keys.index(word) + 1 :]: a for keys, a in whole.items() if word in keys}
@@ -108,7 +109,7 @@ def _after(arrays: Mapping[Keys, np.ndarray], word: str) -> dict[Keys, np.ndarra
 
 def _from_torch(
     contents: Contents,
-    buffers: dict[Keys, np.ndarray],
+    buffers: dict[ArrayPath, np.ndarray],
     chosen: WeightSet,
     config: DenseNetConfig,
 ) -> OptimizerState:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flax_densenet.network.layers import Kind
+from flax_densenet.network.layers import ArrayPath, Kind
 from flax_densenet.weights.layouts import LAYOUTS, Layout, Leaf
 
 Shape = tuple[int, ...]
@@ -47,7 +47,7 @@ class Parsed(NamedTuple):
     Attributes:
       places: {key: where it belongs}.
       head_suffix: What stands behind the classifier's name, such as ".0".
-      unknown: Keys that the layout does not have, counters left out.
+      unknown: ArrayPath that the layout does not have, counters left out.
     """
 
     places: dict[str, Place]
@@ -119,8 +119,7 @@ def _as_pattern(name: str) -> str:
     )
 
 
-Keys = tuple[str, ...]
-Arrays = Mapping[Keys, np.ndarray]
+Arrays = Mapping[ArrayPath, np.ndarray]
 
 _ANCHORS = ("conv0", "norm5", "classifier")  # each tells what stands in front of the names
 _DENSE_ROLES = {"conv1", "norm1", "conv"}  # without one of these it is only part of a network
@@ -140,7 +139,7 @@ class WeightSet(NamedTuple):
     where: str
     layout: str
     arrays: dict[str, np.ndarray]
-    paths: dict[str, Keys]
+    paths: dict[str, ArrayPath]
     unknown: list[str]
 
 
@@ -150,7 +149,7 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     Args:
       arrays: Everything in the file, by path.
     """
-    found: dict[tuple[Keys, str], WeightSet] = {}
+    found: dict[tuple[ArrayPath, str], WeightSet] = {}
     for name, layout in LAYOUTS.items():
         for group, members in _groups(arrays, layout).items():
             for prefix in _prefixes(members, layout):
@@ -162,9 +161,9 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     return _without_parts(list(found.values()))
 
 
-def _groups(arrays: Arrays, layout: Layout) -> dict[Keys, dict[str, Keys]]:
+def _groups(arrays: Arrays, layout: Layout) -> dict[ArrayPath, dict[str, ArrayPath]]:
     """Returns {path of a dictionary: {name in it: whole path}} as the layout's software nests."""
-    groups: dict[Keys, dict[str, Keys]] = {}
+    groups: dict[ArrayPath, dict[str, ArrayPath]] = {}
     for path in arrays:
         if layout.separator == "/":
             groups.setdefault((), {})["/".join(path)] = path
@@ -173,7 +172,7 @@ def _groups(arrays: Arrays, layout: Layout) -> dict[Keys, dict[str, Keys]]:
     return groups
 
 
-def _prefixes(members: Mapping[str, Keys], layout: Layout) -> list[str]:
+def _prefixes(members: Mapping[str, ArrayPath], layout: Layout) -> list[str]:
     anchors = []
     for role in _ANCHORS:
         kind = {"conv0": "conv", "norm5": "norm", "classifier": "linear"}[role]
@@ -194,7 +193,12 @@ def _prefixes(members: Mapping[str, Keys], layout: Layout) -> list[str]:
 
 
 def _as_set(
-    group: Keys, prefix: str, members: Mapping[str, Keys], arrays: Arrays, name: str, layout: Layout
+    group: ArrayPath,
+    prefix: str,
+    members: Mapping[str, ArrayPath],
+    arrays: Arrays,
+    name: str,
+    layout: Layout,
 ) -> WeightSet | None:
     paths = {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)}
     parsed = parse({key: arrays[path].shape for key, path in paths.items()}, layout)

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.network.layers import Kind, WeightLayer, weight_layers
+from flax_densenet.network.layers import ArrayPath, Kind, WeightLayer, weight_layers
 from flax_densenet.weights.layouts import TORCHVISION, Layout, Leaf
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Row(NamedTuple):
     """One array of the network: its name, shape and axes in a layout and in ours."""
 
     key: str
-    flax_path: tuple[str, ...]
+    flax_path: ArrayPath
     leaf: Leaf
     layer: WeightLayer
     counter: str | None

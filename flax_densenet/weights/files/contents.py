@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flax_densenet.errors import InputError
+from flax_densenet.network.layers import ArrayPath
 
 FORMATS = (
     "PyTorch (.pth), safetensors, Keras weights (.h5, .weights.h5) and Orbax directories are read"
@@ -13,8 +14,6 @@ FORMATS = (
 _MOST_CHARACTERS = 300
 # Weights hardly shrink, but the zeros of an optimizer do, and arrays of a file may share memory.
 _BYTES_ABOVE_FILE = 2**30
-
-Keys = tuple[str, ...]
 
 
 class Contents(NamedTuple):
@@ -30,8 +29,8 @@ class Contents(NamedTuple):
     """
 
     format: str
-    arrays: dict[Keys, np.ndarray]
-    settings: dict[Keys, Any]
+    arrays: dict[ArrayPath, np.ndarray]
+    settings: dict[ArrayPath, Any]
     metadata: dict[str, str]
 
 

@@ -12,7 +12,8 @@ import ml_dtypes
 import numpy as np
 
 from flax_densenet.errors import InputError
-from flax_densenet.weights.files.contents import Contents, Keys, check_claim, damaged, refused
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.files.contents import Contents, check_claim, damaged, refused
 
 if TYPE_CHECKING:
     import h5py
@@ -46,7 +47,7 @@ def read_keras(path: Path) -> Contents:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            datasets: dict[Keys, h5py.Dataset] = {}
+            datasets: dict[ArrayPath, h5py.Dataset] = {}
             for keys, dataset in _datasets(path, file, ()):
                 keys = (*keys[:-1], keys[-1].removesuffix(":0"))
                 if keys in datasets:
@@ -67,7 +68,9 @@ def read_keras(path: Path) -> Contents:
     return Contents("Keras HDF5", arrays, settings, {})
 
 
-def _datasets(path: Path, group: "h5py.Group", keys: Keys) -> "Iterator[tuple[Keys, h5py.Dataset]]":
+def _datasets(
+    path: Path, group: "h5py.Group", keys: ArrayPath
+) -> "Iterator[tuple[ArrayPath, h5py.Dataset]]":
     import h5py
 
     if len(keys) > _DEEPEST:  # also ends groups that contain themselves
@@ -114,7 +117,7 @@ def _array(dataset: "h5py.Dataset") -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _attributes(group: "h5py.Group", keys: Keys) -> dict[Keys, Any]:
+def _attributes(group: "h5py.Group", keys: ArrayPath) -> dict[ArrayPath, Any]:
     plain = {(*keys, name): _plain(value) for name, value in group.attrs.items()}
     return {keys: value for keys, value in plain.items() if value is not _NOT_PLAIN}
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from flax_densenet.errors import InputError
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.contents import (
     FORMATS,
     Contents,
-    Keys,
     check_claim,
     damaged,
     refused,
@@ -55,8 +55,8 @@ def read_orbax(path: Path) -> Contents:
             f"holds no Orbax checkpoint, but {', '.join(files) or 'nothing'}",
             f"give a file in it, or another directory; {FORMATS}",
         )
-    arrays: dict[Keys, np.ndarray] = {}
-    settings: dict[Keys, Any] = {}
+    arrays: dict[ArrayPath, np.ndarray] = {}
+    settings: dict[ArrayPath, Any] = {}
     try:
         for keys, tree in trees.items():
             _read_tree(tree, keys, arrays, settings)
@@ -101,7 +101,7 @@ def save_orbax(path: Path, variables: Mapping[str, Any], metadata: Mapping[str, 
         logging.disable(silenced)
 
 
-def _check_not_empty(tree: Any, keys: Keys) -> None:
+def _check_not_empty(tree: Any, keys: ArrayPath) -> None:
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             _check_not_empty(value, (*keys, key))
@@ -130,12 +130,15 @@ def newest_checkpoint(path: Path) -> Path:
 
 
 def _read_tree(
-    tree: Path, prefix: Keys, arrays: dict[Keys, np.ndarray], settings: dict[Keys, Any]
+    tree: Path,
+    prefix: ArrayPath,
+    arrays: dict[ArrayPath, np.ndarray],
+    settings: dict[ArrayPath, Any],
 ) -> None:
     import tensorstore
 
     description = json.loads((tree / _TREE).read_text())
-    stores: dict[Keys, tensorstore.TensorStore] = {}
+    stores: dict[ArrayPath, tensorstore.TensorStore] = {}
     for entry in description["tree_metadata"].values():
         keys = tuple(str(key["key"]) for key in entry["key_metadata"])
         kind = entry["value_metadata"]["value_type"]

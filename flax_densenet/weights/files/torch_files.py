@@ -16,7 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from flax_densenet.errors import InputError
-from flax_densenet.weights.files.contents import Contents, Keys, check_claim, damaged, refused
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.files.contents import Contents, check_claim, damaged, refused
 from flax_densenet.weights.files.stand_ins import Kept, NotData, stand_ins
 from flax_densenet.weights.files.torch_archive import SAVE_AGAIN, check_archive
 
@@ -161,8 +162,8 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
     if not isinstance(tree, dict | list | tuple):
         why = f"holds one {type(tree).__name__} and no names"
         raise refused(path, why, SAVE_AGAIN)
-    tensors: dict[Keys, torch.Tensor | np.ndarray] = {}
-    settings: dict[Keys, Any] = {}
+    tensors: dict[ArrayPath, torch.Tensor | np.ndarray] = {}
+    settings: dict[ArrayPath, Any] = {}
     for count, (keys, leaf) in enumerate(_leaves(path, tree, ())):
         if count == _MOST_ENTRIES:
             raise refused(path, f"has over {_MOST_ENTRIES:,} entries", SAVE_AGAIN)
@@ -202,7 +203,7 @@ def _refused_name(message: str) -> str | None:
     return None
 
 
-def _leaves(path: Path, tree: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
+def _leaves(path: Path, tree: Any, keys: ArrayPath) -> Iterator[tuple[ArrayPath, Any]]:
     if len(keys) > _DEEPEST:  # also ends containers that contain themselves
         raise refused(path, f"nests entries more than {_DEEPEST} deep", SAVE_AGAIN)
     if isinstance(tree, Kept):
@@ -224,7 +225,7 @@ def _leaves(path: Path, tree: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
         yield keys, bytes(tree) if isinstance(tree, bytearray) else tree
 
 
-def _check_tensor(path: Path, keys: Keys, tensor: "torch.Tensor") -> None:
+def _check_tensor(path: Path, keys: ArrayPath, tensor: "torch.Tensor") -> None:
     import torch
 
     name = "/".join(keys)
