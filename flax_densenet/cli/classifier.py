@@ -86,7 +86,7 @@ def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Cl
     Raises:
       InputError: The checkpoint cannot be read, or what using it takes is not told.
     """
-    checkpoint = load_checkpoint(Path(path).expanduser(), weights=weights)
+    checkpoint = load_checkpoint(Path(path).expanduser(), weight_set=weights)
     for warning in checkpoint.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     config = checkpoint.config

@@ -127,7 +127,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         raise InputError(f"{target} is the source, too, which is not replaced; give another target")
     source = load_checkpoint(
         source_path,
-        weights=arguments.weights,
+        weight_set=arguments.weights,
         optimizer=arguments.optimizer,
     )
     for heading, text in describe(source).items():

@@ -157,7 +157,7 @@ def _check_targets(paths: Sequence[Path], source: Path, arguments: ExportArgumen
 
 def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
     """Returns the checkpoint in float32, and prints what it is."""
-    checkpoint = load_checkpoint(source, weights=arguments.weights)
+    checkpoint = load_checkpoint(source, weight_set=arguments.weights)
     for heading, text in describe(checkpoint).items():
         print(f"{heading:<10} {text}")
     for warning in checkpoint.warnings:
