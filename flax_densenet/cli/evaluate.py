@@ -14,6 +14,7 @@ from flax_densenet.cli.devices import DeviceOptions, choose_devices
 from flax_densenet.data import Dataset, Split
 from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError, require
+from flax_densenet.files import make_directory, write_text, written_whole
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import DataConfig, RunConfig
@@ -28,7 +29,7 @@ from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.parallel import check_batch_size, parallel_steps
 from flax_densenet.training.run_data import channel_statistics, check_dataset, load_run_data
 from flax_densenet.training.step import TrainState, create_state
-from flax_densenet.training.workdir import WorkDir, writing
+from flax_densenet.training.workdir import WorkDir
 
 SplitName = Literal["test", "validation", "train"]
 
@@ -229,8 +230,8 @@ def _write_result(result: Evaluation, dataset: Dataset, title: str, directory: P
             "class_names": dataset.class_names,
         }
     )
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "evaluation.json").write_text(text + "\n")
-        plot_confusion(result.confusion, dataset.class_names, title, directory / "confusion.png")
+    make_directory(directory)
+    write_text(directory / "evaluation.json", text + "\n")
+    with written_whole(directory / "confusion.png") as unfinished:
+        plot_confusion(result.confusion, dataset.class_names, title, unfinished)
     print(f"confusion.png and evaluation.json are in {directory}")

@@ -9,6 +9,7 @@ import jax
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
 from flax_densenet.errors import TrainingInterrupted
+from flax_densenet.files import written_whole
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import Execution, RunConfig
@@ -21,7 +22,7 @@ from flax_densenet.training.run_data import channel_statistics, check_dataset
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.state import initial_state, run_schedule
 from flax_densenet.training.step import TrainState
-from flax_densenet.training.workdir import Record, WorkDir, run_usage, writing
+from flax_densenet.training.workdir import Record, WorkDir, run_usage
 
 
 def fit(
@@ -129,8 +130,8 @@ def fit(
                 checkpoints.wait()
                 raise TrainingInterrupted(stop.received, int(state.step))
     if is_first_process:
-        with writing(workdir.curves_file):
-            plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
+        with written_whole(workdir.curves_file) as unfinished:
+            plot_curves(records, f"{run.network.title} on {dataset.name}", unfinished)
     return records
 
 

@@ -1,17 +1,15 @@
 """What using a trained network takes besides its weights; it stands in config.json, too."""
 
-import contextlib
 import dataclasses
 import json
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax_densenet.data import Dataset
 from flax_densenet.data.preparation import Preparation
-from flax_densenet.errors import InputError, SavingFailed
+from flax_densenet.errors import InputError
+from flax_densenet.files import write_text
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import run_image_format
 
@@ -81,7 +79,6 @@ def _from_run(run: RunConfig) -> Preparation:
 
 
 Record = dict[str, Any]
-_UNFINISHED = ".tmp"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +152,7 @@ class WorkDir:
           run: The run.
           usage: What using its network takes, once the data set has told.
         """
-        write_whole(self.config_file, run.to_json(beside=usage.to_record() if usage else {}))
+        write_text(self.config_file, run.to_json(beside=usage.to_record() if usage else {}))
 
     def read_records(self) -> list[Record]:
         """Returns the metrics of the epochs done."""
@@ -167,7 +164,7 @@ class WorkDir:
 
     def write_records(self, records: list[Record]) -> None:
         """Writes metrics.jsonl, whole or not at all."""
-        write_whole(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+        write_text(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = True) -> WorkDir:
@@ -204,30 +201,3 @@ def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = Tru
             "or give another one with --workdir"
         )
     return WorkDir(directory)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a text file, or leaves the one that is there.
-
-    Raises:
-      SavingFailed: Writing failed.
-    """
-    unfinished = file.with_suffix(file.suffix + _UNFINISHED)
-    with writing(file):
-        unfinished.write_text(text)
-        os.replace(unfinished, file)
-
-
-@contextlib.contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Turns a full disk and the like into one error that names the file.
-
-    Raises:
-      SavingFailed: Writing failed.
-    """
-    try:
-        yield
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            file.with_suffix(file.suffix + _UNFINISHED).unlink()
-        raise SavingFailed(f"{file} cannot be written ({error.strerror})") from error

@@ -9,7 +9,7 @@ import numpy as np
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import listed
-from flax_densenet.training.workdir import writing
+from flax_densenet.files import written_whole
 from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.layouts import LAYOUTS, Layout
 from flax_densenet.weights.table import correspondence, to_arrays
@@ -85,7 +85,7 @@ def write_report(
         strict=True,
     )
     written = to_arrays(adapted.variables, adapted.config, target_layout)
-    with writing(file), file.open("w", newline="") as opened:
+    with written_whole(file) as unfinished, unfinished.open("w", newline="") as opened:
         table = csv.writer(opened)
         table.writerow(_COLUMNS)
         for ours, theirs in rows:
