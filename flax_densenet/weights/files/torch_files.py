@@ -1,7 +1,7 @@
 """PyTorch files: zip archives, and the stream of pickles that torch.save wrote before 1.6.
 
 They are read by `torch.load(weights_only=True)` alone, whose unpickler calls nothing but what it
-knows and the stand-ins of `torch_stand_ins.py`. Every other name is refused.
+knows and the stand-ins of `stand_ins.py`. Every other name is refused.
 """
 
 import contextlib
@@ -17,8 +17,9 @@ import numpy as np
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.layers import ArrayPath
+from flax_densenet.pickles import Kept, NotData
 from flax_densenet.weights.files.contents import Contents, check_claim, damaged, refused
-from flax_densenet.weights.files.stand_ins import Kept, NotData, stand_ins
+from flax_densenet.weights.files.stand_ins import stand_ins
 from flax_densenet.weights.files.torch_archive import SAVE_AGAIN, check_archive
 
 if TYPE_CHECKING:
