@@ -169,7 +169,7 @@ def test_new_head_and_other_channels(tmp_path: Path, printed: Printed) -> None:
         (["--in_channels", "2", "--layout", "nothing"], "layout (='nothing') must be one of torch"),
         (
             ["--variant", "densenet121"],
-            "variant (='densenet121') is DenseNet-BC (L=121, k=32), ",
+            "where DenseNet-BC (L=121, k=32) was asked for: ",
         ),
         (["--layout", "torchvision"], "cannot be an Orbax directory, which holds Flax variables"),
         (["--depth", "22"], "depth (=22) is not the 16 of"),

@@ -104,7 +104,7 @@ def run(arguments: ExplainArguments, prog: str) -> None:
         raise InputError(f"the network's output for {source} is not finite; check its weights")
     index = _choose_class(arguments.chosen_class, classifier)
     index = int(logits.argmax()) if index is None else index
-    x = classifier.preprocess.normalize(batch)
+    x = classifier.statistics.normalize(batch)
     inputs = (classifier.model, classifier.variables, x, jnp.array([index]))
     if arguments.method == "cam":
         values, unit = class_activation_map(*inputs), "added to the logit by each place"

@@ -4,11 +4,9 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-import jax
 import numpy as np
 import tyro
 
@@ -19,7 +17,7 @@ from flax_densenet.export.interface import Interface
 from flax_densenet.export.verification import verify
 from flax_densenet.files import check_target, written_whole
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.weights.adapt import cast
+from flax_densenet.weights.adapt import adapt
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.weights.report import describe
 from flax_densenet.weights.statement import given_statistics
@@ -162,11 +160,8 @@ def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
         print(f"{heading:<10} {text}")
     for warning in checkpoint.warnings:
         print(f"warning: {warning}")
-    variables = {
-        collection: jax.tree.map(partial(cast, collection=collection, dtype="float32"), tree)
-        for collection, tree in checkpoint.variables.items()
-    }
-    config = dataclasses.replace(checkpoint.config, dtype="float32")
+    variables, config = adapt(checkpoint.variables, checkpoint.config, dtype="float32")
+    config = dataclasses.replace(config, dtype="float32")
     return checkpoint._replace(config=config, variables=variables)
 
 

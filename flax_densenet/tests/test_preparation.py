@@ -12,7 +12,7 @@ from flax_densenet.data.preparation import Preparation
 from flax_densenet.tests.tiny_checkpoints import GRAY, IMAGENET, convert, write_torchvision
 from flax_densenet.weights import load_checkpoint
 from flax_densenet.weights.files import read_weights, write_safetensors
-from flax_densenet.weights.statement import PREPROCESSING_KEY
+from flax_densenet.weights.statement import PREPARATION_KEY
 
 # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), which torchvision normalizes with.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -45,7 +45,7 @@ def test_cifar_nets_see_32_pixels_and_tell_no_mean(tmp_path: Path) -> None:
     found = load_checkpoint(tmp_path / "a.safetensors").preparation
     assert found == Preparation(size=32, shorter_side=32)
     with pytest.raises(InputError, match=r"1 channel\(s\) .* not told .* --mean and --std, 1"):
-        found.told_statistics(1)
+        found.known_statistics(1)
 
 
 def test_timm_tells_it_in_config_json(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_files_from_before_are_read(tmp_path: Path) -> None:
     convert(written(tmp_path), tmp_path / "new.safetensors", "--mean", "1,2,3", "--std", "4,5,6")
     contents = read_weights(tmp_path / "new.safetensors")
     metadata = dict(contents.metadata)
-    metadata.pop(PREPROCESSING_KEY)
+    metadata.pop(PREPARATION_KEY)
     metadata["mean_and_std"] = "[[1, 2, 3], [4, 5, 6]]"
     arrays = {"/".join(keys): array for keys, array in contents.arrays.items()}
     write_safetensors(tmp_path / "old.safetensors", arrays, metadata, overwrite=False)
@@ -119,7 +119,7 @@ def test_damaged_record_is_refused(tmp_path: Path) -> None:
     convert(written(tmp_path), tmp_path / "new.safetensors")
     contents = read_weights(tmp_path / "new.safetensors")
     arrays = {"/".join(keys): array for keys, array in contents.arrays.items()}
-    metadata = {**contents.metadata, PREPROCESSING_KEY: '{"side": 3}'}
+    metadata = {**contents.metadata, PREPARATION_KEY: '{"side": 3}'}
     write_safetensors(tmp_path / "bad.safetensors", arrays, metadata, overwrite=False)
     with pytest.raises(InputError, match=r"metadata describe no network .*'side'"):
         load_checkpoint(tmp_path / "bad.safetensors")

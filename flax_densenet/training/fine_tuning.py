@@ -1,8 +1,6 @@
 """Starting a training from the weights of another one, whatever software they come from."""
 
-import dataclasses
 import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +13,7 @@ from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.parts import split_params
 from flax_densenet.training.step import TrainState
-from flax_densenet.weights.adapt import (
-    StoredType,
-    cast,
-    check_agreement,
-    with_in_channels,
-    with_new_head,
-)
+from flax_densenet.weights.adapt import adapt, check_agreement, with_in_channels
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.weights.files.orbax_files import newest_checkpoint
 
@@ -68,14 +60,12 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
         which there is no rule.
     """
     found = source.checkpoint.config
-    asked = dataclasses.replace(
-        network,
-        num_classes=found.num_classes,
-        in_channels=found.in_channels,
-        batch_norm_momentum=found.batch_norm_momentum,
-    )
     check_agreement(
-        found, asked, str(source.path), "leave the network's flags out, which the weights decide"
+        found,
+        network,
+        str(source.path),
+        "leave the network's flags out, which the weights decide",
+        free=("num_classes", "in_channels", "batch_norm_momentum"),
     )
     if network.num_classes != found.num_classes and not new_head:
         raise InputError(
@@ -110,17 +100,15 @@ def start_variables(run: RunConfig) -> dict[str, Any] | None:
     if jax.process_index() == 0:
         for warning in source.checkpoint.warnings:
             print(f"warning: {warning}")
-    variables, config = source.checkpoint.variables, source.checkpoint.config
-    if how.new_head:
-        seed = run.optimization.seed
-        variables, config = with_new_head(variables, config, network.num_classes, seed=seed)
-    if network.in_channels != config.in_channels:
-        variables, config = with_in_channels(variables, config, network.in_channels)
-    dtype: StoredType = "float64" if network.dtype == "float64" else "float32"
-    return {
-        collection: jax.tree.map(partial(cast, collection=collection, dtype=dtype), tree)
-        for collection, tree in variables.items()
-    }
+    variables, _ = adapt(
+        source.checkpoint.variables,
+        source.checkpoint.config,
+        new_head=network.num_classes if how.new_head else None,
+        in_channels=network.in_channels,
+        dtype="float64" if network.dtype == "float64" else "float32",
+        seed=run.optimization.seed,
+    )
+    return variables
 
 
 def _sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ from flax_densenet.training.run_data import channel_statistics, check_dataset
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.state import initial_state, run_schedule
 from flax_densenet.training.step import TrainState
-from flax_densenet.training.workdir import Record, WorkDir, run_usage
+from flax_densenet.training.workdir import Record, WorkDir, usage_record
 
 
 def fit(
@@ -85,7 +85,7 @@ def fit(
         first_step = int(state.step)
         records = [record for record in workdir.read_records() if record["step"] <= first_step]
         if is_first_process:
-            workdir.write_config(run, run_usage(run, dataset))
+            workdir.write_config(run, usage_record(run, dataset))
             workdir.write_records(records)
         board = None
         if execution.tensorboard and is_first_process:

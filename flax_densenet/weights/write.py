@@ -16,7 +16,7 @@ from flax_densenet.weights.optimizer import (
     to_torch_order,
     torch_training_checkpoint,
 )
-from flax_densenet.weights.statement import CLASS_NAMES_KEY, CONFIG_KEY, PREPROCESSING_KEY
+from flax_densenet.weights.statement import CLASS_NAMES_KEY, CONFIG_KEY, PREPARATION_KEY
 from flax_densenet.weights.table import to_arrays
 
 TORCH_ENDINGS = (".pth", ".pt")
@@ -62,7 +62,7 @@ def write_target(
         "layout": layout_name,
         "source": f"{source_name} ({LAYOUTS[checkpoint.layout].title})",
     }
-    metadata[PREPROCESSING_KEY] = json.dumps(checkpoint.preparation.to_record())
+    metadata[PREPARATION_KEY] = json.dumps(checkpoint.preparation.to_record())
     if checkpoint.class_names is not None:
         metadata[CLASS_NAMES_KEY] = json.dumps(checkpoint.class_names)
     around = None
