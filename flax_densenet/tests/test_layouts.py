@@ -91,7 +91,7 @@ def test_layout_and_network_are_recognized(model: str) -> None:
     assert (found.layout, found.where, found.unknown) == (expected.layout, expected.where, [])
     layout = LAYOUTS[found.layout]
     shapes = {key: array.shape for key, array in found.arrays.items()}
-    assert infer_config(shapes, layout) == expected.config
+    assert infer_config(found.parsed) == expected.config
     rows = correspondence(expected.config, layout)
     counters = {row.counter for row in rows} - {None}
     if layout.leaves is TORCH_LEAVES:  # the order of `parameters()`, which optimizers number by
@@ -139,8 +139,18 @@ def test_torchvision_before_2018_and_a_head_in_a_sequential() -> None:
     assert (found.layout, found.unknown) == ("torchvision-2017", [])
     assert found.where == "state_dict: module.densenet121."
     assert len(found.arrays) == 606  # all entries but the 121 counters
-    shapes = {key: array.shape for key, array in found.arrays.items()}
-    assert infer_config(shapes, LAYOUTS[found.layout]) == VARIANTS["densenet121"]
+    assert infer_config(found.parsed) == VARIANTS["densenet121"]
+
+
+def test_a_head_of_two_layers_is_no_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays: dict[ArrayPath, np.ndarray] = {
+        (key.replace("classifier.", "classifier.0."),): array
+        for (key,), array in arrays_of("gpleiss/BC-28-12").items()
+    }
+    arrays[("classifier.2.weight",)] = np.zeros((3, 10), np.float32)
+    message = "3 arrays in it belong to no layer of a DenseNet: .*classifier.2.weight; nothing was"
+    with pytest.raises(InputError, match=message):
+        load(arrays, monkeypatch)
 
 
 def load(arrays: dict[ArrayPath, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> object:

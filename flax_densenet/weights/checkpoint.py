@@ -1,4 +1,4 @@
-"""A checkpoint that is understood: its network, its weights as Flax variables, and what it was."""
+"""Reads a checkpoint of any known software: its network, and its weights as Flax variables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from flax_densenet.weights.recognize import WeightSet, find_weight_sets
 from flax_densenet.weights.statement import Stated, read_statement
 from flax_densenet.weights.table import correspondence, from_arrays
 
-# What stands beside the weights in a training checkpoint, by the first word of its path.
+# First words of the paths of what training checkpoints hold besides the weights.
 _UNNEEDED = (
     MOMENTUM,
     "training",
@@ -54,12 +54,12 @@ class Checkpoint(NamedTuple):
       where: Place of the weights in the file; "" is the whole file.
       format: The file's format, for people.
       source_arrays: The arrays under the layout's names, as they are in the file.
-      unneeded: Paths of what is known and not taken, such as the optimizer's state.
-      warnings: What is odd, in sentences.
-      metadata: What the file says of itself, if it does.
-      preparation: How images are prepared, as far as the file or its layout tells.
-      class_names: One name per class, if the file tells.
-      optimizer: The state of SGD with momentum, if the file holds one and it was asked for.
+      unneeded: Paths of arrays that are known and not taken, such as the optimizer's state.
+      warnings: Oddities, in sentences.
+      metadata: Text by name, from the file.
+      preparation: How images are prepared, as far as the file or its layout says.
+      class_names: One name per class, if the file says.
+      optimizer: The state of SGD with momentum, if the file holds it and it was asked for.
     """
 
     config: DenseNetConfig
@@ -77,20 +77,20 @@ class Checkpoint(NamedTuple):
 
     @property
     def statistics(self) -> ChannelStatistics | None:
-        """What images are normalized with, if the file or its layout tells."""
+        """What images are normalized with, if the file or its layout says."""
         return self.preparation.statistics
 
 
 def load_checkpoint(
     path: str | Path, *, weight_set: str | None = None, optimizer: bool = False
 ) -> Checkpoint:
-    """Reads a DenseNet checkpoint of any known software, and understands all of it or refuses.
+    """Reads a DenseNet checkpoint of any known software; what is not understood is an error.
 
     Args:
       path: A .pth, .safetensors or .h5 file, whatever its name, an Orbax directory or a work
         directory of `train`.
       weight_set: Which set of weights to take, by its place in the file, where there are several.
-      optimizer: Whether to take the state of SGD along, if there is one.
+      optimizer: Whether to read the state of SGD, too, if there is one.
 
     Returns:
       The network and its weights.
@@ -112,7 +112,7 @@ def load_checkpoint(
     unneeded = _check_rest(path, contents, chosen, asked=weight_set is not None)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
-    layout = LAYOUTS[chosen.layout]
+    layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
     variables = _variables(path, chosen, config)
     return Checkpoint(
@@ -157,7 +157,7 @@ def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | 
 
 
 def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: bool) -> list[str]:
-    """Refuses what is neither in the network nor known, and returns what is known."""
+    """Returns the paths of what is known and not needed; refuses what is not known."""
     taken = set(chosen.paths.values())
     rest: list[ArrayPath] = [keys for keys in contents.arrays if keys not in taken]
     unneeded = ["/".join(keys) for keys in rest if asked or _first(keys) in _UNNEEDED]
@@ -168,7 +168,7 @@ def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: boo
         if any(key.endswith("features.conv1.weight") for key in unknown):
             hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
         raise InputError(
-            f"{path} looks like {LAYOUTS[chosen.layout].title}, but {_some(unknown, 'array')} in "
+            f"{path} looks like {chosen.parsed.layout.title}, but {_some(unknown, 'array')} in "
             f"it belong to no layer of a DenseNet: {listed(unknown)}{hint}; nothing was converted"
         )
     return unneeded
@@ -179,11 +179,10 @@ def _first(keys: ArrayPath) -> str:
 
 
 def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
-    shapes = {key: array.shape for key, array in chosen.arrays.items()}
     try:
-        inferred = infer_config(shapes, LAYOUTS[chosen.layout])
+        inferred = infer_config(chosen.parsed)
     except InputError as error:
-        title = LAYOUTS[chosen.layout].title
+        title = chosen.parsed.layout.title
         raise InputError(f"{path} looks like {title}, but {error}") from error
     if stated is None:
         return inferred
@@ -215,17 +214,15 @@ def _optimizer(
 
 
 def _is_average(contents: Contents) -> bool:
-    """Tells whether a run's weights are an average, beside which it keeps the parameters."""
+    """Returns whether a run's weights are an average, and the parameters are kept besides."""
     return any(keys[:2] == ("training", "params") for keys in contents.arrays)
 
 
 def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[str, Any]:
-    layout = LAYOUTS[chosen.layout]
     try:
-        return from_arrays(chosen.arrays, config, layout)
+        return from_arrays(chosen.arrays, config, chosen.parsed.layout)
     except InputError as error:
-        shapes = {key: array.shape for key, array in chosen.arrays.items()}
-        keys = ", ".join(inferred_from(shapes, layout))
+        keys = ", ".join(inferred_from(chosen.parsed))
         raise InputError(
             f"{path}: {error}\n{config.title} was inferred from {keys}; if one of these is wrong, "
             "those that do not fit it are named above"
@@ -246,7 +243,7 @@ def _warnings(
 
 def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:
     negative, odd = [], []
-    for row in correspondence(config, LAYOUTS[chosen.layout]):
+    for row in correspondence(config, chosen.parsed.layout):
         array = chosen.arrays[row.key]
         if not np.all(np.isfinite(array.astype(np.float32))):
             odd.append(row.key)
