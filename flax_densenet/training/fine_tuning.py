@@ -1,4 +1,8 @@
-"""Starting a training from the weights of another one, whatever software they come from."""
+"""Starts a training from the weights of another one, of whatever software.
+
+`start_variables` gives a new training weights alone. `continue_from` goes on with a training that
+was begun elsewhere: it takes momentum and step, too.
+"""
 
 import hashlib
 from pathlib import Path
@@ -22,9 +26,9 @@ class Source(NamedTuple):
     """Weights to start from.
 
     Attributes:
-      path: Absolute path; of a run, that of the checkpoint.
+      path: Absolute path of the file or, for a run, of its checkpoint's directory.
       sha256: Checksum of a file; None for a directory.
-      checkpoint: What it holds.
+      checkpoint: The weights and their network.
     """
 
     path: Path
@@ -40,7 +44,7 @@ def open_source(init_from: str | Path, weight_set: str | None = None) -> Source:
       weight_set: Which set of weights in it, where there are several.
 
     Raises:
-      InputError: They cannot be read; `load_checkpoint` says why.
+      InputError: The weights cannot be read; `load_checkpoint` says why.
     """
     path = newest_checkpoint(Path(init_from).expanduser().absolute())
     checkpoint = load_checkpoint(path, weight_set=weight_set)
@@ -48,7 +52,7 @@ def open_source(init_from: str | Path, weight_set: str | None = None) -> Source:
 
 
 def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> None:
-    """Checks that a network can start from weights; dropout, type and momentum may differ.
+    """Checks that a network can start from weights; its dropout, type and momentum may differ.
 
     Args:
       source: The weights.
@@ -56,8 +60,8 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
       new_head: Whether its classifier is new.
 
     Raises:
-      InputError: They are those of another network, of other classes, or of other channels for
-        which there is no rule.
+      InputError: The weights are for another network, for other classes, or for channels that they
+        cannot be adapted to.
     """
     found = source.checkpoint.config
     check_agreement(
@@ -77,12 +81,13 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
 
 
 def start_variables(run: RunConfig) -> dict[str, Any] | None:
-    """Returns what a run starts from, {"params", "batch_stats"}; None is initial weights.
-
-    Warnings are printed.
+    """Returns the weights that a run starts from, and prints warnings about them.
 
     Args:
       run: The run.
+
+    Returns:
+      {"params", "batch_stats"}; None if the run starts from initial weights.
 
     Raises:
       InputError: The weights cannot be read, are no longer the same, or do not suit the network.
@@ -119,15 +124,17 @@ def _sha256(path: Path) -> str:
 def continue_from(state: TrainState, checkpoint: Checkpoint) -> TrainState:
     """Returns a training state with the weights, momentum and step of a checkpoint.
 
+    To train on with it: `fit(..., adapt=lambda state: continue_from(state, checkpoint))`.
+
     Args:
       state: A fresh state of the same network.
-      checkpoint: A training checkpoint, with the state of SGD.
+      checkpoint: What `load_checkpoint(..., optimizer=True)` returns.
 
     Returns:
-      The state after the checkpoint's step; its step is 0 where the file does not say.
+      The state after the checkpoint's step, or after step 0 if the file does not say it.
 
     Raises:
-      InputError: The checkpoint has no state of SGD.
+      InputError: The checkpoint holds no state of SGD.
     """
     if checkpoint.optimizer is None:
         raise InputError(

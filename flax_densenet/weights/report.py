@@ -16,7 +16,7 @@ from flax_densenet.weights.table import correspondence, to_arrays
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, str]:
-    """Returns what a user should know of a checkpoint, by heading."""
+    """Returns what a user should know about a checkpoint, by heading."""
     config = checkpoint.config
     dtypes = sorted({str(array.dtype) for array in flat(checkpoint.variables).values()})
     rows = {
@@ -68,15 +68,16 @@ _COLUMNS = (
 def write_report(
     file: Path, source: Checkpoint, adapted: Checkpoint, target_layout: Layout
 ) -> None:
-    """Writes where each array came from and went to, with a checksum of what was written.
+    """Writes a table of all arrays: their names in source and target, and checksums.
 
     Args:
       file: CSV file to write.
-      source: What was read.
-      adapted: What was written.
-      target_layout: How the target names its arrays.
+      source: The checkpoint that was read.
+      adapted: The checkpoint that was written.
+      target_layout: The target's names.
 
     Raises:
+      InputError: The file's directory is missing.
       SavingFailed: Writing failed.
     """
     rows = zip(

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, in the pickled and in the binary version of their authors.
+"""Reads CIFAR-10 and CIFAR-100, in the pickled and in the binary version of their authors.
 
 Format: https://www.cs.toronto.edu/~kriz/cifar.html. Axes: N images.
 """

@@ -1,7 +1,7 @@
-"""Keras weights in HDF5: the `.h5` of Keras 2 and the `.weights.h5` of Keras 3; needs h5py.
+"""Reads Keras weights in HDF5: `.h5` of Keras 2 and `.weights.h5` of Keras 3; needs h5py.
 
-An HDF5 file can point to other files in three ways (links, virtual data sets, raw data kept
-elsewhere), and reading one must not read those; each way is refused.
+An HDF5 file can point to other files in three ways: links, virtual data sets, and raw data in
+another file. Reading it must not read those, so each way is refused.
 """
 
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ def read_keras(path: Path) -> Contents:
       path: The file.
 
     Returns:
-      Its arrays by their HDF5 path, without the ":0" of TensorFlow's names, and the attributes of
-      the file and of "model_weights", by their names after the path.
+      Its arrays by their HDF5 path, without the ":0" of TensorFlow's names. Its settings are the
+      attributes of the file and of "model_weights", by their path and name.
 
     Raises:
       InputError: h5py is not installed, or the file is damaged, points to other files or holds
@@ -106,7 +106,7 @@ def _check_dataset(path: Path, dataset: "h5py.Dataset") -> None:
 
 
 def _is_bfloat16(dataset: "h5py.Dataset") -> bool:
-    """Whether Keras 3 wrote it: HDF5 has no such dtype, so the bytes are opaque and named."""
+    """Returns whether Keras 3 wrote bfloat16: as named bytes, since HDF5 has no such dtype."""
     return dataset.dtype == np.dtype("V2") and dataset.attrs.get("dtype") == "bfloat16"
 
 

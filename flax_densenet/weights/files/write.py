@@ -1,4 +1,4 @@
-"""Writing weight files of every format."""
+"""Writes weight files of every format, whole or not at all."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -46,7 +46,7 @@ def write_torch(
       path: The file; a link is followed.
       arrays: Arrays by name.
       overwrite: Whether to replace a file that is there.
-      around: From the tensors by name to what is written, if that is not the state dict alone.
+      around: Returns what is written, from the tensors by name; the state dict alone if not given.
 
     Raises:
       InputError: PyTorch is not installed, the target is there or its directory is not, or an array
