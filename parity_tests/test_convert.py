@@ -306,7 +306,7 @@ def test_average_of_a_run_is_told_and_has_no_momentum(tmp_path: Path, printed: P
     assert convert(run, tmp_path / "new.pth") == 0
     assert "warning: these weights are the moving average of the run's parameters" in printed()
     assert convert(run, tmp_path / "other.pth", "--optimizer") == 2
-    assert "to which the momentum does not belong; convert the weights alone" in printed()
+    assert "and the momentum belongs to the parameters; convert the weights alone" in printed()
     assert not (tmp_path / "other.pth").exists()
 
 

@@ -81,7 +81,7 @@ class Preparation:
         """
         if self.size is None:
             raise InputError(
-                "the size of the images that the network was trained on is not told by the file; "
+                "the size of the images that the network was trained on is not in the file; "
                 "give it in pixels with --image_size"
             )
         return ImageFormat(
@@ -101,7 +101,7 @@ class Preparation:
         if known is None:
             raise InputError(
                 f"what images of {channels} channel(s) were normalized with in training is not "
-                f"told by the file; give it with --mean and --std, {channels} number(s) in 0 to "
+                f"in the file; give it with --mean and --std, {channels} number(s) in 0 to "
                 "255 for each"
             )
         return known

@@ -44,7 +44,9 @@ def test_cifar_nets_see_32_pixels_and_tell_no_mean(tmp_path: Path) -> None:
     write_torchvision(tmp_path / "a.safetensors", GRAY)
     found = load_checkpoint(tmp_path / "a.safetensors").preparation
     assert found == Preparation(size=32, shorter_side=32)
-    with pytest.raises(InputError, match=r"1 channel\(s\) .* not told .* --mean and --std, 1"):
+    with pytest.raises(
+        InputError, match=r"1 channel\(s\) .* not in the file; .* --mean and --std, 1"
+    ):
         found.known_statistics(1)
 
 
@@ -141,7 +143,7 @@ def test_impossible_numbers_are_refused(record: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Preparation().image_format(3), "the size .* is not told .* --image_size"),
+        (lambda: Preparation().image_format(3), "the size .* is not in the file; .* --image_size"),
         (
             lambda: Preparation(size=9, shorter_side=8).image_format(3),
             r"the shorter side \(=8\) must be at least image_size \(=9\)",

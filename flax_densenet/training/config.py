@@ -170,9 +170,9 @@ class Execution:
         same up to rounding.
       remat: Compute activations a second time in the backward pass instead of keeping them.
       implementation: How blocks are computed: layer by layer (plain), by compiled kernels of a CPU
-        (native), chunk by chunk in its cache (blocked), or with fewer passes over a GPU's
-        memory (gpu). auto chooses one that suits the device, where it can. The result
-        is the same up to rounding.
+        (native), chunk by chunk in its cache (blocked), or with fewer passes over a GPU's memory
+        (gpu). auto chooses the one that suits network and device. The result is the same up to
+        rounding.
       num_workers: Processes that read and decode images in files; 0 reads in the main process.
       tensorboard: Write TensorBoard files to tensorboard/ in the work directory, too.
       profile_steps: Write a profile of this many steps to profile/ in the work directory.

@@ -87,8 +87,8 @@ def load_checkpoint(
     """Reads a DenseNet checkpoint of any known software; what is not understood is an error.
 
     Args:
-      path: A .pth, .safetensors or .h5 file, whatever its name, an Orbax directory or a work
-        directory of `train`.
+      path: A file of PyTorch, safetensors or Keras, whatever its ending, an Orbax directory, or a
+        work directory of `train`.
       weight_set: Which set of weights to take, by its place in the file, where there are several.
       optimizer: Whether to read the state of SGD, too, if there is one.
 
@@ -189,8 +189,8 @@ def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> Den
     ours, theirs = ({row.key: row.shape for row in correspondence(c)} for c in (stated, inferred))
     if ours != theirs:
         raise InputError(
-            f"{path} says of itself that it is {stated.title}, and its arrays are those of "
-            f"{inferred.title}; the file was changed; make it again"
+            f"{path} says that it holds {stated.title}, and its arrays belong to {inferred.title}; "
+            "the file was changed; make it again"
         )
     return stated
 
@@ -200,13 +200,13 @@ def _optimizer(
 ) -> OptimizerState | None:
     if _is_average(contents):
         raise InputError(
-            "the weights of this run are the moving average of its parameters (--ema_decay), to "
-            "which the momentum does not belong; convert the weights alone, without --optimizer"
+            "the weights of this run are the moving average of its parameters (--ema_decay), and "
+            "the momentum belongs to the parameters; convert the weights alone, without --optimizer"
         )
     if stated.has_parts:
         raise InputError(
             "this run has frozen parts of the network or trained them at other rates (--freeze, "
-            "--learning_rate_factors), which its momentum does not tell; convert the weights "
+            "--learning_rate_factors), and its momentum does not say which; convert the weights "
             "alone, without --optimizer"
         )
     found = find_optimizer(contents, chosen, config)
@@ -235,8 +235,8 @@ def _warnings(
     warnings = _check_values(path, chosen, config)
     if _is_average(contents):
         warnings.append(
-            "these weights are the moving average of the run's parameters (--ema_decay), with "
-            "which it was evaluated; the parameters themselves are not taken"
+            "these weights are the moving average of the run's parameters (--ema_decay), as in its "
+            "evaluation; the parameters themselves are not taken"
         )
     return warnings
 

@@ -29,7 +29,7 @@ Kernels = dict[tuple[str, int, int], Kernel]  # by role, block and layer
 
 
 def infer_config(parsed: Parsed) -> DenseNetConfig:
-    """Returns the network that a set of weights belongs to, as far as its shapes tell.
+    """Returns the network that a set of weights belongs to.
 
     Whether every array has the right shape is not checked here: `from_arrays` does that.
 
@@ -37,11 +37,11 @@ def infer_config(parsed: Parsed) -> DenseNetConfig:
       parsed: The weights.
 
     Returns:
-      The configuration, with the layout's epsilon. Weights tell neither an activation without
-      parameters, which is taken to be a ReLU, nor the pooling, which is taken to be an average.
+      The configuration, with the layout's epsilon. Weights show neither the pooling nor an
+      activation without parameters: an average and a ReLU are assumed.
 
     Raises:
-      InputError: The weights are not those of a DenseNet; what does not fit is named.
+      InputError: The weights belong to no DenseNet; what does not fit is named.
     """
     layout = parsed.layout
     kernels = _find_kernels(parsed)
@@ -221,7 +221,7 @@ def _with_depth(fields: dict[str, Any], blocks: tuple[int, ...]) -> DenseNetConf
 
 
 def _options(parsed: Parsed, kernels: Kernels, growth_rate: int) -> dict[str, Any]:
-    """Returns the fields for extensions beyond the paper that shapes tell.
+    """Returns the fields for extensions beyond the paper, as far as shapes show them.
 
     Raises:
       InputError: The hidden layer of the attention has a width that no reduction gives.

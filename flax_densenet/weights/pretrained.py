@@ -29,8 +29,8 @@ def load(path: str | Path, *, weight_set: str | None = None) -> tuple[DenseNet, 
     """Returns the network in a file, and its variables.
 
     Args:
-      path: Whatever `flax-densenet convert` reads: a file of PyTorch, safetensors or Keras, an
-        Orbax directory, or a work directory of `train`.
+      path: A file of PyTorch, safetensors or Keras, an Orbax directory, or a work directory of
+        `train`.
       weight_set: Which set of weights to take, by its place in the file, where there are several.
 
     Returns:

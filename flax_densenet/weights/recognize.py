@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A set of weights, as far as its names tell.
+    """A set of weights, and what its names say.
 
     Attributes:
       layout: The layout that its names are read with.
@@ -83,7 +83,7 @@ def parse(shapes: Mapping[str, Shape], layout: Layout) -> Parsed:
 
 
 def is_numbered(layout: Layout) -> bool:
-    """Returns whether a layout numbers layers through the whole net: names then tell no place."""
+    """Returns whether a layout numbers layers through the whole net, so that names show no place."""
     return any(f"{{{name}}}" in layout.names["conv0"] for name in _NUMBERED)
 
 
@@ -129,7 +129,7 @@ class WeightSet(NamedTuple):
       layout: Key of `LAYOUTS`.
       arrays: Its arrays under the layout's names; a classifier in a Sequential loses its number.
       paths: Their paths in the file.
-      parsed: What the names tell.
+      parsed: What the names say.
     """
 
     where: str

@@ -38,7 +38,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
 def _describe_size(preparation: Preparation) -> str:
     size, interpolation = preparation.size, preparation.interpolation
     if size is None:
-        return "size not told by the file"
+        return "size not in the file"
     return (
         f"{size}x{size} from the middle, shorter side {preparation.shorter_side}, {interpolation}"
     )
@@ -46,9 +46,7 @@ def _describe_size(preparation: Preparation) -> str:
 
 def _describe_statistics(statistics: ChannelStatistics | None) -> str:
     if statistics is None:
-        return (
-            "not told by the file; say with --mean and --std what the images were normalized with"
-        )
+        return "not in the file; say with --mean and --std what the images were normalized with"
     mean, std = (", ".join(f"{value:g}" for value in values) for values in statistics)
     return f"mean {mean}, standard deviation {std} (of 0 to 255)"
 

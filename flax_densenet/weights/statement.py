@@ -19,7 +19,7 @@ from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.weights.files.contents import Contents
 
 CONFIG_KEY, PREPARATION_KEY, CLASS_NAMES_KEY = "config", "preprocessing", "class_names"
-_STATISTICS_KEY = "mean_and_std"  # all that files told before they had PREPARATION_KEY
+_STATISTICS_KEY = "mean_and_std"  # in files from before there was PREPARATION_KEY
 _CONFIG_FILE = "config.json"
 _CROP_PCT = 0.875  # timm's default
 
@@ -43,7 +43,7 @@ class Stated(NamedTuple):
 
 
 def read_statement(path: Path, contents: Contents) -> Stated:
-    """Returns what is said in a config.json or in metadata.
+    """Returns what a config.json or metadata say.
 
     Args:
       path: The file or directory.
