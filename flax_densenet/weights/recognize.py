@@ -83,7 +83,7 @@ def parse(shapes: Mapping[str, Shape], layout: Layout) -> Parsed:
 
 
 def is_numbered(layout: Layout) -> bool:
-    """Returns whether a layout numbers layers through the whole net, so that names show no place."""
+    """Returns whether a layout numbers layers through the whole net; names then show no place."""
     return any(f"{{{name}}}" in layout.names["conv0"] for name in _NUMBERED)
 
 
