@@ -23,8 +23,8 @@ from benchmarks.rounds import Settings, measure
 from benchmarks.summary import summarize
 from benchmarks.table import comparison
 from flax_densenet.errors import InputError, NetworksDiffer, SavingFailed, require
+from flax_densenet.files import write_text, written_whole
 from flax_densenet.machine import busy, describe_machine
-from flax_densenet.training.workdir import writing
 
 _EXIT_FAILED, _EXIT_INPUT, _EXIT_INTERRUPTED = 1, 2, 130
 _PICTURES = (".png", ".svg")
@@ -84,11 +84,10 @@ def _compare(arguments: argparse.Namespace, words: Sequence[str]) -> None:
                 "settings": dataclasses.asdict(settings),
                 "results": [_as_json(*result) for result in results],
             }
-            with writing(arguments.json):
-                arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+            write_text(arguments.json, json.dumps(report, indent=1) + "\n")
     if arguments.plot is not None:
-        with writing(arguments.plot):
-            plot_comparison(results, _device(machine, settings, results), arguments.plot)
+        with written_whole(arguments.plot) as unfinished:
+            plot_comparison(results, _device(machine, settings, results), unfinished)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

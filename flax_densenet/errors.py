@@ -1,4 +1,4 @@
-"""What can go wrong without a fault in the program."""
+"""Errors that input or environment cause, not bugs."""
 
 import signal
 from collections.abc import Sequence
@@ -60,6 +60,21 @@ def require(condition: bool, name: str, got: Any, wanted: str) -> None:
     """
     if not condition:
         raise InputError(f"{name} (={got!r}) must be {wanted}")
+
+
+def require_integer(name: str, got: Any, minimum: int) -> None:
+    """Checks that the value of a field is an integer, and not too small.
+
+    Args:
+      name: Name of the field.
+      got: Its value.
+      minimum: Smallest value.
+
+    Raises:
+      InputError: It is something else.
+    """
+    is_integer = isinstance(got, int) and not isinstance(got, bool)
+    require(is_integer and got >= minimum, name, got, f"an integer of at least {minimum}")
 
 
 def listed(names: Sequence[str]) -> str:

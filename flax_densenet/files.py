@@ -1,117 +1,187 @@
-"""Writing a file or a directory: whole or not at all, and never over what is there unless asked."""
+"""Writes a file or a directory whole, or leaves what is there.
+
+What is written first has another name beside the target. It is moved to the target once it is on
+the disk. So a full disk, a killed process or a power failure leaves either the old content or the
+new one.
+"""
 
 import contextlib
 import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flax_densenet.errors import InputError, SavingFailed
-from flax_densenet.weights.files.orbax_files import is_checkpoint
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_LONGEST_SUFFIX = 16  # characters
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, *, overwrite: bool, is_directory: bool = False) -> Iterator[Path]:
-    """Gives a path beside the target, and moves what is written there to the target.
+def written_whole(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Gives the path of an unfinished file, which becomes the target when the block ends.
 
     Args:
       path: The target; a link is followed.
-      overwrite: Whether to replace what is there.
-      is_directory: Whether it is an Orbax checkpoint instead of a file.
+      overwrite: Whether to replace a file that is there.
+
+    Yields:
+      A path beside the target, with the same suffix. Nothing is there yet.
 
     Raises:
-      InputError: The target is there or its directory is not.
+      InputError: The target is there and is not to be replaced, or its directory is missing.
       SavingFailed: Writing failed; what was there is untouched.
     """
-    check_target(path, overwrite=overwrite, is_directory=is_directory)
+    check_target(path, overwrite=overwrite)
     target = Path(os.path.realpath(path))
-    # Short, since the name of the target may be as long as names can be.
-    unfinished = target.parent / f".{secrets.token_hex(8)}.unfinished"
+    suffix = target.suffix if len(target.suffix) <= _LONGEST_SUFFIX else ""
+    unfinished = _beside(target, "unfinished", suffix)
     try:
-        if is_directory:
-            # Orbax leaves files beside its target, too.
-            unfinished.mkdir()
-            yield unfinished / "new"
-            _flush_tree(unfinished / "new")
-            _move_directory(unfinished / "new", target, overwrite=overwrite)
-            return
-        yield unfinished
-        _flush(unfinished)
-        if overwrite:
-            unfinished.replace(target)
-        else:
-            _move_to_free_name(unfinished, target)
-        _flush(target.parent)
-    except FileExistsError as error:
-        raise _already_there(path) from error
-    except (InputError, SavingFailed):
-        raise
-    except (OSError, ValueError, RuntimeError) as error:  # Orbax and its storage raise all of them
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else lines[0]
-        raise SavingFailed(f"{path} cannot be written ({reason}); nothing was changed") from error
+        with _failures_named(path):
+            yield unfinished
+            _flush(unfinished)
+            if overwrite:
+                unfinished.replace(target)
+            else:
+                _move_to_free_name(path, unfinished, target)
+            _flush(target.parent)
     finally:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
-def check_target(path: Path, *, overwrite: bool, is_directory: bool = False) -> None:
+@contextlib.contextmanager
+def directory_written_whole(
+    path: Path, *, overwrite: bool, check_replaced: Callable[[Path], None]
+) -> Iterator[Path]:
+    """Gives the path of an unfinished directory, which becomes the target when the block ends.
+
+    Args:
+      path: The target; a link is followed.
+      overwrite: Whether to replace a directory that is there.
+      check_replaced: Raises InputError if what is there must not be replaced.
+
+    Yields:
+      A path in a new directory beside the target. Nothing is there yet.
+
+    Raises:
+      InputError: The target is there and is not to be replaced, or its parent is missing.
+      SavingFailed: Writing failed; what was there is untouched.
+    """
+    target = Path(os.path.realpath(path))
+    _check_place(path, target, overwrite=overwrite)
+    if target.exists():
+        check_replaced(target)
+    # One more directory, since some libraries leave files beside what they write.
+    scratch = _beside(target, "unfinished")
+    new = scratch / "new"
+    try:
+        with _failures_named(path):
+            scratch.mkdir()
+            try:
+                yield new
+            except InputError:
+                raise
+            except (ValueError, RuntimeError) as error:  # a storage library's words for OSError
+                raise OSError(str(error)) from error
+            _flush_tree(new)
+            _move_directory(path, new, target, overwrite=overwrite)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, and replaces the one that is there.
+
+    Args:
+      path: The file; a link is followed.
+      text: Its content.
+
+    Raises:
+      InputError: Its directory is missing.
+      SavingFailed: Writing failed; what was there is untouched.
+    """
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def make_directory(path: Path) -> None:
+    """Creates a directory and its parents, if they are missing.
+
+    Raises:
+      SavingFailed: It cannot be created.
+    """
+    with _failures_named(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
     """Checks what `written_whole` would refuse, before work is done for it.
 
     Args:
-      path: The target.
-      overwrite: Whether to replace what is there.
-      is_directory: Whether it is an Orbax checkpoint instead of a file.
+      path: The file to write.
+      overwrite: Whether to replace a file that is there.
 
     Raises:
-      InputError: The target is there or its directory is not.
+      InputError: The target is there and is not to be replaced, or its directory is missing.
     """
     target = Path(os.path.realpath(path))
+    _check_place(path, target, overwrite=overwrite)
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is there and is no file, so it is not replaced; give another")
+
+
+def _check_place(path: Path, target: Path, *, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise InputError(f"{path} cannot be written: {target.parent} is no directory; create it")
-    if not target.exists():
-        return
-    if not overwrite:
+    if target.exists() and not overwrite:
         raise _already_there(path)
-    if is_directory and not (target.is_dir() and is_checkpoint(target)):
-        raise InputError(
-            f"{path} is there and is no Orbax checkpoint, so it is not replaced; give another name"
-        )
-    if not is_directory and not target.is_file():
-        raise InputError(f"{path} is there and is no file, so it is not replaced; give another")
 
 
 def _already_there(path: Path) -> InputError:
     return InputError(f"{path} is already there; give another name, or --overwrite to replace it")
 
 
-def _move_to_free_name(unfinished: Path, target: Path) -> None:
+@contextlib.contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    """Turns a full disk and the like into one error that names the target."""
+    try:
+        yield
+    except OSError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = error.strerror or lines[0]
+        raise SavingFailed(f"{path} cannot be written ({reason}); nothing was changed") from error
+
+
+def _beside(target: Path, word: str, suffix: str = "") -> Path:
+    """Returns a new name, which is short: the target's may be as long as names can be."""
+    return target.parent / f".{secrets.token_hex(8)}.{word}{suffix}"
+
+
+def _move_to_free_name(path: Path, unfinished: Path, target: Path) -> None:
     try:
         target.hardlink_to(unfinished)  # unlike a renaming, fails if the name is taken meanwhile
+    except FileExistsError as error:
+        raise _already_there(path) from error
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
         if target.exists():
-            raise FileExistsError(target) from error
+            raise _already_there(path) from error
         unfinished.rename(target)
 
 
-def _move_directory(new: Path, target: Path, *, overwrite: bool) -> None:
+def _move_directory(path: Path, new: Path, target: Path, *, overwrite: bool) -> None:
     """Replaces a directory; between two renamings the old one has another name."""
     if not target.exists():
         new.rename(target)
     elif not overwrite:
-        raise FileExistsError(target)
+        raise _already_there(path)
     else:
-        # Not within what is removed after a failure.
-        aside = target.parent / f".{secrets.token_hex(8)}.replaced"
+        # Not in the directory that is removed after a failure.
+        aside = _beside(target, "replaced")
         target.rename(aside)
         try:
             new.rename(target)

@@ -26,7 +26,7 @@ from flax_densenet.training import (
     sgd,
     train_step,
 )
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.fine_tuning import continue_from
 from flax_densenet.weights import load_checkpoint
 from flax_densenet.weights.table import from_torch, to_torch_arrays
@@ -131,7 +131,7 @@ def test_begun_in_flax_goes_on_in_pytorch(straight: dict[str, np.ndarray], tmp_p
         variables = from_torch(fresh_model().state_dict(), CONFIG)
         state = fresh_state().replace(**jax.device_put(variables))
         state = jax.device_get(train_flax(state, range(STEPS)))
-        with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        with CheckpointStore(tmp_path / "run" / "checkpoints") as checkpoints:
             checkpoints.save(jax.device_put(state), [])
         how = OptimizationConfig(learning_rate=RATE, weight_decay=DECAY)
         run = RunConfig(network=CONFIG, data=DataConfig(), optimization=how)

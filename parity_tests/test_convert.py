@@ -169,7 +169,7 @@ def test_new_head_and_other_channels(tmp_path: Path, printed: Printed) -> None:
         (["--in_channels", "2", "--layout", "nothing"], "layout (='nothing') must be one of torch"),
         (
             ["--variant", "densenet121"],
-            "variant (='densenet121') is DenseNet-BC (L=121, k=32), ",
+            "where DenseNet-BC (L=121, k=32) was asked for: ",
         ),
         (["--layout", "torchvision"], "cannot be an Orbax directory, which holds Flax variables"),
         (["--depth", "22"], "depth (=22) is not the 16 of"),
@@ -306,7 +306,7 @@ def test_average_of_a_run_is_told_and_has_no_momentum(tmp_path: Path, printed: P
     assert convert(run, tmp_path / "new.pth") == 0
     assert "warning: these weights are the moving average of the run's parameters" in printed()
     assert convert(run, tmp_path / "other.pth", "--optimizer") == 2
-    assert "to which the momentum does not belong; convert the weights alone" in printed()
+    assert "and the momentum belongs to the parameters; convert the weights alone" in printed()
     assert not (tmp_path / "other.pth").exists()
 
 

@@ -98,7 +98,7 @@ def test_what_weights_do_not_tell_is_told_by_flags(
             ("--activation", "relu"),
             "activation (=relu) is not the prelu of",
         ),
-        (_TANH, ("--variant", "densenet121"), "variant (='densenet121') is DenseNet-BC"),
+        (_TANH, ("--variant", "densenet121"), "where DenseNet-BC (L=121, k=32) was asked for: "),
     ],
     ids=str,
 )

@@ -27,7 +27,7 @@ from flax_densenet.training import (
     open_workdir,
     sgd,
 )
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from torch_reference import loop
 
 _PARTS = ("data", "step", "evaluation", "compile")
@@ -89,7 +89,7 @@ def _fit_flax(run: RunConfig, data: Dataset, path: Path) -> tuple[list[dict[str,
     like = create_state(
         DenseNet(run.network), sgd(0.1, 0), Preprocess((128.0,), (64.0,), "none"), seed=0
     )
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return records, checkpoints.restore_variables(_EPOCHS * _STEPS, like=like)
 
 

@@ -16,12 +16,13 @@ import jax
 from jaxtyping import Array, Float, UInt8
 
 from flax_densenet.cli.flags import ImageOptions
+from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.decode import ImageFormat
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError
-from flax_densenet.training.augment import Preprocess
 from flax_densenet.weights.checkpoint import load_checkpoint
+from flax_densenet.weights.pretrained import as_network, image_inputs
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -49,19 +50,19 @@ class Classifier(NamedTuple):
       model: The network.
       variables: {"params", "batch_stats"}.
       image_format: What every image file becomes.
-      preprocess: Normalizes images.
+      statistics: What images are normalized with.
       class_names: One name per class; None if nobody has told.
     """
 
     model: DenseNet
     variables: dict[str, Any]
     image_format: ImageFormat
-    preprocess: Preprocess
+    statistics: ChannelStatistics
     class_names: tuple[str, ...] | None
 
     def logits(self, image: UInt8[Array, "B H W C"]) -> Float[Array, "B K"]:
         """Returns the logits of images, 0 to 255, in a compiled step."""
-        return _logits(self.model, self.preprocess, self.variables, image)
+        return _logits(self.model, self.statistics, self.variables, image)
 
     def class_name(self, index: int) -> str:
         """Returns a name for people."""
@@ -70,9 +71,9 @@ class Classifier(NamedTuple):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _logits(
-    model: DenseNet, preprocess: Preprocess, variables: Any, image: UInt8[Array, "B H W C"]
+    model: DenseNet, statistics: ChannelStatistics, variables: Any, image: UInt8[Array, "B H W C"]
 ) -> Float[Array, "B K"]:
-    return jax.numpy.asarray(model.apply(variables, preprocess.normalize(image), train=False))
+    return jax.numpy.asarray(model.apply(variables, statistics.normalize(image), train=False))
 
 
 def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Classifier:
@@ -86,11 +87,11 @@ def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Cl
     Raises:
       InputError: The checkpoint cannot be read, or what using it takes is not told.
     """
-    checkpoint = load_checkpoint(Path(path).expanduser(), weights=weights)
+    checkpoint = load_checkpoint(Path(path).expanduser(), weight_set=weights)
     for warning in checkpoint.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     config = checkpoint.config
-    preprocessing = _changed(checkpoint.preprocessing, options)
+    checkpoint = checkpoint._replace(preparation=_changed(checkpoint.preparation, options))
     names = checkpoint.class_names
     if options.class_names is not None:
         names = _read_class_names(Path(options.class_names).expanduser())
@@ -100,21 +101,15 @@ def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Cl
             f"{where} names {len(names)} classes and the network has {config.num_classes}; give a "
             "file with one name for each class, in the order of training, with --class_names"
         )
-    return Classifier(
-        DenseNet(config),
-        jax.tree.map(jax.numpy.asarray, checkpoint.variables),
-        preprocessing.image_format(config.in_channels),
-        Preprocess(*preprocessing.told_statistics(config.in_channels), "none"),
-        names,
-    )
+    return Classifier(*as_network(checkpoint), *image_inputs(checkpoint), names)
 
 
-def _changed(preprocessing: Preprocessing, options: ImageOptions) -> Preprocessing:
+def _changed(preparation: Preparation, options: ImageOptions) -> Preparation:
     if options.image_size is not None:
-        preprocessing = preprocessing.resized_to(options.image_size)
+        preparation = preparation.resized_to(options.image_size)
     names = ("shorter_side", "interpolation", "mean", "std")
     given = {name: getattr(options, name) for name in names}
-    return dataclasses.replace(preprocessing, **{k: v for k, v in given.items() if v is not None})
+    return dataclasses.replace(preparation, **{k: v for k, v in given.items() if v is not None})
 
 
 def _read_class_names(file: Path) -> tuple[str, ...]:

@@ -4,11 +4,10 @@ import dataclasses
 import importlib.util
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import jax
+import numpy as np
 import tyro
 
 from flax_densenet.cli.devices import DeviceOptions, choose_devices
@@ -17,12 +16,11 @@ from flax_densenet.errors import InputError, SavingFailed, require
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.fields import Activation, TransitionPool
 from flax_densenet.network.variants import VARIANTS
-from flax_densenet.weights.adapt import StoredType, cast, with_in_channels, with_new_head
+from flax_densenet.weights.adapt import StoredType, adapt, cast_tree, check_variant
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.report import describe, write_report
 from flax_densenet.weights.statement import given_statistics
-from flax_densenet.weights.table import correspondence
 from flax_densenet.weights.verify import choose_sides, verify
 from flax_densenet.weights.write import TORCH_ENDINGS, default_layout, write_target
 
@@ -127,7 +125,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         raise InputError(f"{target} is the source, too, which is not replaced; give another target")
     source = load_checkpoint(
         source_path,
-        weights=arguments.weights,
+        weight_set=arguments.weights,
         optimizer=arguments.optimizer,
     )
     for heading, text in describe(source).items():
@@ -172,7 +170,7 @@ def _describe_optimizer(source: Checkpoint, arguments: ConvertArguments) -> str:
 def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
     config, variables = source.config, source.variables
     if arguments.variant is not None:
-        _check_variant(source, arguments.variant)
+        check_variant(config, arguments.variant, arguments.source, "leave --variant out")
     got = {"depth": config.num_weight_layers, "growth_rate": config.growth_rate}
     for name, value in got.items():
         if (asked := getattr(arguments, name)) not in (None, value):
@@ -189,29 +187,29 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
             f"num_classes (={classes}) is not the {config.num_classes} of {arguments.source}; "
             "leave it out, or give the target a new classifier with --new_head"
         )
+    variables, config = adapt(
+        variables,
+        config,
+        new_head=classes if arguments.new_head else None,
+        in_channels=arguments.in_channels,
+        dtype=arguments.dtype,
+    )
     if arguments.new_head:
-        variables, config = with_new_head(variables, config, classes)
         print(f"new head   {classes} classes, initial weights (seed 0)")
-    channels = arguments.in_channels or config.in_channels
-    if channels != config.in_channels:
-        variables, config = with_in_channels(variables, config, channels)
-        print(f"channels   {channels} instead of {source.config.in_channels}")
-    variables = {
-        collection: jax.tree.map(partial(cast, collection=collection, dtype=arguments.dtype), tree)
-        for collection, tree in variables.items()
-    }
-    preprocessing = source.preprocessing.for_channels(config.in_channels)
+    if config.in_channels != source.config.in_channels:
+        print(f"channels   {config.in_channels} instead of {source.config.in_channels}")
+    preparation = source.preparation.for_channels(config.in_channels)
     if arguments.mean is not None or arguments.std is not None:
         mean, std = given_statistics(arguments.mean, arguments.std, config.in_channels)
-        preprocessing = dataclasses.replace(preprocessing, mean=mean, std=std)
+        preparation = dataclasses.replace(preparation, mean=mean, std=std)
     optimizer = source.optimizer
     if optimizer is not None:
-        to_type = partial(cast, collection="params", dtype=arguments.dtype)
-        optimizer = optimizer._replace(momentum=jax.tree.map(to_type, optimizer.momentum))
+        momentum = cast_tree(optimizer.momentum, "params", arguments.dtype)
+        optimizer = optimizer._replace(momentum=momentum)
     return source._replace(
         config=config,
         variables=variables,
-        preprocessing=preprocessing,
+        preparation=preparation,
         class_names=None if arguments.new_head else source.class_names,
         optimizer=optimizer,
     )
@@ -244,21 +242,6 @@ def _note_untold_options(config: DenseNetConfig, target: Path) -> None:
         print(f"note: the arrays in {target.name} do not tell {flags}; say so when you read it")
 
 
-def _check_variant(source: Checkpoint, variant: str) -> None:
-    wanted = dataclasses.replace(
-        VARIANTS[variant],
-        num_classes=source.config.num_classes,
-        in_channels=source.config.in_channels,
-        batch_norm_epsilon=source.config.batch_norm_epsilon,
-    )
-    shapes, got = ([row.shape for row in correspondence(c)] for c in (wanted, source.config))
-    if shapes != got or source.config.options:
-        raise InputError(
-            f"variant (={variant!r}) is {wanted.title}, and the weights are those of "
-            f"{source.config.title} with blocks {source.config.block_sizes}; leave the flag out"
-        )
-
-
 def _verify(
     source: Checkpoint, adapted: Checkpoint, target: Path, arguments: ConvertArguments
 ) -> None:
@@ -269,7 +252,7 @@ def _verify(
     torch_side, flax_side = choose_sides(
         source, adapted, load_checkpoint(target), arguments.dtype, renewed=renewed
     )
-    result = verify(torch_side, flax_side, adapted.config)
+    result = verify(torch_side, flax_side, adapted.config, _torch_logits)
     if not result.is_equal:
         _remove(target)
         raise SavingFailed(
@@ -277,6 +260,22 @@ def _verify(
             f"{result.difference:.1e} of the largest; report this as a fault"
         )
     print(f"verified   logits of both networks differ by {result.difference:.1e} of the largest")
+
+
+def _torch_logits(
+    arrays: dict[str, np.ndarray], config: DenseNetConfig, image: np.ndarray
+) -> np.ndarray:
+    """Returns the logits [B, K] of images [B, C, H, W], as PyTorch computes them in float64."""
+    import torch
+
+    import torch_reference
+
+    reference = torch_reference.DenseNet(config).double().eval()
+    state = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    counters = {key: v for key, v in reference.state_dict().items() if key not in state}
+    reference.load_state_dict({**state, **counters}, strict=True)
+    with torch.no_grad():
+        return reference(torch.from_numpy(image)).numpy()
 
 
 def _remove(target: Path) -> None:

@@ -14,8 +14,9 @@ from flax_densenet.cli.devices import DeviceOptions, choose_devices
 from flax_densenet.data import Dataset, Split
 from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError, require
+from flax_densenet.files import make_directory, write_text, written_whole
 from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import DataConfig, RunConfig
 from flax_densenet.training.epoch import describe_unreadable
 from flax_densenet.training.evaluation import (
@@ -29,7 +30,7 @@ from flax_densenet.training.parallel import check_batch_size, parallel_steps
 from flax_densenet.training.run_data import channel_statistics, check_dataset, load_run_data
 from flax_densenet.training.state import create_state
 from flax_densenet.training.step import TrainState
-from flax_densenet.training.workdir import WorkDir, writing
+from flax_densenet.training.workdir import WorkDir
 
 SplitName = Literal["test", "validation", "train"]
 
@@ -133,7 +134,7 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
             f"{workdir.config_file} or no {workdir.checkpoints}; give the directory that --workdir "
             "named, or one of the numbered directories in its checkpoints/"
         )
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.all_steps()
         newest = checkpoints.best_step() if arguments.best else checkpoints.latest_step()
     chosen = newest if asked is None else asked
@@ -182,7 +183,7 @@ def _choose_split(dataset: Dataset, name: SplitName) -> Split:
 def _restore(workdir: WorkDir, step: int, run: RunConfig, dataset: Dataset) -> TrainState:
     mean, std = channel_statistics(run, dataset)
     state = create_state(DenseNet(run.network), sgd(0.1, 0), Preprocess(mean, std, "none"), seed=0)
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return state.replace(**checkpoints.restore_variables(step, like=state))
 
 
@@ -230,8 +231,8 @@ def _write_result(result: Evaluation, dataset: Dataset, title: str, directory: P
             "class_names": dataset.class_names,
         }
     )
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "evaluation.json").write_text(text + "\n")
-        plot_confusion(result.confusion, dataset.class_names, title, directory / "confusion.png")
+    make_directory(directory)
+    write_text(directory / "evaluation.json", text + "\n")
+    with written_whole(directory / "confusion.png") as unfinished:
+        plot_confusion(result.confusion, dataset.class_names, title, unfinished)
     print(f"confusion.png and evaluation.json are in {directory}")

@@ -20,7 +20,7 @@ from flax_densenet.explanation.activation_maps import (
     gradient_layers,
 )
 from flax_densenet.explanation.picture import check_picture, plot_activation_map
-from flax_densenet.training.workdir import writing
+from flax_densenet.files import written_whole
 
 Method = Literal["cam", "gradcam"]
 
@@ -104,7 +104,7 @@ def run(arguments: ExplainArguments, prog: str) -> None:
         raise InputError(f"the network's output for {source} is not finite; check its weights")
     index = _choose_class(arguments.chosen_class, classifier)
     index = int(logits.argmax()) if index is None else index
-    x = classifier.preprocess.normalize(batch)
+    x = classifier.statistics.normalize(batch)
     inputs = (classifier.model, classifier.variables, x, jnp.array([index]))
     if arguments.method == "cam":
         values, unit = class_activation_map(*inputs), "added to the logit by each place"
@@ -113,8 +113,8 @@ def run(arguments: ExplainArguments, prog: str) -> None:
         unit = f"weighted maps of {layer}"
     probability = np.exp(logits[index] - np.logaddexp.reduce(logits))
     title = f"{classifier.class_name(index)}: {probability:.2%}, logit {logits[index]:.2f}"
-    with writing(target):
-        plot_activation_map(image, np.asarray(values[0]), title, unit, target)
+    with written_whole(target, overwrite=arguments.overwrite) as unfinished:
+        plot_activation_map(image, np.asarray(values[0]), title, unit, unfinished)
     print(title)
     print(f"wrote {target}")
 

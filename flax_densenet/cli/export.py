@@ -4,22 +4,20 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-import jax
 import numpy as np
 import tyro
 
 from flax_densenet.cli.flags import parse_flags
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError, require
 from flax_densenet.export.interface import Interface
 from flax_densenet.export.verification import verify
 from flax_densenet.files import check_target, written_whole
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.weights.adapt import cast
+from flax_densenet.weights.adapt import adapt
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.weights.report import describe
 from flax_densenet.weights.statement import given_statistics
@@ -131,7 +129,7 @@ def run(arguments: ExportArguments, prog: str) -> None:
         axes="BCHW" if target == "onnx" else "BHWC",
         channels=config.in_channels,
         image_size=_image_size(arguments, config),
-        preprocessing=_preprocessing(checkpoint, arguments),
+        preparation=_preparation(checkpoint, arguments),
         class_names=checkpoint.class_names,
         is_uint8=arguments.uint8,
     )
@@ -157,26 +155,23 @@ def _check_targets(paths: Sequence[Path], source: Path, arguments: ExportArgumen
 
 def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
     """Returns the checkpoint in float32, and prints what it is."""
-    checkpoint = load_checkpoint(source, weights=arguments.weights)
+    checkpoint = load_checkpoint(source, weight_set=arguments.weights)
     for heading, text in describe(checkpoint).items():
         print(f"{heading:<10} {text}")
     for warning in checkpoint.warnings:
         print(f"warning: {warning}")
-    variables = {
-        collection: jax.tree.map(partial(cast, collection=collection, dtype="float32"), tree)
-        for collection, tree in checkpoint.variables.items()
-    }
-    config = dataclasses.replace(checkpoint.config, dtype="float32")
+    variables, config = adapt(checkpoint.variables, checkpoint.config, dtype="float32")
+    config = dataclasses.replace(config, dtype="float32")
     return checkpoint._replace(config=config, variables=variables)
 
 
-def _preprocessing(checkpoint: Checkpoint, arguments: ExportArguments) -> Preprocessing:
+def _preparation(checkpoint: Checkpoint, arguments: ExportArguments) -> Preparation:
     if arguments.mean is None and arguments.std is None:
-        return checkpoint.preprocessing
+        return checkpoint.preparation
     print("given      --mean and --std, which take the place of what the checkpoint tells")
     channels = checkpoint.config.in_channels
     mean, std = given_statistics(arguments.mean, arguments.std, channels)
-    return dataclasses.replace(checkpoint.preprocessing, mean=mean, std=std)
+    return dataclasses.replace(checkpoint.preparation, mean=mean, std=std)
 
 
 class _Exported(NamedTuple):

@@ -12,6 +12,7 @@ from flax_densenet.cli.two_pass import RunArguments, parse_run_arguments
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import InputError, TrainingInterrupted, require
+from flax_densenet.files import write_text, written_whole
 from flax_densenet.machine import hardware, software
 from flax_densenet.parity.learning_curves import (
     FRAMEWORKS,
@@ -24,7 +25,7 @@ from flax_densenet.training.config import RunConfig
 from flax_densenet.training.loop import fit
 from flax_densenet.training.parallel import check_batch_size
 from flax_densenet.training.run_data import check_dataset, load_run_data
-from flax_densenet.training.workdir import Record, open_workdir, write_whole, writing
+from flax_densenet.training.workdir import Record, open_workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,8 +171,8 @@ def _write_comparison(
         "studies would find.\n\n"
         f"![Learning curves]({_CURVES})\n"
     )
-    write_whole(study.path / _COMPARISON, text)
-    with writing(study.path / _CURVES):
-        plot_learning_curves(runs, title, study.path / _CURVES)
+    write_text(study.path / _COMPARISON, text)
+    with written_whole(study.path / _CURVES) as unfinished:
+        plot_learning_curves(runs, title, unfinished)
     files = (study.config_file.name, study.results_file.name, _CURVES, _COMPARISON)
     print(f"\n{table}\n\neverything is in {study.path}: {', '.join(files)}")

@@ -17,6 +17,7 @@ from flax_densenet.cli.classifier import to_json
 from flax_densenet.cli.devices import DeviceOptions, choose_devices
 from flax_densenet.cli.flags import NetworkName, UntypedNetworkArguments, parse_with_network
 from flax_densenet.errors import InputError, NetworksDiffer, require
+from flax_densenet.files import make_directory, written_whole
 from flax_densenet.implementations.choose import Implementation
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.variants import VARIANTS
@@ -25,7 +26,6 @@ from flax_densenet.parity.page import write_page
 from flax_densenet.parity.report import Report, describe_environment
 from flax_densenet.parity.table import render
 from flax_densenet.summary.operations import list_operations
-from flax_densenet.training.workdir import writing
 from flax_densenet.weights.adapt import OWN_NETWORK_HINT, check_agreement
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 
@@ -219,8 +219,9 @@ def run(request: ParityRequest, prog: str) -> None:
     print(to_json(report.as_json(), indent=1) if arguments.json else render(report))
     if arguments.html is not None:
         page = Path(arguments.html).expanduser()
-        with writing(page):
-            write_page(report, page)
+        make_directory(page.parent)
+        with written_whole(page) as unfinished:
+            write_page(report, unfinished)
         print(f"the page is {page}", file=sys.stderr)
     if not report.agrees:
         raise NetworksDiffer(report.verdict)

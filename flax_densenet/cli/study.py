@@ -20,10 +20,10 @@ from flax_densenet.cli.study_options import (
 )
 from flax_densenet.cli.two_pass import implied_run, parse_run_arguments, read_first
 from flax_densenet.errors import InputError, TrainingInterrupted
+from flax_densenet.files import write_text
 from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
 from flax_densenet.study.fields.study import MEMORY_NETWORK, baseline_run
 from flax_densenet.study.fields.values import parse_values, value_text
-from flax_densenet.training.workdir import write_whole
 
 StudyArguments = FieldArguments | GradientArguments | MemoryArguments | ReuseArguments
 _Any = TypeVar("_Any")
@@ -145,6 +145,6 @@ def run(command: StudyCommand, prog: str) -> None:
         print(f"\ninterrupted; what is done is in {directory}; the same command goes on:")
         print(command.text)
         raise
-    write_whole(directory / "command.txt", command.text + "\n")
+    write_text(directory / "command.txt", command.text + "\n")
     print(f"{result.title}\n\n{result.to_markdown()}\n\n{result.recommendation}\n")
     print(f"everything is in {directory}: {', '.join(sorted(p.name for p in directory.iterdir()))}")

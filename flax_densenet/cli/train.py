@@ -23,8 +23,7 @@ from flax_densenet.cli.two_pass import (
     read_first,
 )
 from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
-from flax_densenet.network.variants import VARIANTS
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import Execution, FineTuningConfig, RunConfig
 from flax_densenet.training.loop import fit
 from flax_densenet.training.parallel import check_batch_size
@@ -141,18 +140,12 @@ def _resumed_run(first: argparse.Namespace) -> RunConfig:
 
 def _run_from(source: "Source", first: argparse.Namespace) -> RunConfig:
     """Returns the defaults that weights decide."""
-    from flax_densenet.weights.adapt import check_agreement
+    from flax_densenet.weights.adapt import check_variant
 
     config = source.checkpoint.config
     what_to_do = "leave the network's name and flags out, which the weights decide"
     if (variant := named_variant(first)) is not None:
-        asked = dataclasses.replace(
-            VARIANTS[variant],
-            num_classes=config.num_classes,
-            in_channels=config.in_channels,
-            batch_norm_epsilon=config.batch_norm_epsilon,
-        )
-        check_agreement(config, asked, str(source.path), what_to_do)
+        check_variant(config, variant, str(source.path), what_to_do)
     if first.depth is not None and config.blocks is not None:
         raise InputError(
             f"depth (={first.depth}) does not describe {source.path}, which is {config.title} with "
@@ -272,7 +265,7 @@ def _is_finished(workdir: WorkDir, epochs: int) -> bool:
     records = workdir.read_records()
     if len(records) < epochs or not workdir.curves_file.exists():
         return False
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return (checkpoints.latest_step() or 0) >= records[epochs - 1]["step"]
 
 

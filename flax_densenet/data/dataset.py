@@ -6,12 +6,15 @@ Axes: N images, B batch, H height, W width, C channels.
 import dataclasses
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int32, Integer, UInt8
+from jaxtyping import Bool, Float, Int32, Integer, UInt8
 
 from flax_densenet.errors import InputError
+
+if TYPE_CHECKING:
+    import jax
 
 Indices = Integer[np.ndarray, " B"]
 
@@ -100,10 +103,26 @@ class ArraySplit:
 
 
 class ChannelStatistics(NamedTuple):
-    """What an image is normalized with: (pixel - mean) / std for each channel, in 0 to 255."""
+    """Mean and standard deviation that images are normalized with.
+
+    Attributes:
+      mean: Mean of each channel, in 0 to 255.
+      std: Standard deviation of each channel, in 0 to 255.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def normalize(self, image: "UInt8[jax.Array, 'B H W C']") -> "Float[jax.Array, 'B H W C']":
+        """Returns (image - mean) / std in float32, all that happens to images in evaluation.
+
+        Args:
+          image: [B, H, W, C], 0 to 255.
+        """
+        import jax.numpy as jnp  # which data sets are read without
+
+        mean, std = (jnp.asarray(value, jnp.float32) for value in self)
+        return (image.astype(jnp.float32) - mean) / std
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

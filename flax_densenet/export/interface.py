@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import flax_densenet
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 
@@ -24,7 +24,7 @@ class Interface:
       axes: Order of the image's axes.
       channels: Image channels (C).
       image_size: Height and width in pixels; None leaves both free.
-      preprocessing: How images were prepared in training, as far as that is known.
+      preparation: How images were prepared in training, as far as that is known.
       class_names: One name per class, if known.
       is_uint8: Whether the network takes pixels from 0 to 255 and normalizes them itself.
 
@@ -35,7 +35,7 @@ class Interface:
     axes: Axes
     channels: int
     image_size: tuple[int, int] | None = None
-    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    preparation: Preparation = dataclasses.field(default_factory=Preparation)
     class_names: tuple[str, ...] | None = None
     is_uint8: bool = False
 
@@ -49,7 +49,7 @@ class Interface:
     @property
     def statistics(self) -> ChannelStatistics | None:
         """What images were normalized with, if known."""
-        return self.preprocessing.statistics
+        return self.preparation.statistics
 
     def shape(self, batch: Any, height: Any = None, width: Any = None) -> tuple[Any, ...]:
         """Returns the image's shape, in the order of its axes.
@@ -70,7 +70,7 @@ class Interface:
           config: The network.
           source: Name of the checkpoint.
         """
-        prepared = self.preprocessing
+        prepared = self.preparation
         minimum = config.min_image_size
         return {
             "network": config.title,

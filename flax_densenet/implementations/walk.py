@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from flax_densenet.implementations.statistics import BatchStatistics, Statistics
 from flax_densenet.network.batch_norm import running_weights
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 
-ArrayPath = tuple[str, ...]
 Layer = dict[str, Any]
 Variables = Mapping[str, Any]
 Vectors = list[jax.Array]

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from flax_densenet.network.config import DenseNetConfig
 
+ArrayPath = tuple[str, ...]  # names from the root to an array or a layer
 Kind = Literal["conv", "norm", "linear", "prelu"]
 
 
@@ -52,7 +53,7 @@ class WeightLayer(NamedTuple):
         one) for a PReLU.
     """
 
-    path: tuple[str, ...]
+    path: ArrayPath
     kind: Kind
     axes: dict[str, int]
 
@@ -80,7 +81,7 @@ class FlaxArray(NamedTuple):
       kind: Kind of its layer.
     """
 
-    path: tuple[str, ...]
+    path: ArrayPath
     shape: tuple[int, ...]
     kind: Kind
 
@@ -128,9 +129,7 @@ def _walk(config: DenseNetConfig) -> Iterator[WeightLayer]:
     yield _linear(("classifier",), channels, config.num_classes)
 
 
-def _dense_layer(
-    path: tuple[str, ...], channels: int, config: DenseNetConfig
-) -> Iterator[WeightLayer]:
+def _dense_layer(path: ArrayPath, channels: int, config: DenseNetConfig) -> Iterator[WeightLayer]:
     growth_rate, last = config.growth_rate, str(config.convolutions_per_layer)
     if config.bottleneck:
         yield from _composite(config, path, "1", channels, config.bottleneck_channels, 1)
@@ -145,7 +144,7 @@ def _dense_layer(
 
 def _composite(
     config: DenseNetConfig,
-    path: tuple[str, ...],
+    path: ArrayPath,
     number: str,
     inputs: int,
     outputs: int,
@@ -162,19 +161,17 @@ def _composite(
 
 
 def _norm_act(
-    config: DenseNetConfig, path: tuple[str, ...], number: str, channels: int
+    config: DenseNetConfig, path: ArrayPath, number: str, channels: int
 ) -> Iterator[WeightLayer]:
     yield WeightLayer((*path, f"norm{number}"), "norm", {"C": channels})
     if config.activation == "prelu":
         yield WeightLayer((*path, f"prelu{number}"), "prelu", {"S": 1})
 
 
-def _conv(
-    path: tuple[str, ...], inputs: int, outputs: int, kernel: int, groups: int = 1
-) -> WeightLayer:
+def _conv(path: ArrayPath, inputs: int, outputs: int, kernel: int, groups: int = 1) -> WeightLayer:
     axes = {"O": outputs, "I": inputs // groups, "H": kernel, "W": kernel}
     return WeightLayer(path, "conv", axes)
 
 
-def _linear(path: tuple[str, ...], inputs: int, outputs: int) -> WeightLayer:
+def _linear(path: ArrayPath, inputs: int, outputs: int) -> WeightLayer:
     return WeightLayer(path, "linear", {"O": outputs, "I": inputs})

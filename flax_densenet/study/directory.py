@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flax_densenet.errors import InputError
-from flax_densenet.training.workdir import Record, write_whole, writing
+from flax_densenet.files import make_directory, write_text
+from flax_densenet.training.workdir import Record
 
 Settings = Mapping[str, Any]
 
@@ -67,7 +68,7 @@ class StudyDirectory:
           SavingFailed: The disk is full, or something like it; the runs before are kept.
         """
         lines = [json.dumps(record) for record in [*self.read(), *(run | r for r in records)]]
-        write_whole(self.results_file, "\n".join(lines) + "\n")
+        write_text(self.results_file, "\n".join(lines) + "\n")
 
 
 def open_study(path: Path, settings: Settings) -> StudyDirectory:
@@ -90,9 +91,8 @@ def open_study(path: Path, settings: Settings) -> StudyDirectory:
         raise InputError(
             f"{path} is no study, and not an empty directory; give another one with --output"
         )
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-    write_whole(study.config_file, json.dumps(settings, indent=2) + "\n")
+    make_directory(path)
+    write_text(study.config_file, json.dumps(settings, indent=2) + "\n")
     return study
 
 

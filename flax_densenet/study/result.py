@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from flax_densenet.training.workdir import write_whole, writing
+from flax_densenet.files import write_text, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,13 +113,13 @@ class StudyResult:
         table = directory / TABLE_FILE
         plots = [directory / f"plot.{ending}" for ending in formats]
         parts = [f"# {self.title}", self.method, self.to_markdown(), self.recommendation]
-        write_whole(table, "\n\n".join([*parts, f"![{self.title}]({plots[0].name})"]) + "\n")
+        write_text(table, "\n\n".join([*parts, f"![{self.title}]({plots[0].name})"]) + "\n")
         figure = self.figure()
         for plot in plots:
-            with writing(plot):
-                figure.savefig(plot, dpi=_DOTS_PER_INCH)
+            with written_whole(plot) as unfinished:
+                figure.savefig(unfinished, dpi=_DOTS_PER_INCH)
                 if plot.suffix == ".png":
-                    _shrink(plot)
+                    _shrink(unfinished)
         return [table, *plots]
 
 

@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.training import Preprocess, TrainState, create_state, sgd, train_step
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.parallel import parallel_steps
 
 _DEVICES = 8
@@ -86,5 +86,5 @@ if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", _DEVICES)
     file = Path(sys.argv[1])
     np.savez(file, **losses(), **statistics())
-    with Checkpoints(file.parent / "checkpoints") as checkpoints:
+    with CheckpointStore(file.parent / "checkpoints") as checkpoints:
         checkpoints.save(parallel_steps("jit").place(state_of(0.0, "none")), [])

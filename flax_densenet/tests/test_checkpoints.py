@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from flax_densenet.training import TrainState, learning_rate_schedule, sgd
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 
 OPTIMIZER = sgd(learning_rate_schedule(0.1, 10), 1e-4)
 
@@ -34,9 +34,9 @@ def state_of(seed: int) -> TrainState:
 
 def test_restored_state_is_the_saved_one_bit_for_bit(tmp_path: Path) -> None:
     saved, like = state_of(1), state_of(2)
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(saved, [{"loss": 0.1, "accuracy": 0.5}])
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == 10
         restored, metrics = checkpoints.restore(10, like)
     assert metrics == [{"loss": 0.1, "accuracy": 0.5}]
@@ -51,11 +51,11 @@ def test_restored_state_is_the_saved_one_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         for epoch, error in enumerate((0.4, 0.2, 0.3, None, 0.5), start=1):
             checkpoints.save(state_of(epoch), [], error)
     assert {file.name for file in (tmp_path / "checkpoints").iterdir()} == {"20", "50"}
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         assert (checkpoints.latest_step(), checkpoints.best_step()) == (50, 20)
         assert int(checkpoints.restore(20, state_of(1))[0].step) == 20
         checkpoints.save(state_of(6), [], 0.1)
@@ -67,7 +67,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 def test_average_is_what_the_variables_are_and_the_parameters_come_back(tmp_path: Path) -> None:
     average = {"conv0": {"kernel": jnp.full((3, 3, 1, 2), 7.0)}}
     saved, like = (state_of(seed).replace(average_params=average) for seed in (1, 2))
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(saved, [])
         checkpoints.wait()
         restored, _ = checkpoints.restore(10, like.replace(average_params=like.params))
@@ -79,12 +79,12 @@ def test_average_is_what_the_variables_are_and_the_parameters_come_back(tmp_path
 
 
 def test_unfinished_checkpoint_is_named_and_removed(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.leftovers == []
         checkpoints.save(state_of(1), [])
     unfinished = tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp-1"
     unfinished.mkdir()
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.leftovers == [unfinished.name]
         assert checkpoints.latest_step() == 10
         checkpoints.save(state_of(2), [])
@@ -92,21 +92,21 @@ def test_unfinished_checkpoint_is_named_and_removed(tmp_path: Path) -> None:
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() is None
 
 
 def test_error_inside_still_finishes_the_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with pytest.raises(KeyboardInterrupt), CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(state_of(1), [])
         raise KeyboardInterrupt
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         assert int(checkpoints.restore(10, state_of(2))[0].step) == 10
 
 
 def test_variables_can_be_read_without_the_training_state(tmp_path: Path) -> None:
     state = state_of(1)
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(state, [])
     target = {"params": state_of(2).params, "batch_stats": state_of(2).batch_stats}
     with ocp.StandardCheckpointer() as checkpointer:

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/readers/cifar.py, archive.py and batch_pickle.py on files written here."""
+"""Tests of data/readers/cifar.py, archive.py and pickles.py on files that are written here."""
 
 import gzip
 import io
@@ -269,8 +269,8 @@ FORGED_ARRAY = b"cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\nU\x01O\x85RU\x08AAAAA
         (python2_dict(data=b"N"), r"has the keys \['data'\]; wanted 'labels' among them"),
         (python2_dict(labels=b"]"), r"has the keys \['labels'\]; wanted 'data' among them"),
         (python2_dict(data=b"N", labels=b"]"), r"else under 'data'; wanted an array uint8 \[N"),
-        (pickle.dumps({"data": np.zeros((1, 3072)), "labels": [1]}, 2), "ValueError: array of f8"),
-        (pickle.dumps({"data": np.array([None]), "labels": [1]}, 2), "ValueError: array of O8"),
+        (pickle.dumps({"data": np.zeros((1, 3072)), "labels": [1]}, 2), "NumPy data of f8"),
+        (pickle.dumps({"data": np.array([None]), "labels": [1]}, 2), "NumPy data of O8"),
         (python2_dict(data=FORGED_ARRAY, labels=b"]"), "cannot be unpickled"),
         (
             pickle.dumps({"data": np.zeros((1, 3072), int), "labels": [1]}, 2),

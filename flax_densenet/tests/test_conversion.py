@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
 from flax_densenet import DenseNetConfig, InputError
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights import checkpoint as checkpoint_module
 from flax_densenet.weights.adapt import with_in_channels, with_new_head
 from flax_densenet.weights.checkpoint import Checkpoint, flat, load_checkpoint
@@ -14,7 +15,6 @@ from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.table import correspondence, from_arrays, to_arrays
 
-Keys = tuple[str, ...]
 # The same examples every time; more and others were tried when this was written (5,000).
 MANY = settings(
     max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
@@ -54,13 +54,15 @@ def random_arrays(
     }
 
 
-def as_file(arrays: dict[str, np.ndarray], layout: str, wrapper: str) -> dict[Keys, np.ndarray]:
+def as_file(
+    arrays: dict[str, np.ndarray], layout: str, wrapper: str
+) -> dict[ArrayPath, np.ndarray]:
     if LAYOUTS[layout].separator == "/":
         return {tuple(key.split("/")): array for key, array in arrays.items()}
     return {("state_dict", wrapper + key): array for key, array in arrays.items()}
 
 
-def load(arrays: dict[Keys, np.ndarray]) -> Checkpoint:
+def load(arrays: dict[ArrayPath, np.ndarray]) -> Checkpoint:
     contents = Contents("PyTorch zip", arrays, {}, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint_module, "read_weights", lambda path: contents)

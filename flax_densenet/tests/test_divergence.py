@@ -22,7 +22,7 @@ from flax_densenet.training import (
     fit,
     parallel,
 )
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 
 RUN = RunConfig(
     network=DenseNetConfig(blocks=(1,), growth_rate=2, in_channels=1, num_classes=1),
@@ -79,7 +79,7 @@ def test_training_loss_that_is_not_finite_stops_the_run_and_names_the_step(
     message = f"^training loss is nan at step {bad_step}; .*{state_of_checkpoints}.*smaller --learn"
     with pytest.raises(TrainingDiverged, match=message):
         fit(RUN, dataset_of(num_train), WorkDir(tmp_path), resume=False)
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == (kept and num_train // 8)
     assert len(WorkDir(tmp_path).read_records()) == (kept or 0)
 

@@ -17,7 +17,7 @@ from flax_densenet.cli.main import main
 from flax_densenet.data import Split, load_dataset
 from flax_densenet.data.dataset import hold_out
 from flax_densenet.training import Preprocess, WorkDir, create_state, sgd
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.evaluation import plot_confusion
 
 Status = Callable[..., int]
@@ -45,7 +45,7 @@ def predictions(workdir: Path, split: Split) -> tuple[np.ndarray, np.ndarray, np
     like = create_state(
         DenseNet(run.network), sgd(0.1, 0), Preprocess((0.0,), (1.0,), "none"), seed=0
     )
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+    with CheckpointStore(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step()
         assert step is not None
         variables = checkpoints.restore_variables(step, like)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights import checkpoint as checkpoint_module
 from flax_densenet.weights.checkpoint import load_checkpoint
 from flax_densenet.weights.files.contents import Contents
@@ -23,7 +24,6 @@ from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
 from flax_densenet.weights.recognize import find_weight_sets
 from flax_densenet.weights.table import correspondence
 
-Keys = tuple[str, ...]
 with gzip.open(Path(__file__).parent / "data" / "state_dict_keys.json.gz") as _file:
     MODELS: dict[str, dict[str, tuple[list[int], str]]] = json.load(_file)["models"]
 
@@ -71,7 +71,7 @@ EXPECTED = {
 }
 
 
-def arrays_of(model: str, *outer: str) -> dict[Keys, np.ndarray]:
+def arrays_of(model: str, *outer: str) -> dict[ArrayPath, np.ndarray]:
     """Zeros of the model's shapes (a view each, so that they take no memory)."""
     separator = "/" if model.startswith("keras") else "\0"
     return {
@@ -91,7 +91,7 @@ def test_layout_and_network_are_recognized(model: str) -> None:
     assert (found.layout, found.where, found.unknown) == (expected.layout, expected.where, [])
     layout = LAYOUTS[found.layout]
     shapes = {key: array.shape for key, array in found.arrays.items()}
-    assert infer_config(shapes, layout) == expected.config
+    assert infer_config(found.parsed) == expected.config
     rows = correspondence(expected.config, layout)
     counters = {row.counter for row in rows} - {None}
     if layout.leaves is TORCH_LEAVES:  # the order of `parameters()`, which optimizers number by
@@ -114,7 +114,7 @@ def test_layout_and_network_are_recognized(model: str) -> None:
         ((), "net.model.base."),
     ],
 )
-def test_wrappers_in_any_nesting_are_found(model: str, outer: Keys, prefix: str) -> None:
+def test_wrappers_in_any_nesting_are_found(model: str, outer: ArrayPath, prefix: str) -> None:
     arrays = {(*outer, prefix + keys[0]): array for keys, array in arrays_of(model).items()}
     (found,) = find_weight_sets(arrays)
     own = EXPECTED[model].where
@@ -125,7 +125,7 @@ def test_wrappers_in_any_nesting_are_found(model: str, outer: Keys, prefix: str)
 
 def test_torchvision_before_2018_and_a_head_in_a_sequential() -> None:
     """As CheXNet's file: module.densenet121.features...norm.1, classifier.0, no counters."""
-    arrays: dict[Keys, np.ndarray] = {}
+    arrays: dict[ArrayPath, np.ndarray] = {}
     for (key,), array in arrays_of("torchvision/densenet121").items():
         if key.endswith("num_batches_tracked"):
             continue
@@ -139,11 +139,21 @@ def test_torchvision_before_2018_and_a_head_in_a_sequential() -> None:
     assert (found.layout, found.unknown) == ("torchvision-2017", [])
     assert found.where == "state_dict: module.densenet121."
     assert len(found.arrays) == 606  # all entries but the 121 counters
-    shapes = {key: array.shape for key, array in found.arrays.items()}
-    assert infer_config(shapes, LAYOUTS[found.layout]) == VARIANTS["densenet121"]
+    assert infer_config(found.parsed) == VARIANTS["densenet121"]
 
 
-def load(arrays: dict[Keys, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> object:
+def test_a_head_of_two_layers_is_no_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays: dict[ArrayPath, np.ndarray] = {
+        (key.replace("classifier.", "classifier.0."),): array
+        for (key,), array in arrays_of("gpleiss/BC-28-12").items()
+    }
+    arrays[("classifier.2.weight",)] = np.zeros((3, 10), np.float32)
+    message = "3 arrays in it belong to no layer of a DenseNet: .*classifier.2.weight; nothing was"
+    with pytest.raises(InputError, match=message):
+        load(arrays, monkeypatch)
+
+
+def load(arrays: dict[ArrayPath, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> object:
     contents = Contents("PyTorch zip", arrays, {}, {})
     monkeypatch.setattr(checkpoint_module, "read_weights", lambda path: contents)
     return load_checkpoint("my.pth")
@@ -194,7 +204,7 @@ RELATIVES = {
 def test_relatives_are_refused_by_their_first_array(
     relative: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrays: dict[Keys, np.ndarray] = {
+    arrays: dict[ArrayPath, np.ndarray] = {
         (key,): np.zeros(shape, np.float32) for key, shape in RELATIVES[relative].items()
     }
     first = next(iter(RELATIVES[relative]))

@@ -26,7 +26,7 @@ from flax_densenet.training import (
     sgd,
 )
 from flax_densenet.training import epoch as epoch_module
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 
 NETWORK = DenseNetConfig(
     blocks=(1, 1), growth_rate=2, in_channels=1, num_classes=3, dropout_rate=0.1
@@ -72,7 +72,7 @@ class Run(NamedTuple):
         like = create_state(
             DenseNet(NETWORK), sgd(schedule, 1e-4), Preprocess((0.0,), (1.0,), "shift"), seed=0
         )
-        with Checkpoints(self.workdir.checkpoints) as checkpoints:
+        with CheckpointStore(self.workdir.checkpoints) as checkpoints:
             assert checkpoints.latest_step() == 10
             return checkpoints.restore(10, like)[0]
 

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from flax_densenet import InputError
 from flax_densenet.errors import SavingFailed
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.step import TrainState
 from flax_densenet.weights.files import read_weights, write_orbax
 
@@ -79,7 +79,7 @@ def workdir(tmp_path: Path) -> Path:
         optimizer=optimizer,
         preprocess=cast(Any, None),
     )
-    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+    with CheckpointStore(tmp_path / "run" / "checkpoints") as checkpoints:
         checkpoints.save(state, [], error=0.1)
         checkpoints.save(
             state.replace(step=jnp.array(10), params={"kernel": 2 * params["kernel"]}), []

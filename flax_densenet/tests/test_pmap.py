@@ -10,7 +10,7 @@ import pytest
 
 import flax_densenet
 from flax_densenet.tests import pmap_on_devices
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 
 Results = dict[str, np.ndarray]
 
@@ -63,7 +63,7 @@ def test_statistics_of_the_devices_are_averaged(results: Results) -> None:
 def test_checkpoint_of_eight_devices_opens_on_one(directory: Path) -> None:
     assert jax.device_count() == 1
     saved = pmap_on_devices.state_of(0.0, "none")
-    with Checkpoints(directory / "checkpoints") as checkpoints:
+    with CheckpointStore(directory / "checkpoints") as checkpoints:
         restored, _ = checkpoints.restore(0, like=jax.tree.map(lambda x: x + 1, saved))
     for leaf, right in zip(jax.tree.leaves(restored), jax.tree.leaves(saved), strict=True):
         np.testing.assert_array_equal(leaf, right)

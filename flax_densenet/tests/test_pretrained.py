@@ -120,5 +120,5 @@ def test_image_reader_normalizes_as_the_file_tells(tmp_path: Path) -> None:
     for wrong in refused:
         with pytest.raises(InputError, match=r"paths .* must be a list of paths, at least one"):
             read(wrong)
-    with pytest.raises(InputError, match=r"not told by the file; give it with --mean"):
+    with pytest.raises(InputError, match=r"not in the file; give it with --mean"):
         flax_densenet.image_reader(tmp_path / "a.safetensors")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
+from flax_densenet.data import ChannelStatistics
 from flax_densenet.training.config import Augment
 
 _MAX_CHANGE = 0.4
@@ -113,8 +114,7 @@ class Preprocess:
 
     def normalize(self, image: UInt8[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """Returns (image - mean) / std in float32, all that happens to images in evaluation."""
-        mean, std = (jnp.asarray(value, jnp.float32) for value in (self.mean, self.std))
-        return (image.astype(jnp.float32) - mean) / std
+        return ChannelStatistics(self.mean, self.std).normalize(image)
 
 
 def _each(

@@ -22,7 +22,7 @@ from flax_densenet.training.step import TrainState
 _UNFINISHED_MARK = ".orbax-checkpoint-tmp"
 
 
-class Checkpoints:
+class CheckpointStore:
     """The checkpoints of one run, numbered by steps done; the newest and the best are kept.
 
     Use it as a context manager: leaving it waits until everything is on the disk. Every method that
@@ -52,7 +52,7 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(directory, options=options)
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> "CheckpointStore":
         return self
 
     def __exit__(

@@ -1,4 +1,9 @@
-"""Everything that decides the outcome of a training run, and how it is executed."""
+"""Settings of a training run, and how it is executed.
+
+A `RunConfig` decides the outcome of a run: network, data, optimization and fine-tuning. config.json
+stores it, and a resumed run must have the same. `Execution` may change from one start to the next:
+the outcome is the same up to rounding.
+"""
 
 import dataclasses
 import json
@@ -7,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from flax_densenet.data.images.streamed import OnBroken
-from flax_densenet.errors import InputError, require
+from flax_densenet.errors import InputError, require, require_integer
 from flax_densenet.implementations.choose import Implementation
 from flax_densenet.network.config import DenseNetConfig
 
@@ -16,7 +21,7 @@ Schedule = Literal["steps", "cosine"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizationConfig:
-    """How it is trained, with SGD and Nesterov momentum 0.9.
+    """How a network is trained, with SGD and Nesterov momentum 0.9.
 
     Attributes:
       epochs: Passes over the training images.
@@ -29,10 +34,10 @@ class OptimizationConfig:
       weight_decay: Factor of each parameter that is added to its gradient.
       max_gradient_norm: Scale the gradient down to this norm (over all parameters) if it is longer.
       label_smoothing: Share of the target probability that is spread over all classes, in [0, 1).
-      ema_decay: Keep an average of the parameters, in which the old ones weigh this much at each
-        step, in (0, 1); evaluation and checkpoints use it.
+      ema_decay: Keep a moving average of the parameters, for evaluation and checkpoints; at each
+        step the old average has this weight, in (0, 1).
       synchronized_batch_norm: Whether batch normalization takes its statistics over all devices.
-        Without it (pmap only) each device has its own; the running ones are averaged.
+        Without it (pmap only) each device has its own, and running statistics are averaged.
       seed: Decides initial weights, order of the images, augmentation and dropout.
     """
 
@@ -51,26 +56,15 @@ class OptimizationConfig:
 
     def __post_init__(self) -> None:
         for name, minimum in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            is_integer = isinstance(value, int) and not isinstance(value, bool)
-            require(
-                is_integer and value >= minimum, name, value, f"an integer of at least {minimum}"
-            )
-        infinity = float("inf")
+            require_integer(name, getattr(self, name), minimum)
         rate, clip, decay = self.learning_rate, self.max_gradient_norm, self.ema_decay
-        require(0 < rate < infinity, "learning_rate", rate, "a number above 0")
+        weight_decay, smoothing = self.weight_decay, self.label_smoothing
+        schedules = get_args(Schedule)
+        require(0 < rate < math.inf, "learning_rate", rate, "a number above 0")
         require(
-            0 <= self.weight_decay < infinity,
-            "weight_decay",
-            self.weight_decay,
-            "a number of at least 0",
+            0 <= weight_decay < math.inf, "weight_decay", weight_decay, "a number of at least 0"
         )
-        require(
-            self.schedule in get_args(Schedule),
-            "schedule",
-            self.schedule,
-            f"one of {get_args(Schedule)}",
-        )
+        require(self.schedule in schedules, "schedule", self.schedule, f"one of {schedules}")
         object.__setattr__(self, "drops", tuple(self.drops))  # JSON has lists only
         rising = all(a < b for a, b in zip((0.0, *self.drops), (*self.drops, 1.0), strict=True))
         require(rising, "drops", self.drops, "rising numbers between 0 and 1")
@@ -80,13 +74,8 @@ class OptimizationConfig:
             self.warmup_epochs,
             f"a number of at least 0 and below epochs (={self.epochs})",
         )
-        require(clip is None or 0 < clip < infinity, "max_gradient_norm", clip, "a number above 0")
-        require(
-            0 <= self.label_smoothing < 1,
-            "label_smoothing",
-            self.label_smoothing,
-            "a number in [0, 1)",
-        )
+        require(clip is None or 0 < clip < math.inf, "max_gradient_norm", clip, "a number above 0")
+        require(0 <= smoothing < 1, "label_smoothing", smoothing, "a number in [0, 1)")
         require(decay is None or 0 < decay < 1, "ema_decay", decay, "a number in (0, 1)")
 
 
@@ -95,22 +84,23 @@ _NOTHING = "none"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTuningConfig:
-    """Where the weights start from, and which of them are trained how fast.
+    """Which weights a training starts from, and which of them it trains how fast.
 
-    A PART of the network is what stands between dots in the names that PyTorch gives its
-    parameters, such as features, denseblock4, features.denseblock1.denselayer2, classifier or bias;
-    the wildcards * ? [] are allowed, as in norm?.
+    A PART of the network is a word, or words with dots between them, of the names that PyTorch
+    gives its parameters: features, denseblock4, features.denseblock1.denselayer2, classifier, bias.
+    The wildcards * ? [] are allowed, as in norm?.
 
     Attributes:
       init_from: Start from the weights in a file or directory that `convert` reads (PyTorch,
         safetensors, Keras, Orbax, a work directory), which decides the network.
-      weights: Which weights of init_from to take, by their place in it, where there are several.
+      weights: Which set of weights in init_from to take, by its place there, where there are
+        several.
       new_head: Replace the classifier by one with initial weights, as other classes need.
       freeze: Parts that are not trained: PART,PART,... or none. See docs/fine-tuning.md.
-      freeze_batch_norm: Normalize by the running statistics in training, too, which stay as they
-        are; scales and biases are trained unless they are frozen.
+      freeze_batch_norm: Normalize by the running statistics in training, too, and keep them as
+        they are. Scales and biases are trained unless they are frozen.
       learning_rate_factors: Factors of the learning rate, PART=FACTOR,PART=FACTOR,..., such as
-        features=0.1,denseblock4=0.5; the last one that fits a parameter counts.
+        features=0.1,denseblock4=0.5. The last one that fits a parameter counts.
       init_from_sha256: Checksum of init_from, if that is a file.
     """
 
@@ -126,14 +116,14 @@ class FineTuningConfig:
         wanted = "a path; is a variable of the shell empty?"
         require(self.init_from != "", "init_from", self.init_from, wanted)
         needs_weights = {
-            "weights": self.weights,
+            "weight_set": self.weights,
             "new_head": self.new_head,
-            "freeze": self.frozen_parts,
+            "freeze": self.frozen_parts and self.freeze,
             "freeze_batch_norm": self.freeze_batch_norm,
         }
         for name, value in needs_weights.items():
             if value and self.init_from is None:
-                raise InputError(f"{name} (={getattr(self, name)}) needs weights: give init_from")
+                raise InputError(f"{name} (={value}) needs weights: give init_from")
         _ = self.factors  # refuses what cannot be read
 
     @property
@@ -173,16 +163,16 @@ ParallelMode = Literal["auto", "jit", "pmap"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a run is executed; it may change when the run is resumed.
+    """How a run is executed; this may change when the run is resumed.
 
     Attributes:
       parallel: How the devices share the batch: jit over a mesh (auto), or pmap. The result is the
         same up to rounding.
       remat: Compute activations a second time in the backward pass instead of keeping them.
       implementation: How blocks are computed: layer by layer (plain), by compiled kernels of a CPU
-        (native), chunk by chunk in its cache (blocked), or with fewer passes over a GPU's
-        memory (gpu). auto chooses one that suits the device, where it can. The result
-        is the same up to rounding.
+        (native), chunk by chunk in its cache (blocked), or with fewer passes over a GPU's memory
+        (gpu). auto chooses the one that suits network and device. The result is the same up to
+        rounding.
       num_workers: Processes that read and decode images in files; 0 reads in the main process.
       tensorboard: Write TensorBoard files to tensorboard/ in the work directory, too.
       profile_steps: Write a profile of this many steps to profile/ in the work directory.
@@ -197,8 +187,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         for name in ("num_workers", "profile_steps"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "an integer of at least 0")
+            require_integer(name, getattr(self, name), 0)
 
 
 Augment = Literal["none", "shift", "crop", "crop_color"]
@@ -206,7 +195,7 @@ Augment = Literal["none", "shift", "crop", "crop_color"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What the network is trained on.
+    """The images that a network is trained on.
 
     Attributes:
       dataset: "digits" (ships with scikit-learn), cifar10, cifar100, svhn, svhn_without_extra,
@@ -218,7 +207,8 @@ class DataConfig:
       image_size: Height and width in pixels to which images in files are brought.
       broken_images: What to do when a file cannot be decoded: stop with an error, or skip it.
       mean: Mean of each channel that is subtracted, in 0 to 255; the data set's if not given.
-      std: Standard deviation of each channel that is divided by, likewise.
+      std: Standard deviation of each channel that is divided by, in 0 to 255; the data set's if not
+        given.
     """
 
     dataset: str = "digits"
@@ -231,7 +221,6 @@ class DataConfig:
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        held_out, size = self.validation_images, self.image_size
         for name, choices in (("augment", Augment), ("broken_images", OnBroken)):
             value = getattr(self, name)
             require(value in get_args(choices), name, value, f"one of {get_args(choices)}")
@@ -240,18 +229,9 @@ class DataConfig:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         is_positive = self.std is None or all(value > 0 for value in self.std)
         require(is_positive, "std", self.std, "numbers above 0, one for each channel")
-        require(
-            _is_integer(held_out) and held_out >= 0,
-            "validation_images",
-            held_out,
-            "an integer of at least 0",
-        )
-        require(
-            size is None or (_is_integer(size) and size >= 1),
-            "image_size",
-            size,
-            "an integer of at least 1",
-        )
+        require_integer("validation_images", self.validation_images, 0)
+        if self.image_size is not None:
+            require_integer("image_size", self.image_size, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,9 +240,9 @@ class RunConfig:
 
     Attributes:
       network: The network.
-      data: The data.
-      optimization: How it is trained.
-      fine_tuning: Where it starts from, and what of it is trained.
+      data: The images.
+      optimization: How the network is trained.
+      fine_tuning: Which weights it starts from, and which of them are trained.
     """
 
     network: DenseNetConfig
@@ -274,7 +254,7 @@ class RunConfig:
         """Returns the text of config.json.
 
         Args:
-          beside: What else it holds, which `from_json` passes over.
+          beside: Other entries, which `from_json` ignores.
         """
         return json.dumps({**dataclasses.asdict(self), **beside}, indent=2) + "\n"
 
@@ -283,7 +263,7 @@ class RunConfig:
         """Reads the text of config.json.
 
         Raises:
-          InputError: The text is not that of a run.
+          InputError: It is something else.
         """
         try:
             groups = json.loads(text)
@@ -308,7 +288,3 @@ class RunConfig:
 
 def _flat(groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: value for group in groups.values() for name, value in group.items()}
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,8 +1,10 @@
-"""Starting a training from the weights of another one, whatever software they come from."""
+"""Starts a training from the weights of another one, of whatever software.
 
-import dataclasses
+`start_variables` gives a new training weights alone. `continue_from` goes on with a training that
+was begun elsewhere: it takes momentum and step, too.
+"""
+
 import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +17,7 @@ from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.parts import split_params
 from flax_densenet.training.step import TrainState
-from flax_densenet.weights.adapt import (
-    StoredType,
-    cast,
-    check_agreement,
-    with_in_channels,
-    with_new_head,
-)
+from flax_densenet.weights.adapt import adapt, check_agreement, with_in_channels
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.weights.files.orbax_files import newest_checkpoint
 
@@ -30,9 +26,9 @@ class Source(NamedTuple):
     """Weights to start from.
 
     Attributes:
-      path: Absolute path; of a run, that of the checkpoint.
+      path: Absolute path of the file or, for a run, of its checkpoint's directory.
       sha256: Checksum of a file; None for a directory.
-      checkpoint: What it holds.
+      checkpoint: The weights and their network.
     """
 
     path: Path
@@ -40,23 +36,23 @@ class Source(NamedTuple):
     checkpoint: Checkpoint
 
 
-def open_source(init_from: str | Path, weights: str | None = None) -> Source:
+def open_source(init_from: str | Path, weight_set: str | None = None) -> Source:
     """Reads weights to start from.
 
     Args:
       init_from: A file or directory that `load_checkpoint` reads.
-      weights: Which weights in it, where there are several.
+      weight_set: Which set of weights in it, where there are several.
 
     Raises:
-      InputError: They cannot be read; `load_checkpoint` says why.
+      InputError: The weights cannot be read; `load_checkpoint` says why.
     """
     path = newest_checkpoint(Path(init_from).expanduser().absolute())
-    checkpoint = load_checkpoint(path, weights=weights)
+    checkpoint = load_checkpoint(path, weight_set=weight_set)
     return Source(path, _sha256(path) if path.is_file() else None, checkpoint)
 
 
 def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> None:
-    """Checks that a network can start from weights; dropout, type and momentum may differ.
+    """Checks that a network can start from weights; its dropout, type and momentum may differ.
 
     Args:
       source: The weights.
@@ -64,18 +60,16 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
       new_head: Whether its classifier is new.
 
     Raises:
-      InputError: They are those of another network, of other classes, or of other channels for
-        which there is no rule.
+      InputError: The weights are for another network, for other classes, or for channels that they
+        cannot be adapted to.
     """
     found = source.checkpoint.config
-    asked = dataclasses.replace(
-        network,
-        num_classes=found.num_classes,
-        in_channels=found.in_channels,
-        batch_norm_momentum=found.batch_norm_momentum,
-    )
     check_agreement(
-        found, asked, str(source.path), "leave the network's flags out, which the weights decide"
+        found,
+        network,
+        str(source.path),
+        "leave the network's flags out, which the weights decide",
+        free=("num_classes", "in_channels", "batch_norm_momentum"),
     )
     if network.num_classes != found.num_classes and not new_head:
         raise InputError(
@@ -87,12 +81,13 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
 
 
 def start_variables(run: RunConfig) -> dict[str, Any] | None:
-    """Returns what a run starts from, {"params", "batch_stats"}; None is initial weights.
-
-    Warnings are printed.
+    """Returns the weights that a run starts from, and prints warnings about them.
 
     Args:
       run: The run.
+
+    Returns:
+      {"params", "batch_stats"}; None if the run starts from initial weights.
 
     Raises:
       InputError: The weights cannot be read, are no longer the same, or do not suit the network.
@@ -110,17 +105,15 @@ def start_variables(run: RunConfig) -> dict[str, Any] | None:
     if jax.process_index() == 0:
         for warning in source.checkpoint.warnings:
             print(f"warning: {warning}")
-    variables, config = source.checkpoint.variables, source.checkpoint.config
-    if how.new_head:
-        seed = run.optimization.seed
-        variables, config = with_new_head(variables, config, network.num_classes, seed=seed)
-    if network.in_channels != config.in_channels:
-        variables, config = with_in_channels(variables, config, network.in_channels)
-    dtype: StoredType = "float64" if network.dtype == "float64" else "float32"
-    return {
-        collection: jax.tree.map(partial(cast, collection=collection, dtype=dtype), tree)
-        for collection, tree in variables.items()
-    }
+    variables, _ = adapt(
+        source.checkpoint.variables,
+        source.checkpoint.config,
+        new_head=network.num_classes if how.new_head else None,
+        in_channels=network.in_channels,
+        dtype="float64" if network.dtype == "float64" else "float32",
+        seed=run.optimization.seed,
+    )
+    return variables
 
 
 def _sha256(path: Path) -> str:
@@ -131,15 +124,17 @@ def _sha256(path: Path) -> str:
 def continue_from(state: TrainState, checkpoint: Checkpoint) -> TrainState:
     """Returns a training state with the weights, momentum and step of a checkpoint.
 
+    To train on with it: `fit(..., adapt=lambda state: continue_from(state, checkpoint))`.
+
     Args:
       state: A fresh state of the same network.
-      checkpoint: A training checkpoint, with the state of SGD.
+      checkpoint: What `load_checkpoint(..., optimizer=True)` returns.
 
     Returns:
-      The state after the checkpoint's step; its step is 0 where the file does not say.
+      The state after the checkpoint's step, or after step 0 if the file does not say it.
 
     Raises:
-      InputError: The checkpoint has no state of SGD.
+      InputError: The checkpoint holds no state of SGD.
     """
     if checkpoint.optimizer is None:
         raise InputError(

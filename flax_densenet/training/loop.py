@@ -9,8 +9,9 @@ import jax
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
 from flax_densenet.errors import TrainingInterrupted
+from flax_densenet.files import written_whole
 from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.checkpoints import Checkpoints
+from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import Execution, RunConfig
 from flax_densenet.training.epoch import EpochTrainer, StepMetrics
 from flax_densenet.training.fine_tuning import start_variables
@@ -21,7 +22,7 @@ from flax_densenet.training.run_data import channel_statistics, check_dataset
 from flax_densenet.training.signals import StopSignals
 from flax_densenet.training.state import initial_state, run_schedule
 from flax_densenet.training.step import TrainState
-from flax_densenet.training.workdir import Record, WorkDir, run_usage, writing
+from flax_densenet.training.workdir import Record, WorkDir, usage_record
 
 
 def fit(
@@ -76,7 +77,7 @@ def fit(
     is_first_process = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
-        checkpoints = stack.enter_context(Checkpoints(workdir.checkpoints))
+        checkpoints = stack.enter_context(CheckpointStore(workdir.checkpoints))
         metrics: StepMetrics = []  # of an epoch that is not done
         if resume:
             saved, metrics = _restore(checkpoints, like=on_devices.to_global(state))
@@ -84,7 +85,7 @@ def fit(
         first_step = int(state.step)
         records = [record for record in workdir.read_records() if record["step"] <= first_step]
         if is_first_process:
-            workdir.write_config(run, run_usage(run, dataset))
+            workdir.write_config(run, usage_record(run, dataset))
             workdir.write_records(records)
         board = None
         if execution.tensorboard and is_first_process:
@@ -129,8 +130,8 @@ def fit(
                 checkpoints.wait()
                 raise TrainingInterrupted(stop.received, int(state.step))
     if is_first_process:
-        with writing(workdir.curves_file):
-            plot_curves(records, f"{run.network.title} on {dataset.name}", workdir.curves_file)
+        with written_whole(workdir.curves_file) as unfinished:
+            plot_curves(records, f"{run.network.title} on {dataset.name}", unfinished)
     return records
 
 
@@ -141,11 +142,11 @@ def selection_error(record: Record) -> float:
 
 
 def _has_checkpoint(workdir: WorkDir) -> bool:
-    with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return checkpoints.latest_step() is not None
 
 
-def _restore(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, StepMetrics]:
+def _restore(checkpoints: CheckpointStore, like: TrainState) -> tuple[TrainState, StepMetrics]:
     if checkpoints.leftovers and jax.process_index() == 0:
         print(
             f"note: ignored {', '.join(checkpoints.leftovers)}, which an interrupted save left in "

@@ -10,10 +10,9 @@ from flax import traverse_util
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.training.config import FineTuningConfig
 from flax_densenet.weights.table import Row, correspondence
-
-Path = tuple[str, ...]
 
 
 class ParameterParts(NamedTuple):
@@ -62,7 +61,7 @@ def find_parts(config: DenseNetConfig, fine_tuning: FineTuningConfig) -> Paramet
     return ParameterParts(frozenset(frozen), factors)
 
 
-def frozen_paths(config: DenseNetConfig, parts: ParameterParts) -> frozenset[Path]:
+def frozen_paths(config: DenseNetConfig, parts: ParameterParts) -> frozenset[ArrayPath]:
     """Returns the paths of the frozen parameters in the Flax parameters."""
     return frozenset(row.flax_path[1:] for row in _parameters(config) if row.key in parts.frozen)
 
@@ -89,7 +88,7 @@ def parameter_counts(config: DenseNetConfig, fine_tuning: FineTuningConfig) -> d
     }
 
 
-def split_params(params: Any, frozen: Collection[Path]) -> tuple[Any, Any]:
+def split_params(params: Any, frozen: Collection[ArrayPath]) -> tuple[Any, Any]:
     """Returns the parameters that are trained, and those that are not, each as nested dicts.
 
     Args:

@@ -4,11 +4,10 @@ from flax_densenet.data import ChannelStatistics, Dataset
 from flax_densenet.data.dataset import hold_out
 from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.load import FileReading, load_dataset
+from flax_densenet.data.preparation import CROPPED, trained_format
 from flax_densenet.errors import InputError, require
 from flax_densenet.network.initialization import check_x64
 from flax_densenet.training.config import RunConfig
-
-_CROPPED = ("crop", "crop_color")
 
 
 def load_run_data(run: RunConfig, *, num_workers: int) -> Dataset:
@@ -25,7 +24,7 @@ def load_run_data(run: RunConfig, *, num_workers: int) -> Dataset:
     reading = None
     if image_format is not None:
         reading = FileReading(image_format, num_workers, data.broken_images)
-    elif data.augment in _CROPPED:
+    elif data.augment in CROPPED:
         raise InputError(
             f"augment (={data.augment!r}) cuts images in files to image_size, which is not given; "
             "give it, or use --augment shift or none"
@@ -35,11 +34,7 @@ def load_run_data(run: RunConfig, *, num_workers: int) -> Dataset:
 
 def run_image_format(run: RunConfig) -> ImageFormat | None:
     """Returns what images in files become in a run; None if they have one size already."""
-    data = run.data
-    if data.image_size is None:
-        return None
-    crops = data.augment in _CROPPED
-    return ImageFormat(data.image_size, run.network.in_channels, random_crop=crops)
+    return trained_format(run.data.image_size, run.data.augment, run.network.in_channels)
 
 
 def channel_statistics(run: RunConfig, dataset: Dataset) -> ChannelStatistics:

@@ -12,11 +12,12 @@ from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.densenet import DenseNet
 from flax_densenet.implementations import choose_implementation, native
 from flax_densenet.network.initialization import initialize
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.config import Execution, OptimizationConfig, RunConfig
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.parallel import mapped_axis
-from flax_densenet.training.parts import Path, factor_tree, find_parts, frozen_paths, split_params
+from flax_densenet.training.parts import factor_tree, find_parts, frozen_paths, split_params
 from flax_densenet.training.run_data import channel_statistics
 from flax_densenet.training.step import TrainState
 
@@ -29,7 +30,7 @@ def create_state(
     seed: int,
     label_smoothing: float = 0.0,
     ema_decay: float | None = None,
-    frozen: frozenset[Path] = frozenset(),
+    frozen: frozenset[ArrayPath] = frozenset(),
     variables: Mapping[str, Any] | None = None,
     apply_updates: Callable[[Any, Any], Any] = optax.apply_updates,
 ) -> TrainState:

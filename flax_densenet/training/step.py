@@ -13,10 +13,11 @@ import optax
 from jax import lax
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
-from flax_densenet.densenet import DenseNet
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.network.model import DenseNet
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.loss import cross_entropy, is_correct, is_in_top
-from flax_densenet.training.parts import Path, join_params, split_params
+from flax_densenet.training.parts import join_params, split_params
 
 Metrics = dict[str, jax.Array]
 
@@ -53,7 +54,7 @@ class TrainState(flax.struct.PyTreeNode):
     preprocess: Preprocess = flax.struct.field(pytree_node=False)
     label_smoothing: float = flax.struct.field(pytree_node=False, default=0.0)
     ema_decay: float | None = flax.struct.field(pytree_node=False, default=None)
-    frozen: frozenset[Path] = flax.struct.field(pytree_node=False, default=frozenset())
+    frozen: frozenset[ArrayPath] = flax.struct.field(pytree_node=False, default=frozenset())
 
     @property
     def variables(self) -> dict[str, Any]:

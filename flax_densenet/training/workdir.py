@@ -1,107 +1,61 @@
-"""What using a trained network takes besides its weights; it stands in config.json, too."""
+"""The directory of a training run: its configuration, records and checkpoints."""
 
-import contextlib
 import dataclasses
 import json
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax_densenet.data import Dataset
-from flax_densenet.data.preprocessing import Preprocessing
-from flax_densenet.errors import InputError, SavingFailed
+from flax_densenet.data.preparation import trained_preparation
+from flax_densenet.errors import InputError
+from flax_densenet.files import write_text
 from flax_densenet.training.config import RunConfig
-from flax_densenet.training.run_data import run_image_format
+from flax_densenet.weights.statement import CLASS_NAMES_KEY, PREPARATION_KEY
 
-_PREPROCESSING, _CLASS_NAMES = "preprocessing", "class_names"
-
-
-class Usage(NamedTuple):
-    """What using a network takes.
-
-    Attributes:
-      preprocessing: How images are prepared.
-      class_names: One name per class; None if nobody has told.
-    """
-
-    preprocessing: Preprocessing
-    class_names: tuple[str, ...] | None
-
-    def to_record(self) -> dict[str, Any]:
-        """Returns what config.json holds beside the run's configuration."""
-        return {_PREPROCESSING: self.preprocessing.to_record(), _CLASS_NAMES: self.class_names}
+Record = dict[str, Any]
 
 
-def run_usage(run: RunConfig, dataset: Dataset) -> Usage:
-    """Returns what using the network of a run takes.
+def usage_record(run: RunConfig, dataset: Dataset) -> Record:
+    """Returns what using the network of a run takes besides its weights.
+
+    `weights.statement.read_run` reads it.
 
     Args:
       run: The run, with the mean and deviation that it normalizes with.
       dataset: Its data set.
+
+    Returns:
+      How images are prepared, and the names of the classes, as JSON holds them.
     """
+    data = run.data
+    preparation = trained_preparation(
+        data.image_size, data.augment, run.network.in_channels, mean=data.mean, std=data.std
+    )
     height, width, _ = dataset.image_shape
-    preprocessing = _from_run(run)
-    if preprocessing.size is None and height == width:
-        preprocessing = dataclasses.replace(preprocessing, size=height, shorter_side=height)
-    return Usage(preprocessing, dataset.class_names)
-
-
-def read_usage(text: str, run: RunConfig) -> Usage:
-    """Reads the text of config.json.
-
-    Args:
-      text: The text. If it is older than this record, what the run's configuration tells is taken.
-      run: The run's configuration in it.
-
-    Raises:
-      InputError: The record is damaged.
-    """
-    groups = json.loads(text)
-    if _PREPROCESSING not in groups:
-        return Usage(_from_run(run), None)
-    try:
-        preprocessing = Preprocessing.from_record(groups[_PREPROCESSING])
-        names = groups[_CLASS_NAMES]
-        return Usage(preprocessing, tuple(names) if names else None)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"config.json has a damaged record of preprocessing ({error}); remove it, and say with "
-            "flags how images are prepared"
-        ) from error
-
-
-def _from_run(run: RunConfig) -> Preprocessing:
-    image_format = run_image_format(run)
-    size = shorter_side = None
-    if image_format is not None:
-        size, shorter_side = image_format.size, image_format.resized_side
-    return Preprocessing(size=size, shorter_side=shorter_side, mean=run.data.mean, std=run.data.std)
-
-
-Record = dict[str, Any]
-_UNFINISHED = ".tmp"
+    if preparation.size is None and height == width:
+        preparation = dataclasses.replace(preparation, size=height, shorter_side=height)
+    return {PREPARATION_KEY: preparation.to_record(), CLASS_NAMES_KEY: dataset.class_names}
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkDir:
-    """The absolute path of a run's directory, and what lies in it.
+    """The directory of a run, with the names of the files in it.
 
     Attributes:
-      path: The directory.
+      path: Its absolute path.
     """
 
     path: Path
 
     @property
     def config_file(self) -> Path:
-        """The run's configuration."""
+        """The configuration of the run, and what using its network takes."""
         return self.path / "config.json"
 
     @property
     def metrics_file(self) -> Path:
-        """One JSON object per line and epoch."""
+        """The metrics: one JSON object per epoch, each on a line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -139,23 +93,17 @@ class WorkDir:
                 "give the work directory of an earlier run with --workdir"
             ) from error
 
-    def read_usage(self) -> Usage:
-        """Returns what using the network takes, as far as it is told.
-
-        Raises:
-          InputError: No run was started here.
-        """
-        run = self.read_config()
-        return read_usage(self.config_file.read_text(), run)
-
-    def write_config(self, run: RunConfig, usage: Usage | None = None) -> None:
+    def write_config(self, run: RunConfig, usage: Record | None = None) -> None:
         """Writes config.json, whole or not at all.
 
         Args:
           run: The run.
-          usage: What using its network takes, once the data set has told.
+          usage: What `usage_record` returns, if that is known already.
+
+        Raises:
+          SavingFailed: Writing failed.
         """
-        write_whole(self.config_file, run.to_json(beside=usage.to_record() if usage else {}))
+        write_text(self.config_file, run.to_json(beside=usage or {}))
 
     def read_records(self) -> list[Record]:
         """Returns the metrics of the epochs done."""
@@ -166,17 +114,21 @@ class WorkDir:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def write_records(self, records: list[Record]) -> None:
-        """Writes metrics.jsonl, whole or not at all."""
-        write_whole(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+        """Writes metrics.jsonl, whole or not at all.
+
+        Raises:
+          SavingFailed: Writing failed.
+        """
+        write_text(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = True) -> WorkDir:
-    """Creates the directory, if need be, and tries it for writing.
+    """Opens a work directory: creates it if it is missing, and checks that it can be written to.
 
     Args:
       path: Relative or absolute path; "~" is the home directory.
       resume: Whether the directory may already hold a run.
-      is_first_process: Whether to check; the other processes of a run find what it has written.
+      is_first_process: Whether to create and check it; only one process of a run does.
 
     Returns:
       The directory with an absolute path.
@@ -204,30 +156,3 @@ def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = Tru
             "or give another one with --workdir"
         )
     return WorkDir(directory)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a text file, or leaves the one that is there.
-
-    Raises:
-      SavingFailed: Writing failed.
-    """
-    unfinished = file.with_suffix(file.suffix + _UNFINISHED)
-    with writing(file):
-        unfinished.write_text(text)
-        os.replace(unfinished, file)
-
-
-@contextlib.contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Turns a full disk and the like into one error that names the file.
-
-    Raises:
-      SavingFailed: Writing failed.
-    """
-    try:
-        yield
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            file.with_suffix(file.suffix + _UNFINISHED).unlink()
-        raise SavingFailed(f"{file} cannot be written ({error.strerror})") from error

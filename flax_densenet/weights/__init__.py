@@ -1,4 +1,4 @@
-"""Weights in files and layouts of all software: reading, converting, writing."""
+"""Reads, converts and writes weights of all known software."""
 
 import lazy_loader
 

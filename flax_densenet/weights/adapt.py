@@ -1,9 +1,11 @@
-"""Adapts weights: other classes, channels or types, and the check of the network.
+"""Adapts weights to other classes, channels or types, and checks whose they are.
 
 Axes: H kernel height, W kernel width, I input channels, O output channels.
 """
 
 import dataclasses
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -13,12 +15,12 @@ import numpy as np
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.initialization import initialize
+from flax_densenet.network.variants import VARIANTS
 from flax_densenet.weights.table import correspondence
 
 StoredType = Literal["float16", "bfloat16", "float32", "float64"]
 
-
-# What a configuration says in the end, and the field that changes it.
+# Properties of a configuration, and the field that changes each.
 _SHAPING_FIELDS = {
     "stem": "stem",
     "block_sizes": "blocks",
@@ -36,26 +38,34 @@ _SHAPING_FIELDS = {
     "attention": "attention",
     "attention_channels": "attention_reduction",
 }
+_NOT_IN_A_NAME = ("num_classes", "in_channels", "batch_norm_epsilon", "batch_norm_momentum")
 OWN_NETWORK_HINT = "leave the network's name and flags out, or give those of this one"
 _OTHER_FIELDS = {field: field for field in ("batch_norm_epsilon", "batch_norm_momentum")}
 
 
 def check_agreement(
-    found: DenseNetConfig, asked: DenseNetConfig, where: str, what_to_do: str
+    found: DenseNetConfig,
+    asked: DenseNetConfig,
+    where: str,
+    what_to_do: str,
+    *,
+    free: Collection[str] = (),
 ) -> None:
     """Checks that two configurations describe one network, whatever its dropout and type.
 
-    Activations without parameters and the pooling, which weights do not tell, are not compared.
+    Activations without parameters and the pooling are not compared: weights do not show them.
 
     Args:
       found: The network that is there.
       asked: The network that was asked for.
-      where: What holds it.
+      where: The file or object that holds it.
       what_to_do: End of the message.
+      free: Fields that may differ, too.
 
     Raises:
       InputError: They differ; every field is named.
     """
+    asked = dataclasses.replace(asked, **{name: getattr(found, name) for name in free})
     shapes, wanted_shapes = ([row.shape for row in correspondence(c)] for c in (found, asked))
     # With equal shapes, compression may be written in two ways, such as 0.5 and 3 of 6.
     fields = _OTHER_FIELDS if shapes == wanted_shapes else _SHAPING_FIELDS | _OTHER_FIELDS
@@ -71,6 +81,27 @@ def check_agreement(
         )
 
 
+def check_variant(found: DenseNetConfig, name: str, where: str, what_to_do: str) -> None:
+    """Checks that a network is a named one, which decides neither classes nor channels.
+
+    Args:
+      found: The network that is there.
+      name: Key of `VARIANTS`.
+      where: The file that holds it.
+      what_to_do: End of the message.
+
+    Raises:
+      InputError: It is another one; every field that differs is named.
+    """
+    asked = VARIANTS[name]
+    check_agreement(found, asked, where, what_to_do, free=_NOT_IN_A_NAME)
+    if found.options:
+        options = ", ".join(f"{option} is {value}" for option, value in found.options.items())
+        raise InputError(
+            f"{where} is {found.title}, where {asked.title} was asked for: {options}; {what_to_do}"
+        )
+
+
 def _differ(name: str, found: DenseNetConfig, asked: DenseNetConfig) -> bool:
     values = getattr(found, name), getattr(asked, name)
     if name == "activation" and "prelu" not in values:
@@ -78,6 +109,47 @@ def _differ(name: str, found: DenseNetConfig, asked: DenseNetConfig) -> bool:
     if name == "attention_channels" and "none" in (found.attention, asked.attention):
         return False
     return values[0] != values[1]
+
+
+def adapt(
+    variables: dict[str, Any],
+    config: DenseNetConfig,
+    *,
+    new_head: int | None = None,
+    in_channels: int | None = None,
+    dtype: StoredType | None = None,
+    seed: int = 0,
+) -> tuple[dict[str, Any], DenseNetConfig]:
+    """Adapts weights to another head, other image channels or another type, in this order.
+
+    Args:
+      variables: {"params", "batch_stats"}.
+      config: Their network.
+      new_head: Classes of a new classifier; None keeps the one that is there.
+      in_channels: Image channels; None keeps them.
+      dtype: Type of the parameters, as for `cast`; None keeps it.
+      seed: Decides the weights of a new classifier.
+
+    Returns:
+      The new variables, which share what stays as it is, and their network.
+
+    Raises:
+      InputError: There is no rule for the channels, or the type cannot hold the values.
+    """
+    if new_head is not None:
+        variables, config = with_new_head(variables, config, new_head, seed=seed)
+    if in_channels not in (None, config.in_channels):
+        variables, config = with_in_channels(variables, config, in_channels)
+    if dtype is not None:
+        variables = {
+            collection: cast_tree(tree, collection, dtype) for collection, tree in variables.items()
+        }
+    return variables, config
+
+
+def cast_tree(tree: Mapping[str, Any], collection: str, dtype: StoredType) -> Any:
+    """Returns nested dicts of arrays in another type; the arguments are those of `cast`."""
+    return jax.tree.map(partial(cast, collection=collection, dtype=dtype), tree)
 
 
 def with_new_head(
@@ -88,7 +160,7 @@ def with_new_head(
     Args:
       variables: {"params", "batch_stats"}.
       config: Their network.
-      num_classes: Classes of the new one.
+      num_classes: Classes of the new classifier.
       seed: Decides its weights.
 
     Returns:
@@ -106,14 +178,14 @@ def with_in_channels(
 ) -> tuple[dict[str, Any], DenseNetConfig]:
     """Adapts the first convolution to another number of image channels.
 
-    From 3 to 1 the kernels of the channels are added, which gives the same result for a gray image
-    as for its three equal channels. From 1 to more each channel gets the kernel divided by their
-    number, which gives the same result for equal channels.
+    To 1 channel, the kernels of all channels are added: a gray image then gives the same result as
+    its equal channels did. From 1 to more, each channel gets the kernel divided by their number:
+    equal channels then give the same result as the gray image did.
 
     Args:
       variables: {"params", "batch_stats"}.
       config: Their network.
-      in_channels: Channels of the new one.
+      in_channels: Image channels of the new network.
 
     Returns:
       The new variables, which share all other arrays, and their network.
@@ -142,8 +214,8 @@ def cast(array: np.ndarray, collection: str, dtype: StoredType) -> np.ndarray:
 
     Args:
       array: The array.
-      collection: "params", or "batch_stats", which stay at least float32.
-      dtype: The type.
+      collection: "params" or "batch_stats"; the latter stay at least float32.
+      dtype: The other type.
 
     Raises:
       InputError: The type cannot hold its values.

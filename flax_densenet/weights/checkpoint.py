@@ -1,4 +1,4 @@
-"""A checkpoint that is understood: its network, its weights as Flax variables, and what it was."""
+"""Reads a checkpoint of any known software: its network, and its weights as Flax variables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,19 +9,20 @@ from flax import traverse_util
 
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.imagenet import STATISTICS
-from flax_densenet.data.preprocessing import Preprocessing, usual_preprocessing
+from flax_densenet.data.preparation import Preparation, usual_preparation
 from flax_densenet.errors import InputError, listed
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
 from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.optimizer import MOMENTUM, OptimizerState, find_optimizer
-from flax_densenet.weights.recognize import Keys, WeightSet, find_weight_sets
+from flax_densenet.weights.recognize import WeightSet, find_weight_sets
 from flax_densenet.weights.statement import Stated, read_statement
 from flax_densenet.weights.table import correspondence, from_arrays
 
-# What stands beside the weights in a training checkpoint, by the first word of its path.
+# First words of the paths of what training checkpoints hold besides the weights.
 _UNNEEDED = (
     MOMENTUM,
     "training",
@@ -53,12 +54,12 @@ class Checkpoint(NamedTuple):
       where: Place of the weights in the file; "" is the whole file.
       format: The file's format, for people.
       source_arrays: The arrays under the layout's names, as they are in the file.
-      unneeded: Paths of what is known and not taken, such as the optimizer's state.
-      warnings: What is odd, in sentences.
-      metadata: What the file says of itself, if it does.
-      preprocessing: How images are prepared, as far as the file or its layout tells.
-      class_names: One name per class, if the file tells.
-      optimizer: The state of SGD with momentum, if the file holds one and it was asked for.
+      unneeded: Paths of arrays that are known and not taken, such as the optimizer's state.
+      warnings: Oddities, in sentences.
+      metadata: Text by name, from the file.
+      preparation: How images are prepared, as far as the file or its layout says.
+      class_names: One name per class, if the file says.
+      optimizer: The state of SGD with momentum, if the file holds it and it was asked for.
     """
 
     config: DenseNetConfig
@@ -70,26 +71,26 @@ class Checkpoint(NamedTuple):
     unneeded: list[str]
     warnings: list[str]
     metadata: dict[str, str]
-    preprocessing: Preprocessing = Preprocessing()
+    preparation: Preparation = Preparation()
     class_names: tuple[str, ...] | None = None
     optimizer: OptimizerState | None = None
 
     @property
     def statistics(self) -> ChannelStatistics | None:
-        """What images are normalized with, if the file or its layout tells."""
-        return self.preprocessing.statistics
+        """What images are normalized with, if the file or its layout says."""
+        return self.preparation.statistics
 
 
 def load_checkpoint(
-    path: str | Path, *, weights: str | None = None, optimizer: bool = False
+    path: str | Path, *, weight_set: str | None = None, optimizer: bool = False
 ) -> Checkpoint:
-    """Reads a DenseNet checkpoint of any known software, and understands all of it or refuses.
+    """Reads a DenseNet checkpoint of any known software; what is not understood is an error.
 
     Args:
-      path: A .pth, .safetensors or .h5 file, whatever its name, an Orbax directory or a work
-        directory of `train`.
-      weights: Which set of weights to take, by its place in the file, where there are several.
-      optimizer: Whether to take the state of SGD along, if there is one.
+      path: A file of PyTorch, safetensors or Keras, whatever its ending, an Orbax directory, or a
+        work directory of `train`.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      optimizer: Whether to read the state of SGD, too, if there is one.
 
     Returns:
       The network and its weights.
@@ -107,11 +108,11 @@ def load_checkpoint(
     path = Path(path)
     contents = read_weights(path)
     candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
-    chosen = _choose(path, find_weight_sets(candidates), contents, weights)
-    unneeded = _check_rest(path, contents, chosen, asked=weights is not None)
+    chosen = _choose(path, find_weight_sets(candidates), contents, weight_set)
+    unneeded = _check_rest(path, contents, chosen, asked=weight_set is not None)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
-    layout = LAYOUTS[chosen.layout]
+    layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
     variables = _variables(path, chosen, config)
     return Checkpoint(
@@ -124,7 +125,7 @@ def load_checkpoint(
         unneeded=unneeded,
         warnings=_warnings(path, contents, chosen, config),
         metadata=contents.metadata,
-        preprocessing=stated.preprocessing or usual_preprocessing(config, statistics),
+        preparation=stated.preparation or usual_preparation(config, statistics),
         class_names=stated.class_names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
     )
@@ -150,15 +151,15 @@ def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | 
     if len(sets) > 1:
         places = ", ".join(f"{one.where!r} ({len(one.arrays)} arrays)" for one in sets)
         raise InputError(
-            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weights"
+            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weight_set"
         )
     return sets[0]
 
 
 def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: bool) -> list[str]:
-    """Refuses what is neither in the network nor known, and returns what is known."""
+    """Returns the paths of what is known and not needed; refuses what is not known."""
     taken = set(chosen.paths.values())
-    rest: list[Keys] = [keys for keys in contents.arrays if keys not in taken]
+    rest: list[ArrayPath] = [keys for keys in contents.arrays if keys not in taken]
     unneeded = ["/".join(keys) for keys in rest if asked or _first(keys) in _UNNEEDED]
     unknown = ["/".join(keys) for keys in rest if not asked and _first(keys) not in _UNNEEDED]
     unknown += [f"{chosen.where} {key}".strip() for key in chosen.unknown]
@@ -167,30 +168,29 @@ def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: boo
         if any(key.endswith("features.conv1.weight") for key in unknown):
             hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
         raise InputError(
-            f"{path} looks like {LAYOUTS[chosen.layout].title}, but {_some(unknown, 'array')} in "
+            f"{path} looks like {chosen.parsed.layout.title}, but {_some(unknown, 'array')} in "
             f"it belong to no layer of a DenseNet: {listed(unknown)}{hint}; nothing was converted"
         )
     return unneeded
 
 
-def _first(keys: Keys) -> str:
+def _first(keys: ArrayPath) -> str:
     return keys[0].partition("/")[0]
 
 
 def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
-    shapes = {key: array.shape for key, array in chosen.arrays.items()}
     try:
-        inferred = infer_config(shapes, LAYOUTS[chosen.layout])
+        inferred = infer_config(chosen.parsed)
     except InputError as error:
-        title = LAYOUTS[chosen.layout].title
+        title = chosen.parsed.layout.title
         raise InputError(f"{path} looks like {title}, but {error}") from error
     if stated is None:
         return inferred
     ours, theirs = ({row.key: row.shape for row in correspondence(c)} for c in (stated, inferred))
     if ours != theirs:
         raise InputError(
-            f"{path} says of itself that it is {stated.title}, and its arrays are those of "
-            f"{inferred.title}; the file was changed; make it again"
+            f"{path} says that it holds {stated.title}, and its arrays belong to {inferred.title}; "
+            "the file was changed; make it again"
         )
     return stated
 
@@ -200,13 +200,13 @@ def _optimizer(
 ) -> OptimizerState | None:
     if _is_average(contents):
         raise InputError(
-            "the weights of this run are the moving average of its parameters (--ema_decay), to "
-            "which the momentum does not belong; convert the weights alone, without --optimizer"
+            "the weights of this run are the moving average of its parameters (--ema_decay), and "
+            "the momentum belongs to the parameters; convert the weights alone, without --optimizer"
         )
     if stated.has_parts:
         raise InputError(
             "this run has frozen parts of the network or trained them at other rates (--freeze, "
-            "--learning_rate_factors), which its momentum does not tell; convert the weights "
+            "--learning_rate_factors), and its momentum does not say which; convert the weights "
             "alone, without --optimizer"
         )
     found = find_optimizer(contents, chosen, config)
@@ -214,17 +214,15 @@ def _optimizer(
 
 
 def _is_average(contents: Contents) -> bool:
-    """Tells whether a run's weights are an average, beside which it keeps the parameters."""
+    """Returns whether a run's weights are an average, and the parameters are kept besides."""
     return any(keys[:2] == ("training", "params") for keys in contents.arrays)
 
 
 def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[str, Any]:
-    layout = LAYOUTS[chosen.layout]
     try:
-        return from_arrays(chosen.arrays, config, layout)
+        return from_arrays(chosen.arrays, config, chosen.parsed.layout)
     except InputError as error:
-        shapes = {key: array.shape for key, array in chosen.arrays.items()}
-        keys = ", ".join(inferred_from(shapes, layout))
+        keys = ", ".join(inferred_from(chosen.parsed))
         raise InputError(
             f"{path}: {error}\n{config.title} was inferred from {keys}; if one of these is wrong, "
             "those that do not fit it are named above"
@@ -237,15 +235,15 @@ def _warnings(
     warnings = _check_values(path, chosen, config)
     if _is_average(contents):
         warnings.append(
-            "these weights are the moving average of the run's parameters (--ema_decay), with "
-            "which it was evaluated; the parameters themselves are not taken"
+            "these weights are the moving average of the run's parameters (--ema_decay), as in its "
+            "evaluation; the parameters themselves are not taken"
         )
     return warnings
 
 
 def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:
     negative, odd = [], []
-    for row in correspondence(config, LAYOUTS[chosen.layout]):
+    for row in correspondence(config, chosen.parsed.layout):
         array = chosen.arrays[row.key]
         if not np.all(np.isfinite(array.astype(np.float32))):
             odd.append(row.key)

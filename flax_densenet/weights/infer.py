@@ -1,19 +1,21 @@
-"""Infers the network from the shapes of its arrays.
+"""Infers the network from the names and shapes of its arrays.
 
-Axes: O output channels, I input channels (of a group), H kernel height.
-
-Axes: O output channels, I input channels, H kernel height.
+Axes: O output channels, I input channels (of a group), H kernel height, W kernel width.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.weights.layouts import Layout
-from flax_densenet.weights.recognize import Place, Shape, is_numbered, parse
+from flax_densenet.weights.recognize import Parsed, Place, is_numbered
+
+_STEM_KERNELS = {3: "cifar", 7: "imagenet"}
+_USUAL_COMPRESSIONS = (1.0, 0.5)
+_USUAL_REDUCTION = 16
 
 
 class Kernel(NamedTuple):
@@ -26,56 +28,76 @@ class Kernel(NamedTuple):
 Kernels = dict[tuple[str, int, int], Kernel]  # by role, block and layer
 
 
-def find_kernel(kernels: Kernels, layout: Layout, role: str, block: int, layer: int) -> Kernel:
-    """Returns a layer's kernel.
+def infer_config(parsed: Parsed) -> DenseNetConfig:
+    """Returns the network that a set of weights belongs to.
+
+    Whether every array has the right shape is not checked here: `from_arrays` does that.
 
     Args:
-      kernels: What `find_kernels` has found.
-      layout: The layout.
-      role: Last part of the layer's path with us, such as "conv1".
-      block: Number of its block or transition, from 1; 0 outside.
-      layer: Number of its dense layer, from 1; 0 outside.
+      parsed: The weights.
+
+    Returns:
+      The configuration, with the layout's epsilon. Weights show neither the pooling nor an
+      activation without parameters: an average and a ReLU are assumed.
 
     Raises:
-      InputError: It is missing.
+      InputError: The weights belong to no DenseNet; what does not fit is named.
     """
-    if (role, block, layer) in kernels:
-        return kernels[role, block, layer]
-    raise InputError(
-        f"{_name(layout, role, block, layer)} is missing; wanted all layers of a DenseNet; this "
-        "is only part of one"
-    )
+    layout = parsed.layout
+    kernels = _find_kernels(parsed)
+    find = partial(_find_kernel, kernels, layout)
+    stem_key, stem = find("conv0", 0, 0)
+    if stem["H"] not in _STEM_KERNELS:
+        raise InputError(
+            f"{stem_key} is a kernel of {stem['H']}x{stem['W']} pixels; wanted 3x3 (cifar) or 7x7 "
+            "(imagenet); this is no DenseNet that can be converted"
+        )
+    places = parsed.places.values()
+    numbered = is_numbered(layout)
+    layers = kernels if numbered else [(place.role, place.block, place.layer) for place in places]
+    blocks = _block_sizes(layers, find)
+    bottleneck = numbered or any(place.role in ("norm2", "conv2") for place in places)
+    growth_rate = find("conv2" if bottleneck else "conv1", 1, 1).axes["O"]
+    fields: dict[str, Any] = {
+        "growth_rate": growth_rate,
+        "bottleneck": bottleneck,
+        "compression": _compression(find, len(blocks)),
+        "stem": _STEM_KERNELS[stem["H"]],
+        "stem_width": stem["O"],
+        "num_classes": find("classifier", 0, 0).axes["O"],
+        "in_channels": stem["I"],
+        "batch_norm_epsilon": layout.batch_norm_epsilon,
+    }
+    if bottleneck:
+        fields["bottleneck_factor"] = _bottleneck_factor(find("conv1", 1, 1), find("conv2", 1, 1))
+    fields |= _options(parsed, kernels, growth_rate)
+    config = _with_depth(fields, blocks)
+    usual = dataclasses.replace(config, stem_width=None, groups=1)
+    is_usual = usual.stem_channels == stem["O"]
+    return dataclasses.replace(config, stem_width=None) if is_usual else config
 
 
-def _name(layout: Layout, role: str, block: int, layer: int) -> str:
-    """Returns the layer's name there, or its place where names are numbers only."""
-    if is_numbered(layout) and role != "classifier":
-        return f"convolution {role} of block {block}, layer {layer}"
-    return layout.names[role].format(
-        block=block,
-        next_block=block + 1,
-        layer=layer,
-        layer0=layer - 1,
-        collection="params",
-    )
+def inferred_from(parsed: Parsed) -> list[str]:
+    """Returns the keys of the arrays that `infer_config` draws its conclusions from."""
+    return [
+        kernel.key
+        for (role, block, layer), kernel in _find_kernels(parsed).items()
+        if role in ("conv0", "conv", "classifier") or (block, layer) == (1, 1)
+    ]
 
 
-def find_kernels(shapes: Mapping[str, Shape], layout: Layout) -> Kernels:
-    """Returns all kernels of convolutions and linear layers, by role, block and layer.
-
-    Args:
-      shapes: {key: shape} under the layout's names.
-      layout: The layout.
+def _find_kernels(parsed: Parsed) -> Kernels:
+    """Returns the kernels of all convolutions and linear layers.
 
     Raises:
       InputError: A kernel has another number of axes, or one is missing where they are numbered.
     """
-    places = parse(shapes, layout).places
+    layout, places = parsed.layout, parsed.places
     kernels = {}
     for key, place in places.items():
         if place.leaf.flax_name != "kernel":
             continue
-        shape, axes = shapes[key], place.leaf.axes
+        shape, axes = parsed.shapes[key], place.leaf.axes
         if len(shape) != len(axes):
             raise InputError(
                 f"{key} has {len(shape)} axes, {shape}; wanted {len(axes)} ({axes}); this is no "
@@ -97,10 +119,11 @@ def _identity(key: str, place: Place, layout: Layout) -> tuple[str, int, int]:
 
 
 def _with_places(numbered: Kernels, num_norms: int) -> Kernels:
-    """Finds the places of convolutions of which only the order is known.
+    """Finds the places of convolutions from their order.
 
-    A 1x1 convolution with a 3x3 one behind it is a dense layer, one alone is a transition. There is
-    a normalization in front of each but the first, one behind all, and one in the imagenet stem.
+    A 1x1 convolution followed by a 3x3 one is a dense layer; a 1x1 convolution alone is a
+    transition. Each but the first follows a normalization. One more normalization is the last layer
+    but the classifier, and the imagenet stem has one, too.
     """
     numbers = sorted(number for role, _, number in numbered if role == "conv")
     stem = numbered.get(("conv", 0, 0))
@@ -124,127 +147,27 @@ def _with_places(numbered: Kernels, num_norms: int) -> Kernels:
     return kernels
 
 
-_USUAL_REDUCTION = 16
-
-
-def infer_options(
-    shapes: Mapping[str, Shape], layout: Layout, kernels: Kernels, growth_rate: int
-) -> dict[str, Any]:
-    """Returns fields of the configuration.
-
-    Activations without parameters all have the same weights, as have both poolings.
-
-    Args:
-      shapes: {key: shape} under the layout's names.
-      layout: The layout.
-      kernels: The kernels among them, those of the first convolution and the first layer included.
-      growth_rate: Of the network.
-
-    Raises:
-      InputError: The hidden layer of the attention has a width that no reduction gives.
-    """
-    places = parse(shapes, layout).places
-    roles = {place.role for place in places.values()}
-    stem, first = (kernels[key].axes for key in (("conv0", 0, 0), ("conv1", 1, 1)))
-    inputs, last = stem["O"], first
-    if ("conv2", 1, 1) in kernels:
-        inputs, last = first["O"], kernels["conv2", 1, 1].axes
-    options: dict[str, Any] = {"kernel_size": last["H"]}
-    if last["I"] < inputs and inputs % last["I"] == 0:
-        options["groups"] = inputs // last["I"]
-    norm1 = [
-        shapes[key]
-        for key, place in places.items()
-        if (place.role, place.block, place.layer) == ("norm1", 1, 1)
-    ]
-    # A normalization has the width of what it reads: the input of the layer, or the convolution.
-    is_behind = (first["O"],) in norm1 and (first["O"] != stem["O"] or "norm5" not in roles)
-    if is_behind:
-        options["order"] = "conv-norm-act"
-    if any(role.startswith("prelu") for role in roles):
-        options["activation"] = "prelu"
-    if ("fc1", 1, 1) in kernels:
-        options["attention"] = "se"
-        options["attention_reduction"] = _reduction(kernels["fc1", 1, 1], growth_rate)
-    return options
-
-
-def _reduction(fc1: Kernel, growth_rate: int) -> int:
-    width = fc1.axes["O"]
-    for reduction in (_USUAL_REDUCTION, growth_rate // width):  # the latter is 0 if it is wider
-        if reduction and max(1, growth_rate // reduction) == width:
-            return reduction
+def _find_kernel(kernels: Kernels, layout: Layout, role: str, block: int, layer: int) -> Kernel:
+    """Returns the kernel of a layer, or raises InputError: it is missing."""
+    if (role, block, layer) in kernels:
+        return kernels[role, block, layer]
     raise InputError(
-        f"{fc1.key} has {width} output channels; wanted the growth rate, {growth_rate}, divided by "
-        "an integer and rounded down; this attention cannot be converted"
+        f"{_name(layout, role, block, layer)} is missing; wanted all layers of a DenseNet; this "
+        "is only part of one"
     )
 
 
-_STEM_KERNELS = {3: "cifar", 7: "imagenet"}
-_USUAL_COMPRESSIONS = (1.0, 0.5)
-
-
-def infer_config(shapes: Mapping[str, Shape], layout: Layout) -> DenseNetConfig:
-    """Returns the network that a set of weights belongs to, as far as its shapes tell.
-
-    Whether every array has the right shape is not checked here: `from_arrays` does that.
-
-    Args:
-      shapes: {key: shape} under the layout's names, without any common prefix.
-      layout: The layout.
-
-    Returns:
-      The configuration, with the layout's epsilon. Weights do not tell an activation without
-      parameters, which is taken to be a ReLU, and the pooling, which is taken to be an average.
-
-    Raises:
-      InputError: The weights are not those of a DenseNet; what does not fit is named.
-    """
-    kernels = find_kernels(shapes, layout)
-    find = partial(find_kernel, kernels, layout)
-    stem_key, stem = find("conv0", 0, 0)
-    if stem["H"] not in _STEM_KERNELS:
-        raise InputError(
-            f"{stem_key} is a kernel of {stem['H']}x{stem['W']} pixels; wanted 3x3 (cifar) or 7x7 "
-            "(imagenet); this is no DenseNet that can be converted"
-        )
-    places = parse(shapes, layout).places.values()
-    numbered = is_numbered(layout)
-    layers = kernels if numbered else [(place.role, place.block, place.layer) for place in places]
-    blocks = _block_sizes(layers, find)
-    bottleneck = numbered or any(place.role in ("norm2", "conv2") for place in places)
-    growth_rate = find("conv2" if bottleneck else "conv1", 1, 1).axes["O"]
-    fields: dict[str, Any] = {
-        "growth_rate": growth_rate,
-        "bottleneck": bottleneck,
-        "compression": _compression(find, len(blocks)),
-        "stem": _STEM_KERNELS[stem["H"]],
-        "stem_width": stem["O"],
-        "num_classes": find("classifier", 0, 0).axes["O"],
-        "in_channels": stem["I"],
-        "batch_norm_epsilon": layout.batch_norm_epsilon,
-    }
-    if bottleneck:
-        fields["bottleneck_factor"] = _bottleneck_factor(find("conv1", 1, 1), find("conv2", 1, 1))
-    fields |= infer_options(shapes, layout, kernels, growth_rate)
-    config = _with_depth(fields, blocks)
-    usual = dataclasses.replace(config, stem_width=None, groups=1)
-    is_usual = usual.stem_channels == stem["O"]
-    return dataclasses.replace(config, stem_width=None) if is_usual else config
-
-
-def inferred_from(shapes: Mapping[str, Shape], layout: Layout) -> list[str]:
-    """Returns the keys of the arrays that `infer_config` draws its conclusions from.
-
-    Args:
-      shapes: {key: shape} under the layout's names.
-      layout: The layout.
-    """
-    return [
-        kernel.key
-        for (role, block, layer), kernel in find_kernels(shapes, layout).items()
-        if role in ("conv0", "conv", "classifier") or (block, layer) == (1, 1)
-    ]
+def _name(layout: Layout, role: str, block: int, layer: int) -> str:
+    """Returns the layer's name there, or its place where names are numbers only."""
+    if is_numbered(layout) and role != "classifier":
+        return f"convolution {role} of block {block}, layer {layer}"
+    return layout.names[role].format(
+        block=block,
+        next_block=block + 1,
+        layer=layer,
+        layer0=layer - 1,
+        collection="params",
+    )
 
 
 def _block_sizes(
@@ -295,3 +218,46 @@ def _with_depth(fields: dict[str, Any], blocks: tuple[int, ...]) -> DenseNetConf
     if config.stem == "cifar" and len(blocks) == 3 and len(set(blocks)) == 1:
         return DenseNetConfig(depth=config.num_weight_layers, **fields)
     return config
+
+
+def _options(parsed: Parsed, kernels: Kernels, growth_rate: int) -> dict[str, Any]:
+    """Returns the fields for extensions beyond the paper, as far as shapes show them.
+
+    Raises:
+      InputError: The hidden layer of the attention has a width that no reduction gives.
+    """
+    places = parsed.places
+    roles = {place.role for place in places.values()}
+    stem, first = (kernels[key].axes for key in (("conv0", 0, 0), ("conv1", 1, 1)))
+    inputs, last = stem["O"], first
+    if ("conv2", 1, 1) in kernels:
+        inputs, last = first["O"], kernels["conv2", 1, 1].axes
+    options: dict[str, Any] = {"kernel_size": last["H"]}
+    if last["I"] < inputs and inputs % last["I"] == 0:
+        options["groups"] = inputs // last["I"]
+    norm1 = [
+        parsed.shapes[key]
+        for key, place in places.items()
+        if (place.role, place.block, place.layer) == ("norm1", 1, 1)
+    ]
+    # A normalization has the width of what it reads: the input of the layer, or the convolution.
+    follows = (first["O"],) in norm1 and (first["O"] != stem["O"] or "norm5" not in roles)
+    if follows:
+        options["order"] = "conv-norm-act"
+    if any(role.startswith("prelu") for role in roles):
+        options["activation"] = "prelu"
+    if ("fc1", 1, 1) in kernels:
+        options["attention"] = "se"
+        options["attention_reduction"] = _reduction(kernels["fc1", 1, 1], growth_rate)
+    return options
+
+
+def _reduction(fc1: Kernel, growth_rate: int) -> int:
+    width = fc1.axes["O"]
+    for reduction in (_USUAL_REDUCTION, growth_rate // width):  # the latter is 0 if it is wider
+        if reduction and max(1, growth_rate // reduction) == width:
+            return reduction
+    raise InputError(
+        f"{fc1.key} has {width} output channels; wanted the growth rate, {growth_rate}, divided by "
+        "an integer and rounded down; this attention cannot be converted"
+    )

@@ -1,8 +1,9 @@
-"""How each software names the layers and arrays of a DenseNet: one table per layout.
+"""Tables of the names that each software gives a DenseNet's layers and arrays.
 
 Axes: O output channels, I input channels, H kernel height, W kernel width, C channels, S slopes.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,14 +11,14 @@ from flax_densenet.network.layers import LEAVES, Kind, WeightLayer
 
 
 class Leaf(NamedTuple):
-    """One array of a layer, in a software and in ours.
+    """One array of a layer, in another software and in Flax.
 
     Attributes:
-      name: Last part of its name.
-      collection: Our Flax collection.
-      flax_name: Last part of our Flax path.
-      axes: Axes there, one letter each.
-      flax_axes: The same letters in our order.
+      name: Last part of its name in the other software.
+      collection: Its Flax collection.
+      flax_name: Last part of its Flax path.
+      axes: Its axes in the other software, one letter each.
+      flax_axes: The same letters in Flax's order.
     """
 
     name: str
@@ -31,7 +32,7 @@ Leaves = dict[Kind, tuple[Leaf, ...]]
 
 
 def _leaves(**arrays: tuple[tuple[str, str], ...]) -> Leaves:
-    """Puts a software's name and axes beside ours, array by array of each kind of layer."""
+    """Returns the arrays of each kind of layer, from a software's names and axes for them."""
     return {
         kind: tuple(
             Leaf(name, ours.collection, ours.name, axes, ours.axes)
@@ -63,28 +64,29 @@ FLAX_LEAVES: Leaves = {
 }
 
 
-class Layout(NamedTuple):
-    """How one software names a DenseNet's arrays.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """One software's names for a DenseNet's arrays.
 
     Attributes:
-      title: The software, as told to the user.
-      names: Name of each layer, by the last part of our path. In braces: `block` and `layer` count
-        from 1, `layer0` from 0, `next_block` is `block` + 1; `conv_number` and `norm_number` count
-        all convolutions and normalizations, "" and then "_1", "_2"...; `collection` is our Flax
-        collection. Layers that the software's nets do not have are left out.
-      leaves: Its arrays of each kind of layer.
-      separator: Between the layer's name and the array's.
-      counter: What it calls the number of batches that a normalization has seen, if it counts them.
-        Nothing computes with it at a fixed momentum, we have no place for it, and files older than
-        torch 0.4.1 lack it.
-      batch_norm_epsilon: What the software adds to the variance; files do not hold it.
-      imagenet_statistics: Whether its ImageNet nets are trained on images normalized by ImageNet's
-        usual mean and deviation; files do not hold that either.
+      title: Name of the software, for people.
+      names: Name of each layer, by the last part of its Flax path. In braces: `block` and `layer`
+        count from 1, `layer0` from 0, `next_block` is `block` + 1; `conv_number` and `norm_number`
+        count all convolutions and normalizations, "" and then "_1", "_2"...; `collection` is the
+        Flax collection. Layers that the software's nets do not have are left out.
+      leaves: The arrays of each kind of layer.
+      separator: Stands between the layer's name and the array's.
+      counter: Name of the number of batches that a normalization has seen, if the software counts
+        them. Nothing computes with it at a fixed momentum, Flax has no place for it, and files
+        older than torch 0.4.1 lack it.
+      batch_norm_epsilon: Number that the software adds to the variance; files do not hold it.
+      imagenet_statistics: Whether the software trains ImageNet nets on images normalized by
+        ImageNet's usual mean and deviation; files do not hold that either.
     """
 
     title: str
     names: dict[str, str]
-    leaves: Leaves = TORCH_LEAVES
+    leaves: Leaves = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
     separator: str = "."
     counter: str | None = "num_batches_tracked"
     batch_norm_epsilon: float = 1e-5
@@ -95,8 +97,8 @@ class Layout(NamedTuple):
 
         Args:
           layer: The layer.
-          numbers: Layers of each kind before it.
-          collection: Our Flax collection of the array that is named.
+          numbers: Number of layers of each kind before it.
+          collection: Flax collection of the array that is named.
         """
         digits = ["".join(filter(str.isdigit, part)) for part in layer.path[:-1]]
         block, number = (int(digit) for digit in [*digits, "0", "0"][:2])
@@ -118,7 +120,7 @@ def _suffix(number: int) -> str:
 def _names(
     *, conv0: str, dense_layer: str, transition: str, norm5: str, classifier: str, **others: str
 ) -> dict[str, str]:
-    """Returns the names of a layout whose normalizations and convolutions are numbered alike."""
+    """Returns the names of a layout that puts all layers of a dense layer into one module."""
     parts = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2"}
     parts |= {"norm": "norm", "conv": "conv"} | others
     inside = {role: f"{dense_layer}.{parts[role]}" for role in ("norm1", "conv1", "norm2", "conv2")}

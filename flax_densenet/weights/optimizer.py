@@ -1,4 +1,4 @@
-"""The state of SGD with momentum, which PyTorch files by the numbers of the parameters."""
+"""Converts the state of SGD with momentum, which PyTorch stores by number of parameter."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,12 +8,13 @@ from flax import traverse_util
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.layouts import LAYOUTS, Layout
-from flax_densenet.weights.recognize import Keys, WeightSet
+from flax_densenet.weights.recognize import WeightSet
 from flax_densenet.weights.table import from_arrays, to_arrays
 
-MOMENTUM, STEP = "momentum", "step"  # our names, beside "params" and in the metadata
+MOMENTUM, STEP = "momentum", "step"  # of arrays beside "params", and in the metadata
 _BUFFER = "momentum_buffer"
 _PAPER_GROUP = {
     "lr": 0.1,
@@ -30,12 +31,12 @@ _STEP_NAMES = ("step", "global_step", "num_steps")
 
 
 class OptimizerState(NamedTuple):
-    """What SGD with momentum remembers.
+    """The state of SGD with momentum.
 
     Attributes:
-      momentum: Nested dicts like the parameters'.
-      step: Steps done, if the file says so.
-      settings: Learning rate and the like of PyTorch's parameter group, if it is from there.
+      momentum: Nested dicts like the parameters.
+      step: Number of steps done, if the file says it.
+      settings: Entries of PyTorch's parameter group, such as the learning rate, if known.
     """
 
     momentum: dict[str, Any]
@@ -86,8 +87,8 @@ def torch_training_checkpoint(
     Args:
       tensors: The state dict.
       momentum: Momentum of each parameter, in the order of `parameters()`.
-      optimizer: Where they come from. Settings of the parameter group that it does not hold are
-        those of the paper's training (section 4.2), with the learning rate at the start.
+      optimizer: The state that the momentum is from. Settings that it lacks are those of the
+        paper's training (section 4.2), with the learning rate at the start.
     """
     import torch
 
@@ -100,15 +101,15 @@ def torch_training_checkpoint(
     return checkpoint if optimizer.step is None else {**checkpoint, STEP: optimizer.step}
 
 
-def _after(arrays: Mapping[Keys, np.ndarray], word: str) -> dict[Keys, np.ndarray]:
-    """Returns what stands below a word, wherever that is, by the rest of the path."""
+def _after(arrays: Mapping[ArrayPath, np.ndarray], word: str) -> dict[ArrayPath, np.ndarray]:
+    """Returns the arrays with a word in their path, by the part of the path after it."""
     whole = {tuple("/".join(keys).split("/")): array for keys, array in arrays.items()}
     return {keys[keys.index(word) + 1 :]: a for keys, a in whole.items() if word in keys}
 
 
 def _from_torch(
     contents: Contents,
-    buffers: dict[Keys, np.ndarray],
+    buffers: dict[ArrayPath, np.ndarray],
     chosen: WeightSet,
     config: DenseNetConfig,
 ) -> OptimizerState:

@@ -1,6 +1,6 @@
-"""Finds sets of DenseNet weights in a file and the layout of each.
+"""Finds the sets of DenseNet weights in a file, and the layout of each.
 
-It reads the table of a layout backwards, without knowing the network.
+Names are compared with every layout's table, without knowing the network.
 """
 
 import re
@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flax_densenet.network.layers import Kind
+from flax_densenet.network.layers import ArrayPath, Kind
 from flax_densenet.weights.layouts import LAYOUTS, Layout, Leaf
 
 Shape = tuple[int, ...]
 
-# A head is often put into a Sequential, which numbers it.
-_HEAD = r"(?:\.\d+)?"
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("conv0", "conv1", "conv2", "conv"), "conv"),
     **dict.fromkeys(("norm0", "norm1", "norm2", "norm", "norm5"), "norm"),
@@ -26,13 +24,13 @@ _NUMBERED = ("conv_number", "norm_number")
 
 
 class Place(NamedTuple):
-    """Where an array belongs.
+    """The layer that an array belongs to, and which of its arrays it is.
 
     Attributes:
-      role: Last part of the layer's path with us, such as "norm1".
+      role: Last part of our path of the layer, such as "norm1".
       block: Number of its block or transition, from 1; 0 outside.
       layer: Number of its dense layer, from 1; 0 outside.
-      leaf: Which of the layer's arrays.
+      leaf: The array.
     """
 
     role: str
@@ -42,28 +40,31 @@ class Place(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A set of weights, as far as the names tell.
+    """A set of weights, and what its names say.
 
     Attributes:
+      layout: The layout that its names are read with.
+      shapes: {key: shape}, without any common prefix.
       places: {key: where it belongs}.
-      head_suffix: What stands behind the classifier's name, such as ".0".
-      unknown: Keys that the layout does not have, counters left out.
+      unknown: Keys that the layout does not have; counters are left out.
     """
 
+    layout: Layout
+    shapes: dict[str, Shape]
     places: dict[str, Place]
-    head_suffix: str
     unknown: list[str]
 
 
 def parse(shapes: Mapping[str, Shape], layout: Layout) -> Parsed:
-    """Finds out where each array belongs.
+    """Finds the place of each array by its name.
 
     Args:
-      shapes: {key: shape} without any common prefix.
-      layout: The layout to read.
+      shapes: {key: shape}, without any common prefix.
+      layout: The layout to read the names with.
     """
     patterns = _patterns(layout)
-    places, unknown, suffix = {}, [], ""
+    places: dict[str, Place] = {}
+    unknown = []
     for key in shapes:
         if layout.counter and key.endswith(f"{layout.separator}{layout.counter}"):
             continue
@@ -75,18 +76,14 @@ def parse(shapes: Mapping[str, Shape], layout: Layout) -> Parsed:
                 block = numbers.get("block") or numbers.get("next_block", 1) - 1
                 layer = numbers.get("layer") or numbers.get("layer0", -1) + 1
                 places[key] = Place(role, block, layer, leaf)
-                if role == "classifier":
-                    suffix = key.removesuffix(f"{layout.separator}{leaf.name}").removeprefix(
-                        layout.names["classifier"].format(collection=leaf.collection)
-                    )
                 break
         else:
             unknown.append(key)
-    return Parsed(places, suffix, unknown)
+    return Parsed(layout, dict(shapes), places, unknown)
 
 
 def is_numbered(layout: Layout) -> bool:
-    """Tells whether the layout numbers layers through the whole net, so that names say no place."""
+    """Returns whether a layout numbers layers through the whole net; names then show no place."""
     return any(f"{{{name}}}" in layout.names["conv0"] for name in _NUMBERED)
 
 
@@ -94,15 +91,14 @@ def _patterns(layout: Layout) -> list[tuple[re.Pattern[str], str, Leaf]]:
     rows = []
     for role, name in layout.names.items():
         for leaf in layout.leaves[_KINDS[role]]:
-            head = _HEAD if role == "classifier" and layout.separator == "." else ""
-            text = _as_pattern(name.replace("{collection}", leaf.collection)) + head
+            text = _as_pattern(name.replace("{collection}", leaf.collection))
             pattern = re.compile(text + re.escape(f"{layout.separator}{leaf.name}"))
             rows.append((pattern, role, leaf))
     return rows
 
 
 def _as_pattern(name: str) -> str:
-    """Turns "block{block}.x" into a pattern; a number that comes twice must be the same."""
+    """Returns the pattern of a name such as "block{block}.x"; equal fields are equal numbers."""
     seen: set[str] = set()
 
     def group(match: re.Match[str]) -> str:
@@ -119,10 +115,9 @@ def _as_pattern(name: str) -> str:
     )
 
 
-Keys = tuple[str, ...]
-Arrays = Mapping[Keys, np.ndarray]
+Arrays = Mapping[ArrayPath, np.ndarray]
 
-_ANCHORS = ("conv0", "norm5", "classifier")  # each tells what stands in front of the names
+_ANCHORS = ("conv0", "norm5", "classifier")  # what is before these names is a common prefix
 _DENSE_ROLES = {"conv1", "norm1", "conv"}  # without one of these it is only part of a network
 
 
@@ -134,14 +129,19 @@ class WeightSet(NamedTuple):
       layout: Key of `LAYOUTS`.
       arrays: Its arrays under the layout's names; a classifier in a Sequential loses its number.
       paths: Their paths in the file.
-      unknown: Names in it that the layout does not have.
+      parsed: What the names say.
     """
 
     where: str
     layout: str
     arrays: dict[str, np.ndarray]
-    paths: dict[str, Keys]
-    unknown: list[str]
+    paths: dict[str, ArrayPath]
+    parsed: Parsed
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names in it that the layout does not have."""
+        return self.parsed.unknown
 
 
 def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
@@ -150,7 +150,7 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     Args:
       arrays: Everything in the file, by path.
     """
-    found: dict[tuple[Keys, str], WeightSet] = {}
+    found: dict[tuple[ArrayPath, str], WeightSet] = {}
     for name, layout in LAYOUTS.items():
         for group, members in _groups(arrays, layout).items():
             for prefix in _prefixes(members, layout):
@@ -162,9 +162,9 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     return _without_parts(list(found.values()))
 
 
-def _groups(arrays: Arrays, layout: Layout) -> dict[Keys, dict[str, Keys]]:
-    """Returns {path of a dictionary: {name in it: whole path}} as the layout's software nests."""
-    groups: dict[Keys, dict[str, Keys]] = {}
+def _groups(arrays: Arrays, layout: Layout) -> dict[ArrayPath, dict[str, ArrayPath]]:
+    """Returns {path of a dictionary: {name in it: whole path}}, nested as the layout nests."""
+    groups: dict[ArrayPath, dict[str, ArrayPath]] = {}
     for path in arrays:
         if layout.separator == "/":
             groups.setdefault((), {})["/".join(path)] = path
@@ -173,7 +173,7 @@ def _groups(arrays: Arrays, layout: Layout) -> dict[Keys, dict[str, Keys]]:
     return groups
 
 
-def _prefixes(members: Mapping[str, Keys], layout: Layout) -> list[str]:
+def _prefixes(members: Mapping[str, ArrayPath], layout: Layout) -> list[str]:
     anchors = []
     for role in _ANCHORS:
         kind = {"conv0": "conv", "norm5": "norm", "classifier": "linear"}[role]
@@ -194,18 +194,35 @@ def _prefixes(members: Mapping[str, Keys], layout: Layout) -> list[str]:
 
 
 def _as_set(
-    group: Keys, prefix: str, members: Mapping[str, Keys], arrays: Arrays, name: str, layout: Layout
+    group: ArrayPath,
+    prefix: str,
+    members: Mapping[str, ArrayPath],
+    arrays: Arrays,
+    name: str,
+    layout: Layout,
 ) -> WeightSet | None:
-    paths = {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)}
+    paths = _without_head_number(
+        {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)},
+        layout,
+    )
     parsed = parse({key: arrays[path].shape for key, path in paths.items()}, layout)
     if not _looks_like_a_network(parsed):
         return None
     where = ": ".join(part for part in ("/".join(group), prefix) if part)
-    head = layout.names["classifier"]
-    paths = {
-        key.replace(f"{head}{parsed.head_suffix}.", f"{head}.", 1): p for key, p in paths.items()
+    return WeightSet(where, name, {k: arrays[p] for k, p in paths.items()}, paths, parsed)
+
+
+def _without_head_number(paths: dict[str, ArrayPath], layout: Layout) -> dict[str, ArrayPath]:
+    """Takes the number away that a Sequential gives its only layer, such as "classifier.0"."""
+    if layout.separator != ".":
+        return paths
+    pattern = re.compile(rf"({re.escape(layout.names['classifier'])})(|\.\d+)(\.\w+)")
+    heads = {key: found for key in paths if (found := pattern.fullmatch(key))}
+    if len({found[2] for found in heads.values()}) != 1:  # several layers
+        return paths
+    return {
+        heads[key][1] + heads[key][3] if key in heads else key: path for key, path in paths.items()
     }
-    return WeightSet(where, name, {k: arrays[p] for k, p in paths.items()}, paths, parsed.unknown)
 
 
 def _looks_like_a_network(parsed: Parsed) -> bool:
@@ -215,7 +232,7 @@ def _looks_like_a_network(parsed: Parsed) -> bool:
 
 
 def _without_parts(sets: list[WeightSet]) -> list[WeightSet]:
-    """Leaves out what is only part of another set, read with a longer prefix or another layout."""
+    """Leaves out parts of other sets, read with a longer prefix or with another layout."""
 
     def is_part(one: WeightSet) -> bool:
         mine = set(one.paths.values())

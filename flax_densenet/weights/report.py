@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.preprocessing import Preprocessing
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import listed
-from flax_densenet.training.workdir import writing
+from flax_densenet.files import written_whole
 from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.layouts import LAYOUTS, Layout
 from flax_densenet.weights.table import correspondence, to_arrays
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, str]:
-    """Returns what a user should know of a checkpoint, by heading."""
+    """Returns what a user should know about a checkpoint, by heading."""
     config = checkpoint.config
     dtypes = sorted({str(array.dtype) for array in flat(checkpoint.variables).values()})
     rows = {
@@ -26,7 +26,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
         f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
         "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
-        "images": _describe_size(checkpoint.preprocessing),
+        "images": _describe_size(checkpoint.preparation),
         "pixels": _describe_statistics(checkpoint.statistics),
         "dtype": ", ".join(dtypes),
     }
@@ -35,20 +35,18 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     return rows
 
 
-def _describe_size(preprocessing: Preprocessing) -> str:
-    size, interpolation = preprocessing.size, preprocessing.interpolation
+def _describe_size(preparation: Preparation) -> str:
+    size, interpolation = preparation.size, preparation.interpolation
     if size is None:
-        return "size not told by the file"
+        return "size not in the file"
     return (
-        f"{size}x{size} from the middle, shorter side {preprocessing.shorter_side}, {interpolation}"
+        f"{size}x{size} from the middle, shorter side {preparation.shorter_side}, {interpolation}"
     )
 
 
 def _describe_statistics(statistics: ChannelStatistics | None) -> str:
     if statistics is None:
-        return (
-            "not told by the file; say with --mean and --std what the images were normalized with"
-        )
+        return "not in the file; say with --mean and --std what the images were normalized with"
     mean, std = (", ".join(f"{value:g}" for value in values) for values in statistics)
     return f"mean {mean}, standard deviation {std} (of 0 to 255)"
 
@@ -68,15 +66,16 @@ _COLUMNS = (
 def write_report(
     file: Path, source: Checkpoint, adapted: Checkpoint, target_layout: Layout
 ) -> None:
-    """Writes where each array came from and went to, with a checksum of what was written.
+    """Writes a table of all arrays: their names in source and target, and checksums.
 
     Args:
       file: CSV file to write.
-      source: What was read.
-      adapted: What was written.
-      target_layout: How the target names its arrays.
+      source: The checkpoint that was read.
+      adapted: The checkpoint that was written.
+      target_layout: The target's names.
 
     Raises:
+      InputError: The file's directory is missing.
       SavingFailed: Writing failed.
     """
     rows = zip(
@@ -85,7 +84,7 @@ def write_report(
         strict=True,
     )
     written = to_arrays(adapted.variables, adapted.config, target_layout)
-    with writing(file), file.open("w", newline="") as opened:
+    with written_whole(file) as unfinished, unfinished.open("w", newline="") as opened:
         table = csv.writer(opened)
         table.writerow(_COLUMNS)
         for ours, theirs in rows:

@@ -1,6 +1,8 @@
-"""Reads what a checkpoint says of itself: settings that its arrays do not tell.
+"""Reads what a checkpoint says of itself, beyond its arrays.
 
-Source: `resolve_data_config` and `transforms_imagenet_eval` of
+Three kinds of software say something: this package in the metadata of a file, a training run in its
+config.json, and timm in the config.json beside its weights. For timm's fields see
+`resolve_data_config` and `transforms_imagenet_eval` of
 https://github.com/huggingface/pytorch-image-models.
 """
 
@@ -11,29 +13,116 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.preprocessing import Preprocessing, usual_preprocessing
+from flax_densenet.data.preparation import Preparation, trained_preparation, usual_preparation
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.training.workdir import WorkDir
 from flax_densenet.weights.files.contents import Contents
 
+CONFIG_KEY, PREPARATION_KEY, CLASS_NAMES_KEY = "config", "preprocessing", "class_names"
+_STATISTICS_KEY = "mean_and_std"  # in files from before there was PREPARATION_KEY
+_CONFIG_FILE = "config.json"
 _CROP_PCT = 0.875  # timm's default
 
 
-class TimmConfig(NamedTuple):
-    """What timm says beside the weights.
+class Stated(NamedTuple):
+    """What a file or a work directory says of itself; None or empty where it says nothing.
 
     Attributes:
-      preprocessing: How images are prepared.
-      class_names: One name per class, if there are any.
+      config: The network.
+      preparation: How images are prepared.
+      class_names: One name per class.
+      sgd: Learning rate at the start ("lr") and "weight_decay" of a run.
+      has_parts: Whether a run freezes parts of the network, or trains them at other rates.
     """
 
-    preprocessing: Preprocessing
-    class_names: tuple[str, ...] | None
+    config: DenseNetConfig | None = None
+    preparation: Preparation | None = None
+    class_names: tuple[str, ...] | None = None
+    sgd: Mapping[str, float] = {}
+    has_parts: bool = False
 
 
-def read_timm_config(weights: Path) -> TimmConfig | None:
-    """Returns what timm says beside a file of weights; None if it is not timm's.
+def read_statement(path: Path, contents: Contents) -> Stated:
+    """Returns what a config.json or metadata say.
+
+    Args:
+      path: The file or directory.
+      contents: What it holds.
+
+    Raises:
+      InputError: What it says cannot be followed.
+    """
+    directory = path.parent.parent if path.parent.name == "checkpoints" else path
+    if (directory / _CONFIG_FILE).is_file():
+        return read_run(directory)
+    if CONFIG_KEY not in contents.metadata:
+        return read_timm_config(path)
+    try:
+        return _from_metadata(contents.metadata)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its metadata describe no network ({error})") from error
+
+
+def read_run(directory: Path) -> Stated:
+    """Returns what the config.json of a run says that using its network needs.
+
+    Args:
+      directory: The work directory. Runs of old versions lack the records of preparation and of
+        fine-tuning.
+
+    Raises:
+      InputError: The file is not that of a run, or its record of preparation is damaged.
+    """
+    try:
+        groups = json.loads((directory / _CONFIG_FILE).read_text())
+        config = DenseNetConfig(**groups["network"])
+        data, optimization = groups["data"], groups["optimization"]
+        parts = groups.get("fine_tuning", {})
+        sgd = {"lr": optimization["learning_rate"], "weight_decay": optimization["weight_decay"]}
+        has_parts = parts.get("freeze", "none") != "none" or bool(
+            parts.get("learning_rate_factors")
+        )
+        if PREPARATION_KEY not in groups:
+            preparation = trained_preparation(
+                data.get("image_size"),
+                data.get("augment", "none"),
+                config.in_channels,
+                mean=data.get("mean"),
+                std=data.get("std"),
+            )
+            return Stated(config, preparation, None, sgd, has_parts)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"config.json is not that of a training run ({type(error).__name__}: {error}); "
+            "start a new run in another work directory"
+        ) from error
+    try:
+        preparation = Preparation.from_record(groups[PREPARATION_KEY])
+        names = groups[CLASS_NAMES_KEY]
+        return Stated(config, preparation, tuple(names) if names else None, sgd, has_parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"config.json has a damaged record of preprocessing ({error}); remove it, and say with "
+            "flags how images are prepared"
+        ) from error
+
+
+def _from_metadata(metadata: Mapping[str, str]) -> Stated:
+    config = DenseNetConfig(**json.loads(metadata[CONFIG_KEY]))
+    record, names, pixels = (
+        json.loads(metadata.get(key, "null"))
+        for key in (PREPARATION_KEY, CLASS_NAMES_KEY, _STATISTICS_KEY)
+    )
+    preparation = None
+    if record:
+        preparation = Preparation.from_record(record)
+    elif pixels:
+        preparation = usual_preparation(config, ChannelStatistics(*map(tuple, pixels)))
+    return Stated(config, preparation, tuple(names) if names else None)
+
+
+def read_timm_config(weights: Path) -> Stated:
+    """Returns what timm says beside a file of weights; nothing if the config.json is not timm's.
 
     Args:
       weights: The file of weights.
@@ -41,18 +130,18 @@ def read_timm_config(weights: Path) -> TimmConfig | None:
     Raises:
       InputError: config.json is timm's, and cannot be followed.
     """
-    file = weights.parent / "config.json"
+    file = weights.parent / _CONFIG_FILE
     try:
         config = json.loads(file.read_text())
         settings = config["pretrained_cfg"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # another program's
+        return Stated()  # another program's
     if not isinstance(settings, dict):
-        return None
+        return Stated()
     try:
-        preprocessing = _preprocessing(settings)
+        preparation = _timm_preparation(settings)
         names = config.get("label_names")
-        return TimmConfig(preprocessing, tuple(map(str, names)) if names else None)
+        return Stated(None, preparation, tuple(map(str, names)) if names else None)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file} is timm's, and its pretrained_cfg cannot be followed ({error}); move it away "
@@ -61,14 +150,14 @@ def read_timm_config(weights: Path) -> TimmConfig | None:
         ) from error
 
 
-def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
+def _timm_preparation(settings: Mapping[str, Any]) -> Preparation:
     if (mode := settings.get("crop_mode", "center")) != "center":
         raise ValueError(f"crop_mode is {mode}, wanted center")
     _, height, width = settings["input_size"]
     if height != width:
         raise ValueError(f"input_size is {height}x{width}, wanted a square")
     mean, std = ([255 * value for value in settings[name]] for name in ("mean", "std"))
-    return Preprocessing(
+    return Preparation(
         size=height,
         shorter_side=math.floor(height / settings.get("crop_pct", _CROP_PCT)),
         interpolation=settings.get("interpolation", "bilinear"),
@@ -77,78 +166,14 @@ def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
     )
 
 
-# Of the metadata that we write.
-CONFIG_KEY, PREPROCESSING_KEY, CLASS_NAMES_KEY = "config", "preprocessing", "class_names"
-_STATISTICS_KEY = "mean_and_std"  # all that we wrote before there was PREPROCESSING_KEY
-
-
-class Stated(NamedTuple):
-    """What a file or a work directory says of itself, if it does.
-
-    Attributes:
-      config: The network.
-      preprocessing: How images are prepared.
-      class_names: One name per class.
-      sgd: Learning rate at the start ("lr") and "weight_decay" of a run.
-      has_parts: Whether a run freezes parts of the network, or trains them at other rates.
-    """
-
-    config: DenseNetConfig | None
-    preprocessing: Preprocessing | None
-    class_names: tuple[str, ...] | None
-    sgd: dict[str, float]
-    has_parts: bool = False
-
-
-def read_statement(path: Path, contents: Contents) -> Stated:
-    """Returns what is said beside the arrays: in a config.json, or in metadata.
-
-    Args:
-      path: The file or directory.
-      contents: What it holds.
-
-    Raises:
-      InputError: What it says describes no network.
-    """
-    directory = path.parent.parent if path.parent.name == "checkpoints" else path
-    if (directory / "config.json").is_file():
-        workdir = WorkDir(directory)
-        run, usage = workdir.read_config(), workdir.read_usage()
-        sgd = {"lr": run.optimization.learning_rate, "weight_decay": run.optimization.weight_decay}
-        has_parts = bool(run.fine_tuning.frozen_parts or run.fine_tuning.factors)
-        return Stated(run.network, usage.preprocessing, usage.class_names, sgd, has_parts)
-    if CONFIG_KEY not in contents.metadata:
-        timm = read_timm_config(path)
-        preprocessing, class_names = timm or (None, None)
-        return Stated(None, preprocessing, class_names, {})
-    try:
-        return _from_metadata(contents.metadata)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: its metadata describe no network ({error})") from error
-
-
-def _from_metadata(metadata: Mapping[str, str]) -> Stated:
-    config = DenseNetConfig(**json.loads(metadata[CONFIG_KEY]))
-    record, names, pixels = (
-        json.loads(metadata.get(key, "null"))
-        for key in (PREPROCESSING_KEY, CLASS_NAMES_KEY, _STATISTICS_KEY)
-    )
-    preprocessing = None
-    if record:
-        preprocessing = Preprocessing.from_record(record)
-    elif pixels:
-        preprocessing = usual_preprocessing(config, ChannelStatistics(*map(tuple, pixels)))
-    return Stated(config, preprocessing, tuple(names) if names else None, {})
-
-
 def given_statistics(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channels: int
 ) -> ChannelStatistics:
-    """Returns what a user says with `--mean` and `--std` where the checkpoint does not or is wrong.
+    """Returns what a user says with `--mean` and `--std`, for checkpoints that do not or are wrong.
 
     Args:
-      mean: Of each image channel, in 0 to 255.
-      std: Likewise.
+      mean: Mean of each image channel, in 0 to 255.
+      std: Standard deviation of each image channel, in 0 to 255.
       channels: Image channels of the network.
 
     Raises:

@@ -1,5 +1,6 @@
-"""The correspondence of Flax weights and those of other software, read in both directions."""
+"""Converts weights between Flax and other software by one table, read in both directions."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,7 +10,7 @@ from flax import traverse_util
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.network.layers import Kind, WeightLayer, weight_layers
+from flax_densenet.network.layers import ArrayPath, Kind, WeightLayer, weight_layers
 from flax_densenet.weights.layouts import TORCHVISION, Layout, Leaf
 
 if TYPE_CHECKING:
@@ -19,10 +20,18 @@ Variables = Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """One array of the network: its name, shape and axes in a layout and in ours."""
+    """One array of the network, in a layout and in Flax.
+
+    Attributes:
+      key: Its name in the layout.
+      flax_path: Its path in the Flax variables, collection first.
+      leaf: Its axes in both.
+      layer: The layer that it belongs to.
+      counter: Key of the number of batches seen; None but in the last row of a normalization.
+    """
 
     key: str
-    flax_path: tuple[str, ...]
+    flax_path: ArrayPath
     leaf: Leaf
     layer: WeightLayer
     counter: str | None
@@ -38,18 +47,21 @@ class Row(NamedTuple):
         return tuple(self.layer.axes[axis] for axis in self.leaf.flax_axes)
 
 
-def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> list[Row]:
+def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> tuple[Row, ...]:
     """Returns one row for each array of the network, in forward order.
-
-    `counter` is the key of the number of batches seen, in the last row of each normalization.
 
     Args:
       config: The network.
-      layout: How the other software names its arrays.
+      layout: The other software's names.
 
     Raises:
       InputError: The layout has no name for a layer of the network.
     """
+    return _correspondence(config, layout)
+
+
+@functools.lru_cache(maxsize=32)  # reading one checkpoint needs the same table several times
+def _correspondence(config: DenseNetConfig, layout: Layout) -> tuple[Row, ...]:
     rows = []
     numbers: Counter[Kind] = Counter()
     for layer in weight_layers(config):
@@ -72,7 +84,7 @@ def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> list
                 )
             )
         numbers[layer.kind] += 1
-    return rows
+    return tuple(rows)
 
 
 def from_arrays(
@@ -202,7 +214,7 @@ def _permute(array: np.ndarray, source: str, target: str) -> np.ndarray:
 
 
 def _plain(tree: Any) -> Any:
-    """Turns frozen and other mappings into dicts, which is what `flatten_dict` looks for."""
+    """Turns frozen and other mappings into dicts, which alone `flatten_dict` opens."""
     return {k: _plain(v) for k, v in tree.items()} if isinstance(tree, Mapping) else tree
 
 

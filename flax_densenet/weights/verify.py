@@ -1,9 +1,10 @@
-"""Running the network from a source file and from the converted one, in PyTorch and in Flax.
+"""Verifies a conversion: the network in PyTorch and in Flax, from source and target.
 
-Axes: B batch, C channels, H height, W width.
+Axes: B batch, C channels, H height, W width, K classes.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,17 +17,20 @@ from flax_densenet.weights.checkpoint import Checkpoint
 from flax_densenet.weights.layouts import LAYOUTS, TORCHVISION
 from flax_densenet.weights.table import correspondence, to_arrays
 
+# From arrays as torchvision names them, the network and images [B, C, H, W] to logits [B, K].
+TorchLogits = Callable[[dict[str, np.ndarray], DenseNetConfig, np.ndarray], np.ndarray]
+
 _BATCH = 2
 _IMAGE_SIZE = 32  # pixels, or as many as the network needs
 _LARGEST_DIFFERENCE = 1e-10  # float64 rounding stays below 1e-13; a wrong array is far above
 
 
 class Verified(NamedTuple):
-    """What a verification found.
+    """The result of a verification.
 
     Attributes:
       difference: Largest difference of the logits, as a share of the largest logit.
-      is_equal: Whether it is rounding.
+      is_equal: Whether the difference is rounding.
     """
 
     difference: float
@@ -36,10 +40,10 @@ class Verified(NamedTuple):
 def choose_sides(
     source: Checkpoint, adapted: Checkpoint, again: Checkpoint, dtype: StoredType, *, renewed: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Returns arrays for the network in PyTorch, and variables for the one in Flax.
+    """Returns arrays for the network in PyTorch, and variables for the network in Flax.
 
-    One comes from the source and one from the target; arrays of PyTorch files are only renamed, so
-    that a wrong permutation in our tables shows.
+    One side comes from the source and one from the target. Arrays of PyTorch files are renamed and
+    not permuted, so that a wrong permutation in our tables shows.
 
     Args:
       source: What was read.
@@ -61,7 +65,10 @@ def choose_sides(
 
 
 def verify(
-    torch_side: dict[str, np.ndarray], flax_side: dict[str, Any], config: DenseNetConfig
+    torch_side: dict[str, np.ndarray],
+    flax_side: dict[str, Any],
+    config: DenseNetConfig,
+    torch_logits: TorchLogits,
 ) -> Verified:
     """Runs both networks in float64 on the same random images.
 
@@ -69,22 +76,12 @@ def verify(
       torch_side: Arrays as torchvision names them, of the network in PyTorch.
       flax_side: {"params", "batch_stats"} of the network in Flax.
       config: The network.
-
-    Raises:
-      ModuleNotFoundError: PyTorch is not installed.
+      torch_logits: Computes the logits in PyTorch, in float64.
     """
-    import torch
-
-    import torch_reference
-
     size = max(_IMAGE_SIZE, config.min_image_size)
     image = np.random.default_rng(0).normal(size=(_BATCH, config.in_channels, size, size))
-    reference = torch_reference.DenseNet(config).double().eval()
-    state = {key: torch.from_numpy(a.astype(np.float64)) for key, a in torch_side.items()}
-    counters = {key: v for key, v in reference.state_dict().items() if key not in state}
-    reference.load_state_dict({**state, **counters}, strict=True)
-    with torch.no_grad():
-        theirs = reference(torch.from_numpy(image)).numpy()
+    wide_arrays = {key: array.astype(np.float64) for key, array in torch_side.items()}
+    theirs = torch_logits(wide_arrays, config, image)
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         wide = jax.tree.map(lambda array: np.asarray(array).astype(np.float64), flax_side)
         model = DenseNet(dataclasses.replace(config, dtype="float64"))

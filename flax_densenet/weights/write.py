@@ -1,4 +1,4 @@
-"""Writing a converted checkpoint: PyTorch, safetensors or Orbax, as the target's ending says."""
+"""Writes a checkpoint as PyTorch, safetensors or Orbax, by the ending of the target."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from flax_densenet.weights.optimizer import (
     to_torch_order,
     torch_training_checkpoint,
 )
-from flax_densenet.weights.statement import CLASS_NAMES_KEY, CONFIG_KEY, PREPROCESSING_KEY
+from flax_densenet.weights.statement import CLASS_NAMES_KEY, CONFIG_KEY, PREPARATION_KEY
 from flax_densenet.weights.table import to_arrays
 
 TORCH_ENDINGS = (".pth", ".pt")
@@ -24,11 +24,12 @@ _SAFETENSORS = ".safetensors"
 
 
 def default_layout(source_layout: str, target: Path) -> str:
-    """Returns the layout of a target that asks for none.
+    """Returns the layout of a target if none is asked for.
 
     Args:
-      source_layout: Key of `LAYOUTS`.
-      target: PyTorch files are torchvision's; a safetensors file is Flax, or PyTorch from Flax.
+      source_layout: Layout of the source, key of `LAYOUTS`.
+      target: A PyTorch file gets torchvision's layout, a directory Flax's. A safetensors file gets
+        the other one of the two than the source has.
     """
     is_torch = target.suffix in TORCH_ENDINGS
     if is_torch or (target.suffix == _SAFETENSORS and source_layout == "flax"):
@@ -39,13 +40,13 @@ def default_layout(source_layout: str, target: Path) -> str:
 def write_target(
     target: Path, checkpoint: Checkpoint, layout_name: str, *, source_name: str, overwrite: bool
 ) -> None:
-    """Writes a checkpoint in the format that the target's ending says.
+    """Writes a checkpoint in the format of the target's ending.
 
     Args:
       target: A directory's name (Orbax), or a file that ends in .pth, .pt or .safetensors.
       checkpoint: What to write.
       layout_name: Key of `LAYOUTS`.
-      source_name: Where it comes from, for the metadata.
+      source_name: Name of the source, for the metadata.
       overwrite: Whether to replace the target if it exists.
 
     Raises:
@@ -62,7 +63,7 @@ def write_target(
         "layout": layout_name,
         "source": f"{source_name} ({LAYOUTS[checkpoint.layout].title})",
     }
-    metadata[PREPROCESSING_KEY] = json.dumps(checkpoint.preprocessing.to_record())
+    metadata[PREPARATION_KEY] = json.dumps(checkpoint.preparation.to_record())
     if checkpoint.class_names is not None:
         metadata[CLASS_NAMES_KEY] = json.dumps(checkpoint.class_names)
     around = None

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, in the pickled and in the binary version of their authors.
+"""Reads CIFAR-10 and CIFAR-100, in the pickled and in the binary version of their authors.
 
 Format: https://www.cs.toronto.edu/~kriz/cifar.html. Axes: N images.
 """
@@ -12,15 +12,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flax_densenet.data.dataset import ArraySplit
-from flax_densenet.data.readers.batch_pickle import read_pickle
 from flax_densenet.data.readers.originals import Splits, check_labels, damaged
+from flax_densenet.errors import InputError
+from flax_densenet.pickles import Kept, UnknownName, as_text, load_pickle, numpy_stand_ins
 
 _SIZE = 32  # pixels
 _PIXELS = 3 * _SIZE * _SIZE  # bytes of an image: all red ones, all green ones, all blue ones
 
 
 class Batch(NamedTuple):
-    """What one file of images holds.
+    """The content of one file of images.
 
     Attributes:
       pixels: [N, 3072] uint8, channel by channel and row by row.
@@ -32,15 +33,15 @@ class Batch(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Which files a version consists of, and how each of them is read.
+    """The files of a version, and how each of them is read.
 
     Attributes:
       num_classes: Number of classes.
       train: Names of the files of training images, in order.
       test: Name of the file of test images.
       class_names: Name of the file with the names of the classes.
-      read_batch: Reads a file of images, given what messages call it and its content.
-      read_class_names: Reads the file of names, likewise.
+      read_batch: Reads a file of images from its name in messages and its content.
+      read_class_names: Reads the file of names from the same two.
     """
 
     num_classes: int
@@ -90,7 +91,7 @@ def read_cifar(
 
 
 def _pickled_batch(file: str, content: bytes, *, label_key: str) -> Batch:
-    batch = read_pickle(file, content)
+    batch = _read_pickle(file, content)
     pixels = _entry(file, batch, "data")
     label = _entry(file, batch, label_key)
     if not isinstance(pixels, np.ndarray) or (pixels.dtype, pixels.shape[1:]) != (
@@ -108,10 +109,35 @@ def _pickled_batch(file: str, content: bytes, *, label_key: str) -> Batch:
 
 
 def _pickled_class_names(file: str, content: bytes, *, key: str) -> tuple[str, ...]:
-    names = _entry(file, read_pickle(file, content), key)
+    names = _entry(file, _read_pickle(file, content), key)
     if not isinstance(names, list) or not all(isinstance(name, bytes | str) for name in names):
         raise damaged(file, f"has something else under {key!r}", "a list of names")
-    return tuple(name.decode("latin1") if isinstance(name, bytes) else name for name in names)
+    return tuple(map(as_text, names))
+
+
+def _read_pickle(file: str, content: bytes) -> dict[str, Any]:
+    """Returns a pickled dictionary; strings of Python 2 among its values are bytes."""
+    names = numpy_stand_ins("[iu][1248]") | {"_codecs.encode": _encode}
+    try:
+        value = load_pickle(content, names)
+    except UnknownName as error:
+        raise InputError(
+            f"{file} is a pickle that names {error}; wanted numbers, names and numpy arrays alone; "
+            "nothing in it was run; get the file again from where you trust"
+        ) from None
+    except Exception as error:  # damaged pickles raise nearly everything
+        got = f"cannot be unpickled ({type(error).__name__}: {error})"
+        raise damaged(file, got, "a whole pickle") from error
+    if not isinstance(value, dict):
+        raise damaged(file, f"holds a {type(value).__name__}", "a pickled dictionary")
+    return {
+        as_text(k): item.content if isinstance(item, Kept) else item for k, item in value.items()
+    }
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stands in for codecs.encode, with which Python 3 writes bytes for Python 2."""
+    return text.encode("latin1")
 
 
 def _entry(file: str, batch: dict[str, Any], key: str) -> Any:

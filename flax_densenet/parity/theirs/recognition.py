@@ -53,7 +53,7 @@ def recognize(model: nn.Module, title: str) -> Recognized:
     chosen = _choose(arrays, title)
     layout = LAYOUTS[chosen.layout]
     try:
-        config = infer_config({key: a.shape for key, a in chosen.arrays.items()}, layout)
+        config = infer_config(chosen.parsed)
         from_arrays(chosen.arrays, config, layout)  # checks every name and shape
     except InputError as error:
         raise InputError(f"{title} has the names of {layout.title}, but {error}") from error

@@ -1,4 +1,4 @@
-"""Weights in files: everything between a file on the disk and named arrays."""
+"""Weight files of all formats, read and written as named arrays."""
 
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flax_densenet.errors import InputError
+from flax_densenet.network.layers import ArrayPath
 
 FORMATS = (
     "PyTorch (.pth), safetensors, Keras weights (.h5, .weights.h5) and Orbax directories are read"
@@ -14,24 +15,22 @@ _MOST_CHARACTERS = 300
 # Weights hardly shrink, but the zeros of an optimizer do, and arrays of a file may share memory.
 _BYTES_ABOVE_FILE = 2**30
 
-Keys = tuple[str, ...]
-
 
 class Contents(NamedTuple):
-    """The arrays of a weight file, and what else it says.
+    """The arrays of a weight file, and everything else in it.
 
     Attributes:
       format: Name of the format, for people: "PyTorch zip", "PyTorch legacy", "safetensors",
         "Keras HDF5" or "Orbax".
       arrays: Arrays by their path in the nested dictionaries of the file, in its order; each owns
         its memory. Indices of lists are digits: ("optimizer", "state", "0", "momentum_buffer").
-      settings: Everything else that is plain: numbers, text, bools, None and lists of them.
-      metadata: The text that safetensors files and our Orbax directories hold; {} elsewhere.
+      settings: Other plain values: numbers, text, bools, None and lists of them.
+      metadata: Text by name, from safetensors files and our Orbax directories; {} for others.
     """
 
     format: str
-    arrays: dict[Keys, np.ndarray]
-    settings: dict[Keys, Any]
+    arrays: dict[ArrayPath, np.ndarray]
+    settings: dict[ArrayPath, Any]
     metadata: dict[str, str]
 
 
@@ -44,7 +43,7 @@ def refused(path: Path, why: str, remedy: str) -> InputError:
       remedy: What to do.
 
     Returns:
-      An error of one line; what could control a terminal is replaced.
+      An error of one line, without characters that could control a terminal.
     """
     try:
         size = "directory" if path.is_dir() else f"{path.stat().st_size:,} bytes"
@@ -58,7 +57,7 @@ def refused(path: Path, why: str, remedy: str) -> InputError:
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """Returns the error for a file whose reading failed in a way that only damage explains."""
+    """Returns the error for a file that must be damaged, after what reading it raised."""
     lines = str(error).strip().splitlines() or [""]
     why = f"is damaged or cut off ({type(error).__name__}: {lines[0]})"
     return refused(path, why, "copy or download it again")

@@ -1,7 +1,7 @@
-"""Keras weights in HDF5: the `.h5` of Keras 2 and the `.weights.h5` of Keras 3; needs h5py.
+"""Reads Keras weights in HDF5: `.h5` of Keras 2 and `.weights.h5` of Keras 3; needs h5py.
 
-An HDF5 file can point to other files in three ways (links, virtual data sets, raw data kept
-elsewhere), and reading one must not read those; each way is refused.
+An HDF5 file can point to other files in three ways: links, virtual data sets, and raw data in
+another file. Reading it must not read those, so each way is refused.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ import ml_dtypes
 import numpy as np
 
 from flax_densenet.errors import InputError
-from flax_densenet.weights.files.contents import Contents, Keys, check_claim, damaged, refused
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.files.contents import Contents, check_claim, damaged, refused
 
 if TYPE_CHECKING:
     import h5py
@@ -29,8 +30,8 @@ def read_keras(path: Path) -> Contents:
       path: The file.
 
     Returns:
-      Its arrays by their HDF5 path, without the ":0" of TensorFlow's names, and the attributes of
-      the file and of "model_weights", by their names after the path.
+      Its arrays by their HDF5 path, without the ":0" of TensorFlow's names. Its settings are the
+      attributes of the file and of "model_weights", by their path and name.
 
     Raises:
       InputError: h5py is not installed, or the file is damaged, points to other files or holds
@@ -46,7 +47,7 @@ def read_keras(path: Path) -> Contents:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            datasets: dict[Keys, h5py.Dataset] = {}
+            datasets: dict[ArrayPath, h5py.Dataset] = {}
             for keys, dataset in _datasets(path, file, ()):
                 keys = (*keys[:-1], keys[-1].removesuffix(":0"))
                 if keys in datasets:
@@ -67,7 +68,9 @@ def read_keras(path: Path) -> Contents:
     return Contents("Keras HDF5", arrays, settings, {})
 
 
-def _datasets(path: Path, group: "h5py.Group", keys: Keys) -> "Iterator[tuple[Keys, h5py.Dataset]]":
+def _datasets(
+    path: Path, group: "h5py.Group", keys: ArrayPath
+) -> "Iterator[tuple[ArrayPath, h5py.Dataset]]":
     import h5py
 
     if len(keys) > _DEEPEST:  # also ends groups that contain themselves
@@ -103,7 +106,7 @@ def _check_dataset(path: Path, dataset: "h5py.Dataset") -> None:
 
 
 def _is_bfloat16(dataset: "h5py.Dataset") -> bool:
-    """Whether Keras 3 wrote it: HDF5 has no such dtype, so the bytes are opaque and named."""
+    """Returns whether Keras 3 wrote bfloat16: as named bytes, since HDF5 has no such dtype."""
     return dataset.dtype == np.dtype("V2") and dataset.attrs.get("dtype") == "bfloat16"
 
 
@@ -114,7 +117,7 @@ def _array(dataset: "h5py.Dataset") -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _attributes(group: "h5py.Group", keys: Keys) -> dict[Keys, Any]:
+def _attributes(group: "h5py.Group", keys: ArrayPath) -> dict[ArrayPath, Any]:
     plain = {(*keys, name): _plain(value) for name, value in group.attrs.items()}
     return {keys: value for keys, value in plain.items() if value is not _NOT_PLAIN}
 

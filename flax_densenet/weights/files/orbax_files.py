@@ -1,8 +1,8 @@
-"""Orbax checkpoints: directories, among them the work directories of this package's runs.
+"""Reads and writes Orbax checkpoints, such as those in the work directories of runs.
 
-Orbax writes them. They are read with the library under it, TensorStore, one array after the other:
-Orbax reads many at once and, where one is damaged, prints the tracebacks of all the others; it also
-wants the devices of the machine that wrote. The format holds no pickles.
+Orbax writes them. TensorStore, the library below it, reads them, one array after the other. Orbax
+itself reads many at once; if one is damaged, it prints the tracebacks of all. It also wants the
+devices of the machine that wrote. The format holds no pickles.
 """
 
 import json
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from flax_densenet.errors import InputError
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.contents import (
     FORMATS,
     Contents,
-    Keys,
     check_claim,
     damaged,
     refused,
@@ -36,8 +36,8 @@ def read_orbax(path: Path) -> Contents:
       path: The directory. Of several checkpoints, the newest is read.
 
     Returns:
-      The arrays; of a run's checkpoint, those of "variables" by their own paths, and those that
-      only training needs under ("training", ...).
+      The arrays. In a run's checkpoint, those of "variables" have their own paths, and those that
+      only training needs are under ("training", ...).
 
     Raises:
       InputError: The directory holds no checkpoint, or a damaged one.
@@ -55,8 +55,8 @@ def read_orbax(path: Path) -> Contents:
             f"holds no Orbax checkpoint, but {', '.join(files) or 'nothing'}",
             f"give a file in it, or another directory; {FORMATS}",
         )
-    arrays: dict[Keys, np.ndarray] = {}
-    settings: dict[Keys, Any] = {}
+    arrays: dict[ArrayPath, np.ndarray] = {}
+    settings: dict[ArrayPath, Any] = {}
     try:
         for keys, tree in trees.items():
             _read_tree(tree, keys, arrays, settings)
@@ -74,7 +74,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def save_orbax(path: Path, variables: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """Writes one checkpoint, as the training does, with metadata in place of its other items.
+    """Writes one checkpoint as the training does, with metadata instead of its other items.
 
     Args:
       path: The directory, which must not exist.
@@ -85,7 +85,7 @@ def save_orbax(path: Path, variables: Mapping[str, Any], metadata: Mapping[str, 
       InputError: An array is empty, which Orbax cannot write.
       OSError: Writing failed.
     """
-    import orbax.checkpoint as ocp  # half a second, which reading does not need
+    import orbax.checkpoint as ocp  # takes half a second, and reading does not need it
 
     _check_not_empty(variables, ())
     items = {
@@ -101,7 +101,7 @@ def save_orbax(path: Path, variables: Mapping[str, Any], metadata: Mapping[str, 
         logging.disable(silenced)
 
 
-def _check_not_empty(tree: Any, keys: Keys) -> None:
+def _check_not_empty(tree: Any, keys: ArrayPath) -> None:
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             _check_not_empty(value, (*keys, key))
@@ -113,10 +113,10 @@ def _check_not_empty(tree: Any, keys: Keys) -> None:
 
 
 def newest_checkpoint(path: Path) -> Path:
-    """Goes down from a work directory, or from its checkpoints, to the newest checkpoint.
+    """Returns the newest checkpoint of a work directory, or of its directory of checkpoints.
 
     Args:
-      path: Whatever is neither is returned as it is.
+      path: The directory. Any other path is returned as it is.
     """
     if is_checkpoint(path):
         return path
@@ -130,12 +130,15 @@ def newest_checkpoint(path: Path) -> Path:
 
 
 def _read_tree(
-    tree: Path, prefix: Keys, arrays: dict[Keys, np.ndarray], settings: dict[Keys, Any]
+    tree: Path,
+    prefix: ArrayPath,
+    arrays: dict[ArrayPath, np.ndarray],
+    settings: dict[ArrayPath, Any],
 ) -> None:
     import tensorstore
 
     description = json.loads((tree / _TREE).read_text())
-    stores: dict[Keys, tensorstore.TensorStore] = {}
+    stores: dict[ArrayPath, tensorstore.TensorStore] = {}
     for entry in description["tree_metadata"].values():
         keys = tuple(str(key["key"]) for key in entry["key_metadata"])
         kind = entry["value_metadata"]["value_type"]

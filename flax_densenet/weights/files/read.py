@@ -1,4 +1,4 @@
-"""Reads a weight file of any known format."""
+"""Reads weight files of any known format, and says what a file is that it cannot read."""
 
 import re
 import stat
@@ -32,11 +32,11 @@ def read_weights(path: Path) -> Contents:
       path: A file, or the directory of an Orbax checkpoint or of a run; links are followed.
 
     Returns:
-      Its arrays and what else it says.
+      Its arrays and everything else in it.
 
     Raises:
-      InputError: It cannot be read, or is nothing known, damaged or made to do harm; one line says
-        which.
+      InputError: It cannot be read, or it is of no known format, damaged or made to do harm; one
+        line says which.
     """
     path = Path(path)
     try:

@@ -1,7 +1,7 @@
-"""The safetensors format: a header of JSON, then the bytes of the arrays; needs no PyTorch.
+"""Reads and writes safetensors: a header of JSON, then the bytes of the arrays.
 
-The `safetensors` library checks that the arrays fill the file without gap or overlap. Its NumPy
-flavor knows no bfloat16 and takes the last of two equal names, so the header is also read here.
+The `safetensors` library checks that the arrays fill the file without gap or overlap. With NumPy it
+knows no bfloat16, and of two equal names it takes the last. So the header is read here, too.
 """
 
 import json
@@ -140,7 +140,7 @@ def _header(path: Path, content: bytes) -> tuple[dict[str, dict[str, Any]], dict
 
 
 def _check_extent(path: Path, header: dict[str, dict[str, Any]], size: int) -> None:
-    """Checks what the library would refuse in words that help less."""
+    """Checks what the library would refuse, too, but in words that help less."""
     end = 0
     for name, entry in header.items():
         if not isinstance(entry, dict) or {"dtype", "shape", "data_offsets"} - entry.keys():

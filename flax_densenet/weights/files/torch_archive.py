@@ -1,7 +1,7 @@
-"""The zip archives that torch.save writes, checked before PyTorch reads them.
+"""Checks the zip archives that torch.save writes, before PyTorch reads them.
 
-PyTorch does not look at the checksums in its archives, so that a flipped bit would become a weight;
-they are compared here.
+PyTorch ignores the checksums in its archives: a flipped bit would become a weight. So checksums are
+compared here.
 """
 
 import zipfile
@@ -26,13 +26,13 @@ _NOT_TORCH_SAVED = {
 
 
 def check_archive(path: Path) -> None:
-    """Refuses what is damaged or unpacks to more than it is, before PyTorch reads it.
+    """Refuses an archive that is damaged, or that unpacks to more bytes than it has.
 
     Args:
       path: A zip archive.
 
     Raises:
-      InputError: It is not what torch.save writes.
+      InputError: It is so, or it is not what torch.save writes.
     """
     size = path.stat().st_size
     try:

@@ -1,7 +1,7 @@
-"""PyTorch files: zip archives, and the stream of pickles that torch.save wrote before 1.6.
+"""Reads and writes PyTorch files: zip archives, and the pickles that torch.save wrote before 1.6.
 
-They are read by `torch.load(weights_only=True)` alone, whose unpickler calls nothing but what it
-knows and the stand-ins of `torch_stand_ins.py`. Every other name is refused.
+Only `torch.load(weights_only=True)` reads them. Its unpickler calls what it knows and the stand-ins
+of `stand_ins.py`; every other name is refused.
 """
 
 import contextlib
@@ -16,8 +16,10 @@ import ml_dtypes
 import numpy as np
 
 from flax_densenet.errors import InputError
-from flax_densenet.weights.files.contents import Contents, Keys, check_claim, damaged, refused
-from flax_densenet.weights.files.stand_ins import Kept, NotData, stand_ins
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.pickles import Kept, NotData
+from flax_densenet.weights.files.contents import Contents, check_claim, damaged, refused
+from flax_densenet.weights.files.stand_ins import stand_ins
 from flax_densenet.weights.files.torch_archive import SAVE_AGAIN, check_archive
 
 if TYPE_CHECKING:
@@ -34,12 +36,12 @@ _DTYPES = (
 
 
 def is_legacy(head: bytes) -> bool:
-    """Returns whether a file that begins so is what torch.save wrote before 1.6."""
+    """Returns whether a file with these first bytes is what torch.save wrote before 1.6."""
     return head.startswith(b"\x80") and _MAGIC in head[:40]
 
 
 def is_tar(head: bytes) -> bool:
-    """Returns whether a file that begins so is a tar archive, as of PyTorch before 0.1.10."""
+    """Returns whether a file with these first bytes is a tar archive, perhaps of old PyTorch."""
     return head[257:262] == b"ustar"
 
 
@@ -47,10 +49,10 @@ def read_zip(path: Path) -> Contents:
     """Reads a PyTorch file of today's format.
 
     Args:
-      path: The file, which begins as a zip archive.
+      path: The file, a zip archive.
 
     Returns:
-      Its tensors and what else it holds.
+      Its tensors and everything else in it.
 
     Raises:
       InputError: PyTorch is not installed; or the file is damaged, made to fill the memory, holds
@@ -59,7 +61,7 @@ def read_zip(path: Path) -> Contents:
     check_archive(path)
     with contextlib.ExitStack() as stack:
         if path.suffix == ".safetensors":
-            # torch.load goes by this suffix; a file object it takes only without mapping.
+            # torch.load decides by this suffix, and maps no file objects.
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             link = folder / "weights.pth"
             link.symlink_to(path.resolve())
@@ -73,10 +75,10 @@ def read_legacy(path: Path) -> Contents:
     """Reads a PyTorch file of the format before 1.6.
 
     Args:
-      path: The file, of which `is_legacy` holds.
+      path: The file, for which `is_legacy` is true.
 
     Returns:
-      Its tensors and what else it holds.
+      Its tensors and everything else in it.
 
     Raises:
       InputError: PyTorch is not installed, or the file is damaged or holds other than data.
@@ -90,12 +92,12 @@ def save_torch(
     arrays: Mapping[str, np.ndarray],
     around: Callable[[dict[str, Any]], Any] | None = None,
 ) -> None:
-    """Writes a state dict, whose bytes depend on nothing but the arrays.
+    """Writes a state dict; equal arrays give equal bytes.
 
     Args:
-      file: Where to.
+      file: The open file.
       arrays: Arrays by name.
-      around: From the tensors by name to what is written, if that is not the state dict alone.
+      around: Returns what is written, from the tensors by name; the state dict alone if not given.
 
     Raises:
       InputError: PyTorch is not installed, or has no such dtype.
@@ -161,8 +163,8 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
     if not isinstance(tree, dict | list | tuple):
         why = f"holds one {type(tree).__name__} and no names"
         raise refused(path, why, SAVE_AGAIN)
-    tensors: dict[Keys, torch.Tensor | np.ndarray] = {}
-    settings: dict[Keys, Any] = {}
+    tensors: dict[ArrayPath, torch.Tensor | np.ndarray] = {}
+    settings: dict[ArrayPath, Any] = {}
     for count, (keys, leaf) in enumerate(_leaves(path, tree, ())):
         if count == _MOST_ENTRIES:
             raise refused(path, f"has over {_MOST_ENTRIES:,} entries", SAVE_AGAIN)
@@ -189,7 +191,7 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
 
 
 def _refused_name(message: str) -> str | None:
-    """Returns the name of what the unpickler refused, if that is what it did."""
+    """Returns the name that the unpickler refused, if its message says so."""
     for pattern in (
         r"GLOBAL (\S+) was not an allowed global",
         r"unsupported GLOBAL (\S+) whose module",
@@ -202,7 +204,7 @@ def _refused_name(message: str) -> str | None:
     return None
 
 
-def _leaves(path: Path, tree: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
+def _leaves(path: Path, tree: Any, keys: ArrayPath) -> Iterator[tuple[ArrayPath, Any]]:
     if len(keys) > _DEEPEST:  # also ends containers that contain themselves
         raise refused(path, f"nests entries more than {_DEEPEST} deep", SAVE_AGAIN)
     if isinstance(tree, Kept):
@@ -224,7 +226,7 @@ def _leaves(path: Path, tree: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
         yield keys, bytes(tree) if isinstance(tree, bytearray) else tree
 
 
-def _check_tensor(path: Path, keys: Keys, tensor: "torch.Tensor") -> None:
+def _check_tensor(path: Path, keys: ArrayPath, tensor: "torch.Tensor") -> None:
     import torch
 
     name = "/".join(keys)

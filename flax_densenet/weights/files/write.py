@@ -1,13 +1,15 @@
-"""Writing weight files of every format."""
+"""Writes weight files of every format, whole or not at all."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flax_densenet.files import written_whole
-from flax_densenet.weights.files.orbax_files import save_orbax
+from flax_densenet.errors import InputError
+from flax_densenet.files import directory_written_whole, written_whole
+from flax_densenet.weights.files.orbax_files import is_checkpoint, save_orbax
 from flax_densenet.weights.files.safetensors_files import save_safetensors
 from flax_densenet.weights.files.torch_files import save_torch
 
@@ -44,7 +46,7 @@ def write_torch(
       path: The file; a link is followed.
       arrays: Arrays by name.
       overwrite: Whether to replace a file that is there.
-      around: From the tensors by name to what is written, if that is not the state dict alone.
+      around: Returns what is written, from the tensors by name; the state dict alone if not given.
 
     Raises:
       InputError: PyTorch is not installed, the target is there or its directory is not, or an array
@@ -71,5 +73,15 @@ def write_orbax(
       InputError: The target is there or its parent is not, or an array cannot be written.
       SavingFailed: Writing failed; what was there is untouched.
     """
-    with written_whole(Path(path), overwrite=overwrite, is_directory=True) as unfinished:
+    path = Path(path)
+    with directory_written_whole(
+        path, overwrite=overwrite, check_replaced=partial(_check_is_checkpoint, path)
+    ) as unfinished:
         save_orbax(unfinished, variables, metadata)
+
+
+def _check_is_checkpoint(path: Path, target: Path) -> None:
+    if not (target.is_dir() and is_checkpoint(target)):
+        raise InputError(
+            f"{path} is there and is no Orbax checkpoint, so it is not replaced; give another name"
+        )

@@ -1,8 +1,8 @@
-"""What an image file becomes before a network sees it: a record that travels with the weights."""
+"""How an image file is prepared for a network: a record that travels with the weights."""
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax_densenet.data.dataset import ChannelStatistics
@@ -13,16 +13,18 @@ from flax_densenet.network.config import DenseNetConfig
 
 _CIFAR_SIZE = 32
 _IMAGENET_SIZE, _IMAGENET_SHORTER_SIDE = 224, 256
+# Augmentations that cut a random part out of images in files.
+CROPPED = ("crop", "crop_color")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """Resizing, cropping and normalization in evaluation; None is what nobody has told.
+class Preparation:
+    """Resizing, cropping and normalization in evaluation; None is what is not known.
 
     Attributes:
-      size: Height and width (S) of what is cut out of the middle, in pixels.
-      shorter_side: Length of the shorter side after resizing, before that, in pixels.
-      interpolation: How it is resized, as Pillow calls it; pixels are averaged in shrinking.
+      size: Height and width of the part that is cut out of the middle, in pixels.
+      shorter_side: Length of the image's shorter side after resizing, before cutting, in pixels.
+      interpolation: Pillow's name of the resizing filter; shrinking averages pixels.
       mean: Mean of each channel that is subtracted, in 0 to 255.
       std: Standard deviation of each channel that is divided by, in 0 to 255.
 
@@ -52,64 +54,64 @@ class Preprocessing:
 
     @property
     def statistics(self) -> ChannelStatistics | None:
-        """What images are normalized with, if that is told."""
+        """What images are normalized with, if that is known."""
         if self.mean is None or self.std is None:
             return None
         return ChannelStatistics(self.mean, self.std)
 
-    def for_channels(self, channels: int) -> "Preprocessing":
-        """Returns the same without mean and deviation if they are for other channels."""
+    def for_channels(self, channels: int) -> "Preparation":
+        """Returns the same, but without mean and deviation if they are for other channels."""
         if self.mean is None or len(self.mean) == channels:
             return self
         return dataclasses.replace(self, mean=None, std=None)
 
-    def resized_to(self, size: int) -> "Preprocessing":
-        """Returns the one for another size, of which the shorter side is the same multiple."""
+    def resized_to(self, size: int) -> "Preparation":
+        """Returns the same for another size, with the same ratio of shorter side and size."""
         multiple = self.shorter_side / self.size if self.shorter_side and self.size else 1
         return dataclasses.replace(self, size=size, shorter_side=round(size * multiple))
 
     def image_format(self, channels: int) -> ImageFormat:
-        """Returns what every image file becomes.
+        """Returns size and channels that every image file is brought to.
 
         Args:
-          channels: Channels of the network (C).
+          channels: Image channels of the network.
 
         Raises:
-          InputError: The size is not told, or no image can have it.
+          InputError: The size is not known, or no image can have it.
         """
         if self.size is None:
             raise InputError(
-                "the size of the images that the network was trained on is not told by the file; "
+                "the size of the images that the network was trained on is not in the file; "
                 "give it in pixels with --image_size"
             )
         return ImageFormat(
             self.size, channels, shorter_side=self.shorter_side, interpolation=self.interpolation
         )
 
-    def told_statistics(self, channels: int) -> ChannelStatistics:
+    def known_statistics(self, channels: int) -> ChannelStatistics:
         """Returns what images are normalized with.
 
         Args:
-          channels: Channels of the network (C).
+          channels: Image channels of the network.
 
         Raises:
-          InputError: That is not told, or it is for other channels.
+          InputError: That is not known, or it is for other channels.
         """
-        told = self.for_channels(channels).statistics
-        if told is None:
+        known = self.for_channels(channels).statistics
+        if known is None:
             raise InputError(
                 f"what images of {channels} channel(s) were normalized with in training is not "
-                f"told by the file; give it with --mean and --std, {channels} number(s) in 0 to "
+                f"in the file; give it with --mean and --std, {channels} number(s) in 0 to "
                 "255 for each"
             )
-        return told
+        return known
 
     def to_record(self) -> dict[str, Any]:
-        """Returns it as JSON holds it."""
+        """Returns the record as JSON holds it."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Preprocessing":
+    def from_record(cls, record: Mapping[str, Any]) -> "Preparation":
         """Reads what `to_record` returned.
 
         Raises:
@@ -119,20 +121,59 @@ class Preprocessing:
         return cls(**record)
 
 
-def usual_preprocessing(
+def usual_preparation(
     config: DenseNetConfig, statistics: ChannelStatistics | None = None
-) -> Preprocessing:
-    """Returns what is usual for a network whose file tells nothing.
+) -> Preparation:
+    """Returns the usual preparation, for a network whose file says nothing.
 
     Args:
       config: The network. With the imagenet stem the shorter side becomes 256 pixels and 224x224
-        are cut out, as torchvision evaluates; with the cifar stem it becomes 32.
+        are cut out, as torchvision does. With the cifar stem images become 32x32.
       statistics: What images are normalized with, if that is known.
     """
     size = shorter_side = _CIFAR_SIZE
     if config.stem == "imagenet":
         size, shorter_side = _IMAGENET_SIZE, _IMAGENET_SHORTER_SIDE
     mean, std = statistics or (None, None)
-    return Preprocessing(size=size, shorter_side=shorter_side, mean=mean, std=std).for_channels(
+    return Preparation(size=size, shorter_side=shorter_side, mean=mean, std=std).for_channels(
         config.in_channels
+    )
+
+
+def trained_format(image_size: int | None, augment: str, channels: int) -> ImageFormat | None:
+    """Returns what a training brings images in files to; None if they have one size already.
+
+    Args:
+      image_size: Height and width, in pixels; None if the images have one size already.
+      augment: The training's augmentation.
+      channels: Image channels of the network.
+    """
+    if image_size is None:
+        return None
+    return ImageFormat(image_size, channels, random_crop=augment in CROPPED)
+
+
+def trained_preparation(
+    image_size: int | None,
+    augment: str,
+    channels: int,
+    *,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Preparation:
+    """Returns how a training prepares images for its evaluation.
+
+    Args:
+      image_size: As for `trained_format`, as are the next two.
+      augment: The training's augmentation.
+      channels: Image channels of the network.
+      mean: Mean of each channel that it subtracts, in 0 to 255.
+      std: Standard deviation of each channel that it divides by, in 0 to 255.
+    """
+    trained = trained_format(image_size, augment, channels)
+    return Preparation(
+        size=trained.size if trained else None,
+        shorter_side=trained.resized_side if trained else None,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
     )
