@@ -24,7 +24,7 @@ epochs = int(os.environ.get("EPOCHS", "20"))
 # Without `out` nothing is kept. With `out="studies/growth_rate"` an interrupted study goes on.
 
 # %%
-result = study.growth_rate(values, network=network, seeds=seeds, epochs=epochs)
+result = study.study_field("growth_rate", values, network=network, seeds=seeds, epochs=epochs)
 print(result.to_markdown())
 
 # %% [markdown]
