@@ -1,7 +1,7 @@
 """Which growth rate is enough? A notebook in the percent format (Jupytext, VS Code, Spyder).
 
-Run it as a script, too: `python docs/examples/study_growth_rate.py`. As it stands it takes some
-minutes on two cores; the first lines make it larger or smaller.
+Run it as a script, too: `python docs/examples/study_growth_rate.py`. It takes some minutes on two
+cores; the first lines make it larger or smaller.
 """
 
 # %% [markdown]
