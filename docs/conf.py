@@ -30,6 +30,7 @@ suppress_warnings = [
 ]  # tables of single studies and runs: their README links them
 
 myst_heading_anchors = 3  # links to headings, as on GitHub
+autodoc_mock_imports = ["onnx", "onnxruntime"]  # large, and not needed for docstrings
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"  # types beside the arguments, of those that are described

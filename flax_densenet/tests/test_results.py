@@ -15,6 +15,21 @@ import pytest
 _ROOT = Path(__file__).parents[2]
 _DOCS = _ROOT / "docs"
 _RESULTS = json.loads((_DOCS / "results.json").read_text())
+_SPEED = {place: _RESULTS["speed"][place] for place in ("cpu", "gpu")}
+# Parts of "OURS, PYTORCH'S UNIT: TIMES AS FAST", in training.
+_OURS = {
+    place: {network: row["train"].split(",")[0] for network, row in rows.items()}
+    for place, rows in _SPEED.items()
+}
+_TIMES = {
+    place: {network: row["train"].split(": ")[1] for network, row in rows.items()}
+    for place, rows in _SPEED.items()
+}
+_MEANS = {
+    k: [text.split()[0] for text in row]
+    for k, row in _RESULTS["growth_rate"].items()
+    if k.startswith("k=")
+}
 _TEST_IMAGES = {"main_job": 355, "fashion_mnist": 10_000, "learning_curves": 355}
 
 _QUOTES = (
@@ -68,6 +83,32 @@ _QUOTES = (
         ("docs/benchmarks.md", f"| {{speed[gpu][{network}][train_waited_for]}} |")
         for network in _RESULTS["speed"]["gpu"]
     ),
+    (
+        "CHANGELOG.md",
+        "train {times[cpu][densenet-bc-100-12]} and {times[cpu][densenet-40-12]} times as fast as "
+        "with PyTorch's fastest mode, `torch.compile`, DenseNet-121 {times[cpu][densenet121]} "
+        "times",
+    ),
+    (
+        "CHANGELOG.md",
+        "DenseNet-121 trains {times[gpu][densenet121]} and DenseNet-BC (L=100, k=12) "
+        "{times[gpu][densenet-bc-100-12]} times as fast",
+    ),
+    (
+        "docs/decisions/0011-shared-statistics.md",
+        "{times[gpu][densenet121]} and {times[gpu][densenet-bc-100-12]} times as fast as "
+        "`torch.compile` on an H200",
+    ),
+    (
+        "docs/development/cpu-notes.md",
+        "takes {ours[cpu][densenet-40-12]} s and one of DenseNet-121 (224x224, batch 8) "
+        "{ours[cpu][densenet121]} s",
+    ),
+    (
+        "docs/studies/README.md",
+        "[24](growth_rate/table.md): {means[k=24][0]} % validation error with 447,418 parameters; "
+        "40 is not better, 12 has {means[k=12][0]} %",
+    ),
     *(
         (page, "{kernels_compile}")
         for page in ("docs/training.md", "docs/decisions/0013-native-kernels.md")
@@ -77,9 +118,10 @@ _QUOTES = (
 
 @pytest.mark.parametrize(("page", "text"), _QUOTES, ids=[f"{p}: {t[:40]}" for p, t in _QUOTES])
 def test_page_quotes_the_file_of_results(page: str, text: str) -> None:
-    wanted = re.escape(text.format(**_RESULTS)).replace(r"\*", "[^\n]*")
+    quote = text.format(**_RESULTS, ours=_OURS, times=_TIMES, means=_MEANS)
+    wanted = re.escape(quote).replace(r"\*", "[^\n]*")
     lines = re.sub(r"\n *(?=[^|\s])", " ", (_ROOT / page).read_text())  # joins those of a paragraph
-    assert re.search(wanted, lines), f"{page} does not say {text.format(**_RESULTS)!r}"
+    assert re.search(wanted, lines), f"{page} does not say {quote!r}"
 
 
 def test_accuracies_are_those_of_the_recorded_runs() -> None:

@@ -1,8 +1,8 @@
-"""Reads pickled dictionaries of arrays without running anything.
+"""Pickled dictionaries of numbers, names and numpy arrays, read without running anything.
 
-A pickle names functions that reading it calls. The stand-ins below replace the few that a CIFAR
-batch names; every other function is refused. NumPy's own are not called either: a forged pickle can
-make them read outside their memory.
+A pickle names functions that reading it calls. The few that a CIFAR batch names are replaced by the
+stand-ins below; every other one is refused. NumPy's own are not called either, since arguments of a
+forged pickle can make them read outside their memory.
 """
 
 import io
@@ -20,7 +20,7 @@ def read_pickle(file: str, content: bytes) -> dict[str, Any]:
     """Reads a pickled dictionary, written by Python 2 or 3.
 
     Args:
-      file: Name of the file, for messages.
+      file: What messages call it.
       content: The pickle.
 
     Returns:
@@ -42,7 +42,7 @@ def read_pickle(file: str, content: bytes) -> dict[str, Any]:
 
 
 class _DType:
-    """Stands in for numpy.dtype; a batch has only integers."""
+    """Stands in for numpy.dtype, of which a batch has integers alone."""
 
     def __init__(self, code: str | bytes, *flags: object) -> None:
         if not re.fullmatch("[iu][1248]", _text(code)):
@@ -63,7 +63,7 @@ class _Array:
 
 
 def _reconstruct(*empty: object) -> _Array:
-    """Stands in for the function that makes an array, which the state then fills."""
+    """Stands in for the function of that name, which makes the array that the state then fills."""
     return _Array()
 
 
