@@ -100,7 +100,7 @@ class ArraySplit:
 
 
 class ChannelStatistics(NamedTuple):
-    """Mean and standard deviation of each channel in 0 to 255; (pixel - mean) / std is normal."""
+    """What an image is normalized with: (pixel - mean) / std for each channel, in 0 to 255."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

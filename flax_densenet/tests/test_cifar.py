@@ -1,4 +1,4 @@
-"""The readers of CIFAR, archives and pickles, on files written here."""
+"""Tests of flax_densenet/data/readers/cifar.py, archive.py and batch_pickle.py on files written here."""
 
 import gzip
 import io

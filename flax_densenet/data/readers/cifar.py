@@ -1,4 +1,4 @@
-"""Reads CIFAR-10 and CIFAR-100, pickled or binary.
+"""CIFAR-10 and CIFAR-100, in the pickled and in the binary version of their authors.
 
 Format: https://www.cs.toronto.edu/~kriz/cifar.html. Axes: N images.
 """
@@ -20,7 +20,7 @@ _PIXELS = 3 * _SIZE * _SIZE  # bytes of an image: all red ones, all green ones, 
 
 
 class Batch(NamedTuple):
-    """The content of one file of images.
+    """What one file of images holds.
 
     Attributes:
       pixels: [N, 3072] uint8, channel by channel and row by row.
@@ -32,15 +32,15 @@ class Batch(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The files of one version, and the functions that read them.
+    """Which files a version consists of, and how each of them is read.
 
     Attributes:
       num_classes: Number of classes.
       train: Names of the files of training images, in order.
       test: Name of the file of test images.
       class_names: Name of the file with the names of the classes.
-      read_batch: Reads a file of images, given its name for messages and its content.
-      read_class_names: Reads the file of names, given the same.
+      read_batch: Reads a file of images, given what messages call it and its content.
+      read_class_names: Reads the file of names, likewise.
     """
 
     num_classes: int
@@ -60,7 +60,7 @@ def read_cifar(
 
     Args:
       files: One archive or directory.
-      layout: Version of the data set in it.
+      layout: The version of the data set that it holds.
       read_files: `archive.read_archive` or `archive.read_directory`.
 
     Returns:
