@@ -1,8 +1,16 @@
-"""Sphinx builds these pages and the reference: `sphinx-build -W -b html docs docs/_build`."""
+"""Sphinx builds these pages and the reference: `sphinx-build -W -b html docs docs/_build`.
 
+The pages of the commands (`commands/`) are made of the commands' own `--help` in each build.
+"""
+
+import contextlib
+import io
+import os
+from pathlib import Path
 from typing import Any
 
 import flax_densenet
+from flax_densenet.cli.main import main
 
 project = "flax-densenet"
 author = "the flax-densenet authors"
@@ -22,6 +30,7 @@ suppress_warnings = [
 ]  # tables of single studies and runs: their README links them
 
 myst_heading_anchors = 3  # links to headings, as on GitHub
+autodoc_mock_imports = ["onnx", "onnxruntime"]  # large, and not needed for docstrings
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"  # types beside the arguments, of those that are described
@@ -47,7 +56,48 @@ def _without_flax_fields(
     return (signature and signature.replace(added, "")), returns
 
 
+def _help(*words: str) -> str:
+    """Returns what `flax-densenet WORDS --help` prints."""
+    os.environ["COLUMNS"] = "100"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return "\n".join(line.rstrip() for line in printed.getvalue().splitlines())
+
+
+def _listed(text: str, heading: str) -> dict[str, str]:
+    """Returns names and descriptions of the list under a heading, such as "commands:"."""
+    _, _, after = text.partition(f"\n{heading}\n")
+    lines = after.partition("\n\n")[0].splitlines()
+    return {name: rest for name, rest in (line.split(maxsplit=1) for line in lines)}
+
+
+def _write_command_pages(app: Any) -> None:
+    """Writes a page for each command, and one with a list of them."""
+    directory = Path(app.srcdir) / "commands"
+    directory.mkdir(exist_ok=True)
+    overview = _help()
+    commands = _listed(overview, "commands:")
+    for name, description in commands.items():
+        text = f"# flax-densenet {name}\n\n{description[0].upper()}{description[1:]}.\n\n"
+        text += f"```text\n{_help(name)}\n```\n"
+        if name == "study":
+            for study, question in _listed(_help(name), "studies:").items():
+                text += f"\n## {study}\n\n{question[0].upper()}{question[1:]}.\n\n"
+                text += f"```text\n{_help(name, study)}\n```\n"
+        _write_if_changed(directory / f"{name}.md", text)
+    names = "\n".join(commands)
+    text = f"# Commands\n\n```text\n{overview}\n```\n\n```{{toctree}}\n{names}\n```\n"
+    _write_if_changed(directory / "index.md", text)
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
 def setup(app: Any) -> None:
-    """Registers what is left out of the reference."""
+    """Registers the pages of the commands, and what is left out of the reference."""
+    app.connect("builder-inited", _write_command_pages)
     app.connect("autodoc-skip-member", _is_generated)
     app.connect("autodoc-process-signature", _without_flax_fields)

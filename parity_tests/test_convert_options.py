@@ -139,7 +139,7 @@ def test_module_of_ones_own_takes_flags_for_what_it_does_not_tell(tmp_path: Path
 
 
 def test_records_from_before_the_options_can_be_read() -> None:
-    text = (Path(__file__).parents[1] / "docs/runs/digits-40-12-seed0/config.json").read_text()
+    text = (Path(__file__).parents[1] / "docs/runs/fashion-mnist-bc-22-12/config.json").read_text()
     assert "activation" not in json.loads(text)["network"]
     assert RunConfig.from_json(text).network.options == {}
 

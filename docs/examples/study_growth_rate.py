@@ -1,7 +1,7 @@
 """Which growth rate is enough? A notebook in the percent format (Jupytext, VS Code, Spyder).
 
-Run it as a script, too: `python docs/examples/study_growth_rate.py`. As it stands it takes some
-minutes on two cores; the first lines make it larger or smaller.
+Run it as a script, too: `python docs/examples/study_growth_rate.py`. It takes some minutes on two
+cores; the first lines make it larger or smaller.
 """
 
 # %% [markdown]
@@ -21,10 +21,11 @@ seeds = int(os.environ.get("SEEDS", "3"))
 epochs = int(os.environ.get("EPOCHS", "20"))
 
 # %% [markdown]
-# Without `out` nothing is kept. With `out="studies/growth_rate"` an interrupted study goes on.
+# Without `output` nothing is kept. With `output="studies/growth_rate"` an interrupted study goes
+# on.
 
 # %%
-result = study.growth_rate(values, network=network, seeds=seeds, epochs=epochs)
+result = study.study_field("growth_rate", values, network=network, seeds=seeds, epochs=epochs)
 print(result.to_markdown())
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""Batches of one fixed size, so that each compiled step sees one shape in the whole run.
+"""Batches of one fixed size, so that a step is compiled once.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -41,13 +41,13 @@ class TrainBatch(TypedDict):
 
 
 class EvalBatch(TrainBatch):
-    """A batch that may be filled up; `valid` [B] marks the examples that count."""
+    """A batch with padding in the end; `valid` [B] marks the examples that count."""
 
     valid: Bool[np.ndarray, " B"]
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Returns the number of whole batches; the rest of each epoch's order is left out.
+    """Returns the number of whole batches in an epoch; the images left over are not used.
 
     Raises:
       InputError: There are fewer examples than one batch needs.
@@ -76,7 +76,7 @@ def train_batches(
       batch_size: Images per batch (B), of all processes together.
       seed: The run's seed.
       epoch: Epoch from 0; every epoch has its own order.
-      first_step: Batches to leave out, which an interrupted run has done.
+      first_step: Batches to leave out, since an interrupted run has done them.
       share: The part of each batch that this process reads.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
@@ -90,7 +90,7 @@ def train_batches(
 
 
 def eval_batches(split: Split, batch_size: int, *, share: Share = WHOLE) -> Iterator[EvalBatch]:
-    """Yields every example exactly once, the last batch filled up with invalid ones.
+    """Yields every example exactly once; the last batch is padded with invalid ones.
 
     Args:
       split: Images to evaluate on.

@@ -1,4 +1,4 @@
-"""The data sets that `--dataset` calls by name, one row for each."""
+"""Table of the data sets that `--dataset` takes by name."""
 
 import functools
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from flax_densenet.data.readers.svhn import read_svhn
 
 
 class FileForm(NamedTuple):
-    """One form in which people have a data set.
+    """A form in which people have a data set.
 
     Attributes:
-      names: Files or directories that lie beside each other.
+      names: Files or directories, all in the same directory.
       read: Reads them, given in that order.
-      endings: What may stand behind each name.
+      endings: Suffixes that each name may have.
     """
 
     names: tuple[str, ...]
@@ -27,18 +27,19 @@ class FileForm(NamedTuple):
 
 
 class CatalogRow(NamedTuple):
-    """What is known of a data set.
+    """A data set: its classes, its files and where to find them.
 
     Attributes:
       num_classes: Number of classes.
       in_channels: Channels of an image.
-      published_statistics: What images are normalized with; None takes the training images' own.
-      forms: Forms that can be read, the first one found being taken.
-      subdirectories: Where else in a directory of data sets the files usually are.
+      published_statistics: Mean and deviation of the pixels; None takes those of the training
+        images.
+      forms: Forms that can be read; the first one found is taken.
+      subdirectories: Usual places of the files in a directory of data sets.
       tfds_name: Name in tensorflow-datasets.
       tfds_train_splits: Its splits to train on.
       system_directories: Where packages of the operating system put the files.
-      smaller: Name of the data set that is part of this one and needs fewer files.
+      smaller: Name of a data set that is a part of this one and needs fewer files.
     """
 
     num_classes: int
@@ -89,7 +90,7 @@ CATALOG = {
     "cifar10": CatalogRow(
         num_classes=10,
         in_channels=3,
-        # These and CIFAR-100's are those of the authors' code.
+        # As in the authors' code; so are CIFAR-100's.
         published_statistics=ChannelStatistics((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
         forms=(
             _cifar_form("cifar-10-python.tar.gz", cifar.CIFAR10_PICKLED),

@@ -23,12 +23,12 @@ _READ_AT_ONCE = 256  # images
 
 
 class Examples(NamedTuple):
-    """A batch as it comes from a split.
+    """A batch of a split.
 
     Attributes:
       image: [B, H, W, C] uint8, 0 to 255.
       label: [B] int32, class indices from 0.
-      readable: [B] bool; where False, the image's file is broken and another image stands there.
+      readable: [B] bool; False if the image's file is broken, and `image` has another one.
     """
 
     image: UInt8[np.ndarray, "B H W C"]
@@ -45,7 +45,7 @@ class Split(Protocol):
 
     @property
     def unreadable(self) -> Collection[str]:
-        """Files found broken so far, where the user chose to skip them."""
+        """Broken files found so far, if the user chose to skip them."""
 
     def __len__(self) -> int: ...
 
@@ -84,7 +84,7 @@ class ArraySplit:
 
     @property
     def unreadable(self) -> Collection[str]:
-        """Nothing: all images are in memory."""
+        """No file: all images are in memory."""
         return ()
 
     def __len__(self) -> int:
@@ -130,17 +130,16 @@ class Dataset:
     """Training and test images with the names of their classes.
 
     Attributes:
-      name: What `--dataset` calls it.
+      name: Name, as given to `--dataset`.
       train: Images to train on.
       test: Images to report the error on.
       class_names: One name per class.
-      validation: Images to tune settings and choose an epoch with, if any.
-      published_statistics: What the data set is normalized with by convention; None takes mean and
-        standard deviation of the training images.
+      validation: Images for tuning settings and choosing an epoch, if any.
+      published_statistics: Mean and deviation by convention; None takes those of the training
+        images.
 
     Raises:
-      InputError: Images or labels cannot be trained on: wrong types or sizes, or labels outside the
-        classes.
+      InputError: Images or labels have wrong types or sizes, or labels are outside the classes.
     """
 
     name: str
@@ -171,12 +170,12 @@ class Dataset:
 
     @property
     def unreadable(self) -> list[str]:
-        """Files of any split found broken so far, where the user chose to skip them."""
+        """Broken files found so far in any split, if the user chose to skip them."""
         splits = [split for split in (self.train, self.validation, self.test) if split is not None]
         return sorted({name for split in splits for name in split.unreadable})
 
     def channel_statistics(self) -> ChannelStatistics:
-        """Returns what the images are normalized with.
+        """Returns the mean and standard deviation for normalizing the images.
 
         Raises:
           InputError: A channel is constant, so that it cannot be normalized.
@@ -194,7 +193,7 @@ class Dataset:
 
     def _check_split(self, split_name: str, split: Split) -> None:
         if not isinstance(split, ArraySplit):
-            return  # what comes from files is checked where they are read
+            return  # images in files are checked when they are read
         where = f"data set {self.name}, split {split_name}"
         if split.image.dtype != np.uint8 or split.image.ndim != 4:
             raise InputError(
@@ -233,12 +232,12 @@ def _statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(squares / count - np.square(mean))
 
 
-# The same images whatever the run's seed, so that runs can be compared on them.
+# Independent of the run's seed, so that runs can be compared.
 _SEED = 0
 
 
 def hold_out(dataset: Dataset, num_images: int) -> Dataset:
-    """Moves training images, chosen at random once and for all, to the validation split.
+    """Moves training images, the same ones in every run, to the validation split.
 
     Args:
       dataset: Data set without a validation split.

@@ -1,7 +1,6 @@
-"""The original files from where their authors, or whoever keeps them now, offer them.
+"""Downloads of original files, checked against their checksums.
 
-Addresses, sizes and checksums are those that tensorflow-datasets ships; reading them takes no
-network.
+Addresses, sizes and checksums come from tensorflow-datasets, which has them without a network.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ class RemoteFile(NamedTuple):
 
 
 class DownloadFailed(Exception):
-    """A file did not arrive whole; the message is the reason in a few words."""
+    """A download that failed; the message is the reason in a few words."""
 
 
 def remote_files(tfds_name: str) -> list[RemoteFile]:
@@ -46,12 +45,12 @@ def remote_files(tfds_name: str) -> list[RemoteFile]:
 
 
 def download(dataset: str, files: Sequence[RemoteFile], directory: Path) -> None:
-    """Downloads what is not in a directory yet, after a line that says so.
+    """Downloads the files that a directory lacks, and prints a line about it.
 
-    Whatever goes wrong, a file is there under its name only if its checksum is right.
+    A file has its name only if its checksum is right, even if the download fails.
 
     Args:
-      dataset: What the line calls it.
+      dataset: Name of the data set, for that line.
       files: The files.
       directory: Where to save them.
 
@@ -73,12 +72,12 @@ def download(dataset: str, files: Sequence[RemoteFile], directory: Path) -> None
 def _download_file(file: RemoteFile, directory: Path) -> None:
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # the line above says it
+    pooch.get_logger().setLevel("WARNING")  # our own line is enough
     downloader = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=2**16,
         timeout=(_CONNECT_SECONDS, _SILENCE_SECONDS),
-        headers={"Accept-Encoding": "identity"},  # else some servers have .gz files unpacked
+        headers={"Accept-Encoding": "identity"},  # otherwise some servers unpack .gz files
     )
     with _reasons(file, directory):
         pooch.retrieve(file.url, f"sha256:{file.sha256}", file.name, directory, None, downloader)
@@ -86,7 +85,7 @@ def _download_file(file: RemoteFile, directory: Path) -> None:
 
 @contextlib.contextmanager
 def _reasons(file: RemoteFile, directory: Path) -> Iterator[None]:
-    """Makes each way to fail a `DownloadFailed`."""
+    """Turns every failure into a `DownloadFailed`."""
     import requests
 
     host = urlsplit(file.url).netloc

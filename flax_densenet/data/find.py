@@ -1,4 +1,4 @@
-"""Where the files of a data set are that `--dataset` calls by name."""
+"""Finds or downloads the files of a data set."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ from flax_densenet.errors import InputError
 
 
 class Source(NamedTuple):
-    """Where a data set is.
+    """A place of a data set.
 
     Attributes:
       paths: The files, or the directory of a prepared data set.
@@ -32,13 +32,12 @@ def find_source(name: str, data_dir: str | None) -> Source:
 
     Args:
       name: One of `CATALOG`.
-      data_dir: Directory to look in, for original files first and then for what tensorflow-datasets
-        has prepared. None looks for prepared data in that library's own directory, then for files
-        in those of the operating system and in the download directory, and downloads what is
-        nowhere.
+      data_dir: Directory to look in: first for original files, then for a data set prepared by
+        tensorflow-datasets. None looks for prepared data in that library's own directory, then
+        for files in the operating system's and in the download directory, and then downloads.
 
     Returns:
-      The first that is found.
+      The first place found.
 
     Raises:
       InputError: It is nowhere, and was not downloaded.
@@ -71,7 +70,7 @@ def download_directory(row: CatalogRow) -> Path:
 def _find_in(name: str, row: CatalogRow, directory: Path) -> Source:
     directories = [directory, *(directory / part for part in row.subdirectories)]
     if any(directory.name in form.names for form in row.forms):
-        directories.append(directory.parent)  # it is itself what is looked for
+        directories.append(directory.parent)  # the directory itself is the data set
     source = _find_files(row, directories) or _find_prepared(row, directory)
     if source is None:
         way_out = "leave out --data_dir to download it, which needs a network"

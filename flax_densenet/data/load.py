@@ -1,4 +1,4 @@
-"""From what `--dataset` says to a data set."""
+"""Opens the data set that `--dataset` names."""
 
 import difflib
 from typing import NamedTuple, NoReturn
@@ -22,17 +22,17 @@ _RGB = 3
 
 
 class Description(NamedTuple):
-    """What a network must know of a data set before it is read."""
+    """Properties of a data set that decide the shape of a network."""
 
     num_classes: int
     in_channels: int
 
 
 class FileReading(NamedTuple):
-    """How images are read that stay in their files.
+    """Settings for images that stay in their files.
 
     Attributes:
-      image_format: What every image becomes.
+      image_format: Format of every image.
       num_workers: Processes that read and decode; 0 does so in threads of this one.
       on_broken: What to do with an image that cannot be decoded.
     """
@@ -43,7 +43,7 @@ class FileReading(NamedTuple):
 
 
 def describe_dataset(name: str, data_dir: str | None) -> Description:
-    """Returns what the network must know, without reading the images.
+    """Returns classes and channels of a data set, without reading the images.
 
     Raises:
       InputError: There is no such data set.
@@ -62,16 +62,16 @@ def describe_dataset(name: str, data_dir: str | None) -> Description:
 
 
 def load_dataset(name: str, data_dir: str | None, reading: FileReading | None = None) -> Dataset:
-    """Opens a data set, after downloading it where nothing else helps.
+    """Opens a data set; downloads it if it is not on the disk.
 
     Args:
       name: "digits", one of `CATALOG`, "imagenet2012", "imagenette", "folder:<dir>" or
         "tfds:<name>".
       data_dir: Where the files are; not needed for digits and folder. For a name of `CATALOG`,
         None looks in the usual places and then downloads.
-      reading: How images are read that stay in their files: those of folder, ImageNet and
-        Imagenette, which need it, and of "tfds:<name>" if it is given. All others are read into
-        memory and refuse it.
+      reading: Settings for images that stay in their files. Folders, ImageNet and Imagenette need
+        it; "tfds:<name>" stays in files if it is given. All others are read into memory and
+        refuse it.
 
     Raises:
       InputError: There is no such data set, or it cannot be trained on.
@@ -111,7 +111,7 @@ def _load_into_memory(name: str, data_dir: str | None) -> Dataset:
 
 
 def _rest(name: str, prefix: str) -> str | None:
-    """Returns what stands behind a prefix, or None without prefix or rest."""
+    """Returns the text after a prefix, or None without prefix or text."""
     return name.removeprefix(prefix) if name.startswith(prefix) and name != prefix else None
 
 

@@ -1,6 +1,6 @@
-"""Data sets prepared by tensorflow-datasets as array_record, read without TensorFlow.
+"""Data sets prepared by tensorflow-datasets, read without TensorFlow.
 
-Nothing here touches the network: what is not on the disk is an error at once, where the library
+Nothing here uses the network. A data set that is not on the disk is an error at once; the library
 itself would retry for minutes.
 """
 
@@ -101,7 +101,7 @@ def prepared_builder(
     Args:
       name: As for `load_tfds`.
       data_dir: As for `load_tfds`.
-      train_splits: Splits that there must be, beside "test" or "validation".
+      train_splits: Splits that must exist, besides "test" or "validation".
 
     Raises:
       InputError: As `load_tfds`, but for the images' sizes.

@@ -1,5 +1,8 @@
 """Commands in README and docs/ exist, with every flag that they are given."""
 
+import contextlib
+import functools
+import io
 import re
 import shlex
 from pathlib import Path
@@ -25,20 +28,25 @@ def _commands(page: str) -> list[list[str]]:
     return commands
 
 
+@functools.cache
+def _help_of(command: tuple[str, ...]) -> str:
+    """Returns what `--help` of a command prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        try:
+            assert main([*command, "--help"]) == 0
+        except SystemExit as done:
+            assert done.code == 0
+    return printed.getvalue()
+
+
 @pytest.mark.parametrize("page", _PAGES)
-def test_flags_in_documentation_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    help_of: dict[tuple[str, ...], str] = {}
+def test_flags_in_documentation_exist(page: str) -> None:
     for words in _commands(page):
         named = len(words) > 1 and words[0] == "study"
         command = tuple(words[: 2 if named else 1])
-        if command not in help_of:
-            try:
-                assert main([*command, "--help"]) == 0
-            except SystemExit as done:
-                assert done.code == 0
-            help_of[command] = capsys.readouterr().out
         for flag in re.findall(r" (--\w+)", f" {' '.join(words)}"):
-            assert re.search(rf"{flag}\b", help_of[command]), f"{command} has no {flag}"
+            assert re.search(rf"{flag}\b", _help_of(command)), f"{command} has no {flag}"
 
 
 def test_commands_are_found() -> None:

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/data/readers/idx.py on files that are written here, and on the real ones."""
+"""The reader of idx files, on files that are written here and on the real ones."""
 
 import gzip
 import re

@@ -1,4 +1,6 @@
-"""Runs of several processes: what happens to the others when one of them dies.
+"""Steps on all devices and processes: `jit` over a mesh, or `pmap`.
+
+Other modules jit functions for one device; only this one places batches and states on several.
 
 Axes: B batch, b part of the batch in this process, D devices of this process.
 """

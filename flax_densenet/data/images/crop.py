@@ -1,6 +1,6 @@
-"""Which part of an image a network sees, as torchvision chooses and resizes it.
+"""Center and random crops, resized as torchvision does it.
 
-Axes: none; sizes and boxes are in pixels, boxes are (left, top, right, bottom) as Pillow has them.
+Sizes and boxes are in pixels; boxes are (left, top, right, bottom), as in Pillow.
 """
 
 import math
@@ -31,13 +31,13 @@ def center_crop(
 ) -> Image.Image:
     """Returns the middle of an image, resized so that its shorter side has a given length.
 
-    It is torchvision's `Resize(shorter_side)` and `CenterCrop(size)`.
+    Equal to torchvision's `Resize(shorter_side)` and `CenterCrop(size)`.
 
     Args:
       image: Image of any size.
       shorter_side: Length of the shorter side after resizing, in pixels; at least `size`.
       size: Height and width of the result, in pixels.
-      interpolation: How it is resized.
+      interpolation: Pillow's name of the interpolation.
     """
     shorter = min(image.size)
     if shorter != shorter_side:
@@ -63,12 +63,12 @@ def random_crop(image: Image.Image, *, size: int, random: np.random.Generator) -
 def random_box(width: int, height: int, *, random: np.random.Generator) -> Box:
     """Returns a random part with 8 to 100 % of the area and an aspect of 3/4 to 4/3.
 
-    Area is uniform and the logarithm of the aspect is; where 10 tries give no box inside the image,
-    it is the middle, cut to the nearest aspect. That is torchvision's `RandomResizedCrop`.
+    The area and the logarithm of the aspect are uniform. If 10 tries give no box inside the image,
+    the result is the middle, cut to the nearest aspect. This is torchvision's `RandomResizedCrop`.
 
     Args:
-      width: Of the image, in pixels.
-      height: Of the image, in pixels.
+      width: Width of the image, in pixels.
+      height: Height of the image, in pixels.
       random: Decides size and place.
     """
     for _ in range(_TRIES):

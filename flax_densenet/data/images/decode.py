@@ -1,4 +1,4 @@
-"""From the bytes of an image file to the array that a network reads.
+"""Decodes an image file into the array that a network reads.
 
 Axes: H height, W width, C channels.
 """
@@ -20,22 +20,22 @@ _LARGEST_16_BIT = 65535
 
 
 class BrokenImage(Exception):
-    """The bytes are no image that Pillow can read; the message says why."""
+    """Bytes that Pillow cannot read as an image; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFormat:
-    """What every image becomes.
+    """Size, channels and cropping of the images of a data set.
 
     Attributes:
       size: Height and width (S), in pixels.
       channels: 1 for gray, 3 for red, green, blue, 4 with an alpha channel.
-      random_crop: Trains on random parts of 8 to 100 % of the area, and evaluates on the middle
-        after resizing the shorter side to S * 256/224. False resizes the shorter side to S and
-        takes the middle, in both.
-      shorter_side: Length in pixels to which evaluation resizes the shorter side, if that is not
-        the one above.
-      interpolation: How evaluation resizes, as Pillow calls it; pixels are averaged in shrinking.
+      random_crop: True trains on random parts of 8 to 100 % of the area, and evaluates on the
+        middle after resizing the shorter side to S * 256/224. False resizes the shorter side to S
+        and takes the middle, in training and evaluation.
+      shorter_side: Length of the shorter side after evaluation has resized it, in pixels; None is
+        the length above.
+      interpolation: Pillow's name of the interpolation in evaluation; shrinking averages pixels.
 
     Raises:
       InputError: No image can have this format.
@@ -81,15 +81,15 @@ def decode(
 ) -> UInt8[np.ndarray, "H W C"]:
     """Returns an image in one format, whatever the file's mode and size.
 
-    Alpha is dropped where the format has none, so that transparent pixels show the colour that
-    stands in the file, as with torchvision's `ImageFolder`. As there, the orientation that a camera
-    notes (EXIF) is ignored. 16-bit gray is divided by 257; floating point is taken as 0 to 255. Of
-    an animation it is the first frame. Resizing weights colours with alpha where the format has it.
+    As torchvision's `ImageFolder` does, it drops alpha if the format has none, so that transparent
+    pixels show the colour in the file, and ignores the orientation that a camera notes (EXIF).
+    16-bit gray is divided by 257; floating point is taken as 0 to 255. An animation gives its first
+    frame. If the format has alpha, resizing weights colours with it.
 
     Args:
       encoded: The file's content.
       image_format: Size (S) and channels (C) of the result.
-      random: Decides which part is cut out if the format has random crops; None takes the middle.
+      random: Chooses the part to cut out if the format has random crops; None takes the middle.
 
     Returns:
       The image, [S, S, C] uint8, 0 to 255.
@@ -100,7 +100,7 @@ def decode(
     try:
         with Image.open(io.BytesIO(encoded)) as file:
             image = _in_mode(file, _MODES[image_format.channels])
-    except Exception as error:  # Pillow raises whatever a broken file leads its decoders to
+    except Exception as error:  # broken files make Pillow's decoders raise nearly everything
         reason = "no image that Pillow knows" if _is_unknown(error) else str(error)
         raise BrokenImage(reason or type(error).__name__) from error
     size = image_format.size

@@ -24,10 +24,10 @@ _MAX_NAMED = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """The files of one split, as `EncodedImages`.
+    """Files of a split, as `EncodedImages`.
 
     Attributes:
-      directory: What the paths are relative to.
+      directory: Directory of the relative paths.
       path: [N] bytes, relative; an array, since workers get millions of them.
       label: [N] int32, class indices from 0.
     """
@@ -63,14 +63,14 @@ def load_folder(
 ) -> Dataset:
     """Finds the images of a folder, without reading them.
 
-    Classes are the folders in `train/`, sorted by name; images may lie in folders below. What is
-    hidden (.DS_Store) or has no suffix of an image is passed over.
+    Classes are the folders in `train/`, sorted by name; images may be in folders below. Hidden
+    files (.DS_Store) and files without the suffix of an image are left out.
 
     Args:
       directory: Folder with `train/` and one of `test/`, `val/`, `validation/`.
-      image_format: What every image becomes.
+      image_format: Format of every image.
       num_workers: Processes that read and decode; 0 does so in threads of this one.
-      on_broken: What an image does that cannot be read, as `StreamedSplit`.
+      on_broken: Treatment of broken images, as in `StreamedSplit`.
       name: The data set's name; None is "folder:<directory>".
       published_statistics: As `Dataset`.
 

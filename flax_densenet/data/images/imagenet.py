@@ -1,4 +1,4 @@
-"""ImageNet and its small relative Imagenette, unpacked into folders or prepared by TFDS."""
+"""ImageNet and Imagenette, in folders or prepared by tensorflow-datasets."""
 
 from pathlib import Path
 
@@ -25,11 +25,11 @@ def load_imagenet(
 
     Args:
       name: "imagenet2012" or "imagenette".
-      data_dir: Directory with `train/` and `val/` as the archives unpack, or with what
-        tensorflow-datasets prepared; None is that library's own default.
-      image_format: What every image becomes; 3 channels.
+      data_dir: Directory with `train/` and `val/`, as the archives unpack, or with a data set
+        prepared by tensorflow-datasets; None is that library's own default.
+      image_format: Format of every image; 3 channels.
       num_workers: Processes that read and decode; 0 does so in threads of this one.
-      on_broken: What an image does that cannot be read, as `StreamedSplit`.
+      on_broken: Treatment of broken images, as in `StreamedSplit`.
 
     Returns:
       The data set, whose test images are ImageNet's validation images.

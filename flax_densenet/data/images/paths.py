@@ -1,4 +1,4 @@
-"""Image files by their paths: finding them in directories, and reading those that are not broken.
+"""Finds image files in directories, and reads those that are not broken.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -22,12 +22,12 @@ IMAGE_SUFFIXES = frozenset(
 
 
 class ImageBatch(NamedTuple):
-    """Images that were read together.
+    """A batch of images from files.
 
     Attributes:
-      paths: One path for each.
-      image: [B, H, W, C] uint8; of a broken one, zeros.
-      problems: Why each cannot be read; None if it can.
+      paths: Path of each image.
+      image: [B, H, W, C] uint8; zeros for a broken file.
+      problems: Reason why an image cannot be read; None if it can.
     """
 
     paths: Sequence[str]
@@ -36,12 +36,12 @@ class ImageBatch(NamedTuple):
 
 
 def is_image(name: str) -> bool:
-    """Returns whether a file's name is that of an image, and not hidden."""
+    """Returns whether a file has the suffix of an image and is not hidden."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def images_below(directory: Path, folder: str = ".") -> Iterator[str]:
-    """Yields the images in a folder and in those below it, relative to a directory.
+    """Yields the images in and below a folder, relative to a directory.
 
     Links are followed, since big data sets are often linked into place; hidden folders are not.
 
@@ -61,7 +61,7 @@ def images_below(directory: Path, folder: str = ".") -> Iterator[str]:
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
-    """Returns the files that are given and all images below the directories that are.
+    """Returns the given files, and all images below the given directories.
 
     Args:
       paths: Files, whatever their names, and directories.
@@ -106,8 +106,8 @@ def read_images(
 
     Args:
       paths: Files.
-      image_format: What every image becomes.
-      batch_size: Images in each batch (B); the last one has what is left.
+      image_format: Format of every image.
+      batch_size: Images in each batch (B); the last batch may be smaller.
     """
     problems: dict[int, str] = {}
 
@@ -131,7 +131,7 @@ def read_images(
 def _is_left_out(folder: str, name: str) -> bool:
     path = os.path.realpath(os.path.join(folder, name))
     is_around = os.path.join(os.path.realpath(folder), "").startswith(os.path.join(path, ""))
-    return name.startswith(".") or is_around  # a link to what it lies in would never end
+    return name.startswith(".") or is_around  # a link to a folder around it would never end
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A split whose images are decoded when they are needed, by threads or by worker processes.
+"""A split of image files, decoded when needed by threads or processes.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -22,7 +22,7 @@ _MAX_TRIES = 100
 
 
 class EncodedExample(NamedTuple):
-    """An image as its file holds it.
+    """An image before decoding.
 
     Attributes:
       image: The file's content.
@@ -34,7 +34,7 @@ class EncodedExample(NamedTuple):
 
 
 class EncodedImages(Protocol):
-    """Where images come from; worker processes get a copy, so that it must pickle."""
+    """A source of images; it must pickle, since worker processes get a copy."""
 
     def __len__(self) -> int: ...
 
@@ -46,7 +46,7 @@ class EncodedImages(Protocol):
         """
 
     def name(self, index: int) -> str:
-        """Returns what the user knows the image by, such as the file's path."""
+        """Returns a name of the image for messages, such as the file's path."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class StreamedSplit:
 
     Attributes:
       source: The encoded images.
-      image_format: What every image becomes.
+      image_format: Format of every image.
       num_workers: Processes that read and decode; 0 does so in threads of this one.
       on_broken: "stop" raises for an image that cannot be read; "skip" puts the next readable one
         of this split in its place, and goes on.
@@ -83,7 +83,7 @@ class StreamedSplit:
 
     @property
     def unreadable(self) -> Collection[str]:
-        """Names of the images found broken so far, each once, in the order of finding."""
+        """Names of the broken images found so far, each once, in the order of finding."""
         return tuple(self._unreadable.values())
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class StreamedSplit:
 
         Args:
           batches: Indices from 0, each [B]; the last may be shorter.
-          crop_seed: Decides random crops together with the image's index, where the format has
+          crop_seed: Decides random crops, together with the image's index, if the format has
             them; None takes the middle.
 
         Raises:
@@ -180,7 +180,7 @@ class _ReadOne:
         )
 
     def _decoded(self, index: int) -> tuple[np.ndarray, int]:
-        # Seed and index alone decide, so that workers, batches and resuming change nothing.
+        # Only seed and index decide, so that workers, batches and resuming change nothing.
         random = None if self.crop_seed is None else np.random.default_rng([*self.crop_seed, index])
         encoded, label = self.source.read(index)
         return decode(encoded, self.image_format, random), label

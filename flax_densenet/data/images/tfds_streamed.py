@@ -1,4 +1,4 @@
-"""Data sets prepared by tensorflow-datasets whose images are decoded when they are needed."""
+"""Prepared data sets of tensorflow-datasets, decoded when needed."""
 
 import dataclasses
 from pathlib import Path
@@ -16,9 +16,9 @@ class PreparedImages:
     """One split of a prepared data set, as `EncodedImages`.
 
     Attributes:
-      records: The library's data source, which gives images as encoded bytes.
+      records: The library's data source, with images as encoded bytes.
       where: Name of data set and split, for messages.
-      num_classes: Labels are below it.
+      num_classes: Number of classes; labels are below it.
     """
 
     records: Any
@@ -32,7 +32,7 @@ class PreparedImages:
         """Returns an image's bytes and label.
 
         Raises:
-          InputError: The label is outside the classes, as where a split has no labels.
+          InputError: The label is outside the classes, for example in a split without labels.
         """
         record = self.records[index]
         label = int(record["label"])
@@ -62,15 +62,15 @@ def load_tfds_streamed(
     shown_name: str | None = None,
     published_statistics: ChannelStatistics | None = None,
 ) -> Dataset:
-    """Opens a prepared data set, whose images may have different sizes.
+    """Opens a prepared data set; its images may have different sizes.
 
     Args:
       name: The library's name, such as "imagenette".
       data_dir: Directory that holds `<name>/<version>`; None is the library's own default.
-      image_format: What every image becomes.
+      image_format: Format of every image.
       num_workers: Processes that read and decode; 0 does so in threads of this one.
-      on_broken: What an image does that cannot be read, as `StreamedSplit`.
-      test_split: Split to report the error on; None is "test", or "validation" where there is none.
+      on_broken: Treatment of broken images, as in `StreamedSplit`.
+      test_split: Split to report the error on; None is "test", or else "validation".
       shown_name: The data set's name; None is "tfds:<name>".
       published_statistics: As `Dataset`.
 

@@ -1,4 +1,4 @@
-"""Grain reading in order: by threads of this process, or by processes that end with the iterator.
+"""Reading in order with Grain, by threads or by worker processes.
 
 Axes: N examples, B batch.
 """
@@ -28,12 +28,12 @@ _open_streams = weakref.WeakSet[Generator[Any]]()
 def stream_in_threads(
     order: np.ndarray, read_one: Callable[[Any], Any], batch_size: int, *, num_threads: int
 ) -> Generator[Any]:
-    """Yields batches of what a function makes of each index, read ahead by threads.
+    """Yields batches of a function's results for each index, read ahead by threads.
 
     Args:
       order: Indices, [N].
-      read_one: From an index to a tuple of arrays.
-      batch_size: B; the last batch has what is left.
+      read_one: Function from an index to a tuple of arrays.
+      batch_size: Results per batch (B); the last batch may be smaller.
       num_threads: Threads that read.
 
     Raises:
@@ -49,12 +49,12 @@ def stream_in_threads(
 def stream_in_processes(
     order: np.ndarray, read_one: Callable[[Any], Any], batch_size: int, *, num_workers: int
 ) -> Generator[Any]:
-    """Yields what `stream_in_threads` does, read by processes, each of which makes whole batches.
+    """Yields the same as `stream_in_threads`, read by processes; each makes whole batches.
 
     Args:
       order: Indices, [N].
-      read_one: From an index to a tuple of arrays; it is pickled.
-      batch_size: B; the last batch has what is left.
+      read_one: Function from an index to a tuple of arrays; it must pickle.
+      batch_size: Results per batch (B); the last batch may be smaller.
       num_workers: Processes.
 
     Raises:
@@ -68,15 +68,15 @@ def stream_in_processes(
 
 def _close_streams() -> None:
     for stream in tuple(_open_streams):
-        stream.close()  # while Python still has the modules that closing takes
+        stream.close()  # while Python still has the modules that closing needs
     # Exceptions that ended Grain's threads hold their last batches in shared memory.
     gc.collect()
-    time.sleep(_SECONDS_TO_UNLINK)  # a thread of Grain's does it, which nobody waits for
+    time.sleep(_SECONDS_TO_UNLINK)  # a thread of Grain does it, and nothing waits for that thread
 
 
 @functools.cache
 def _close_streams_at_exit() -> None:
-    # The pool of that thread ends at priority 15, and lower ones come later.
+    # The pool of that thread ends at priority 15; lower priorities come later.
     util.Finalize(None, _close_streams, exitpriority=20)
 
 
@@ -107,7 +107,7 @@ def _stream_in_processes(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
     for batch in _closing(iterator):
-        # Shared memory that somebody holds when the program ends is a leak, with warnings.
+        # Shared memory that is still held when the program ends is a leak, with warnings.
         copied = tuple(np.array(part) for part in batch)
         del batch
         yield copied
@@ -132,7 +132,7 @@ def _closing(iterator: Any) -> Generator[Any]:
 
 
 def _start_worker(index: int, num_workers: int) -> None:
-    """Makes a worker end when its parent does, in whatever way."""
+    """Ends a worker when its parent ends, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

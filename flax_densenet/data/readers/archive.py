@@ -1,4 +1,4 @@
-"""Some files of an archive or a directory, read into memory; nothing is unpacked to the disk."""
+"""Reads files of an archive or a directory into memory."""
 
 import gzip
 import tarfile
@@ -16,13 +16,13 @@ def read_archive(archive: Path, names: Collection[str]) -> dict[str, bytes]:
 
     Args:
       archive: The file.
-      names: Last parts of the members' names; in which folder they are does not matter.
+      names: Last parts of the members' names, in any folder.
 
     Returns:
       The content of each.
 
     Raises:
-      InputError: The archive cannot be read or is damaged, or a member is missing or there twice.
+      InputError: The archive cannot be read or is damaged, or a member is missing or twice there.
     """
     contents: dict[str, bytes] = {}
     try:
@@ -39,7 +39,7 @@ def read_archive(archive: Path, names: Collection[str]) -> dict[str, bytes]:
                 if name in contents:
                     raise damaged(archive, f"holds several files {name}", "one of each")
                 contents[name] = data.read()
-            while unpacked.read(_CHUNK):  # the checksum stands at the end
+            while unpacked.read(_CHUNK):  # the checksum is at the end
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise damaged(archive, f"cannot be unpacked ({error})", "a whole .tar.gz file") from error

@@ -1,4 +1,4 @@
-"""The handwritten digits that ship with scikit-learn: 1,797 real images of 8x8 pixels.
+"""The 1,797 handwritten digits of scikit-learn, 8x8 pixels each.
 
 Source: UCI "Optical Recognition of Handwritten Digits",
 https://archive.ics.uci.edu/dataset/80. No download is needed.
@@ -14,9 +14,10 @@ _TEST_EVERY = 5
 
 
 def load_digits() -> Dataset:
-    """Returns the digits, of which the 5th, 10th, 15th... image of each class is a test image.
+    """Returns the digits, split into 1,442 training and 355 test images.
 
-    That is 1,442 training and 355 test images. Gray values 0 to 16 are scaled to 0 to 255.
+    The 5th, 10th, 15th... image of each class is a test image. Gray values 0 to 16 are scaled to 0
+    to 255.
     """
     from sklearn import datasets  # takes a second to import
 

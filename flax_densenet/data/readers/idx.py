@@ -1,4 +1,4 @@
-"""The idx files of MNIST and Fashion-MNIST, with or without gzip.
+"""Reads the idx files of MNIST and Fashion-MNIST, with or without gzip.
 
 Format: http://yann.lecun.com/exdb/mnist/. Axes: N images, H height, W width.
 """
@@ -30,7 +30,7 @@ def read_idx(files: tuple[Path, ...], class_names: tuple[str, ...]) -> Splits:
     """Reads both splits.
 
     Args:
-      files: Those of `NAMES`, in that order, each with or without ".gz" behind its name.
+      files: The files of `NAMES`, in that order, each with or without the suffix ".gz".
       class_names: One name per class.
 
     Returns:

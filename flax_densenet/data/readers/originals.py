@@ -1,4 +1,4 @@
-"""What the readers of original files share."""
+"""Results, errors and checks of all readers of original files."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from flax_densenet.errors import InputError
 
 
 class Splits(NamedTuple):
-    """What a reader returns.
+    """The splits of a data set in memory.
 
     Attributes:
       train: Images to train on.
@@ -37,7 +37,7 @@ def read_file(file: Path) -> bytes:
 
 
 def unreadable(file: Path, error: OSError) -> InputError:
-    """Returns the error that says why the system does not give a file's content."""
+    """Returns the error for a file that the system cannot read."""
     return InputError(
         f"{file} cannot be read: {error.strerror or error}; wanted a file that you may read; put "
         "the original file there"
@@ -45,7 +45,7 @@ def unreadable(file: Path, error: OSError) -> InputError:
 
 
 def damaged(file: Path | str, got: str, wanted: str) -> InputError:
-    """Returns the error that says what is wrong with a file's content."""
+    """Returns the error for a file with wrong content."""
     return InputError(f"{file} {got}; wanted {wanted}; get the file again")
 
 
@@ -53,7 +53,7 @@ def check_labels(file: Path | str, label: Integer[np.ndarray, " N"], num_classes
     """Checks that labels are classes.
 
     Args:
-      file: Where they come from.
+      file: File of the labels, for messages.
       label: [N] of any integer type.
       num_classes: Number of classes; labels are 0 to `num_classes` - 1.
 

@@ -1,4 +1,4 @@
-"""The cropped digits of Street View House Numbers, in Matlab's format.
+"""Reads the cropped digits of Street View House Numbers (Matlab files).
 
 Format: http://ufldl.stanford.edu/housenumbers, "Format 2". Axes: N images.
 """
@@ -23,11 +23,11 @@ def read_svhn(files: tuple[Path, ...], class_names: tuple[str, ...]) -> Splits:
     """Reads both splits; with the extra images it takes 4 GB of memory.
 
     Args:
-      files: The files of training images, one or several, and last that of test images.
+      files: One or more files of training images, then the file of test images.
       class_names: One name per digit from 0.
 
     Returns:
-      Images [N, 32, 32, 3] and their labels [N], all training images in one split.
+      Images [N, 32, 32, 3] and their labels [N]; all training images are one split.
 
     Raises:
       InputError: A file cannot be read or is damaged.
