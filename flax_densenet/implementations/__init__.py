@@ -1,7 +1,7 @@
-"""The ways to compute everything but the classifier, all with one result.
+"""Implementations of everything but the classifier, equal up to rounding.
 
-`model.py` has the plain one. `native` and `blocked` are made for the CPU (the second
-needs no C++ compiler), `gpu` for the GPU.
+Plain is the modules of flax_densenet/network/model.py. `native` and `blocked` are for a CPU; only
+the first needs a C++ compiler. `gpu` is for a GPU.
 """
 
 from flax_densenet.implementations.choose import choose_implementation

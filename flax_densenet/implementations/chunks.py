@@ -1,4 +1,4 @@
-"""The batch cut into chunks, and reading and writing one of them.
+"""Chunks of a batch: cutting it, and reading and writing one of them.
 
 Axes: B batch, H height, W width, C channels; G chunks, P pixels of a chunk (n images x H x W);
 [...] any.

@@ -7,7 +7,7 @@ add to their gradient are applied once, too.
 Maps may have their channels on any axis, and may be bfloat16. Sums, statistics and their gradients
 are at least float32.
 
-Axes: C channels; [...] all axes, of which `axis` is that of the channels.
+Axes: C channels; [...] all axes, `axis` is the channels'.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """The stem as a function of its parameters.
 
-Axes: B batch, H height, W width, C channels.
+Axes: B batch, H height, W width, C channels; h, w after pooling, D channels of the stem.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def stem(
     Args:
       config: The network.
       params: Its parameters under torchvision's names.
-      running: Its running statistics, likewise; None: use those of the batch.
+      running: Its running statistics under the same names; None: use the batch's.
       image: [B, H, W, C].
 
     Returns:

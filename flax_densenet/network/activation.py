@@ -1,4 +1,4 @@
-"""The non-linearity behind a batch normalization: the paper's ReLU, or an option.
+"""The non-linearity after a batch normalization: the paper's ReLU, or an option.
 
 To be read beside torch_reference/activation.py.
 """
@@ -18,7 +18,7 @@ PRELU_SLOPE = 0.25  # initial
 
 
 def activation(config: DenseNetConfig, number: str) -> Callable[[jax.Array], jax.Array]:
-    """Returns the activation behind `norm{number}`; only a PReLU is a submodule, `prelu{number}`.
+    """Returns the activation after `norm{number}`; only a PReLU is a submodule, `prelu{number}`.
 
     Args:
       config: The network.

@@ -1,9 +1,9 @@
-"""Squeeze-and-excitation: weighing feature maps by what all of them show (an option).
-
-Axes: B batch, H height, W width, C channels.
+"""Squeeze-and-excitation, an option.
 
 To be read beside torch_reference/attention.py. Source: Hu et al., "Squeeze-and-Excitation Networks"
 (CVPR 2018), https://arxiv.org/abs/1709.01507, section 3.
+
+Axes: B batch, H height, W width, C channels.
 """
 
 import flax.linen as nn

@@ -42,10 +42,10 @@ class DenseNetConfig:
         cifar net, otherwise 2k. (The authors' code uses 2k everywhere.)
       num_classes: Number of classes.
       in_channels: Channels of the image.
-      activation: Non-linearity behind every batch normalization. The slope of leaky_relu is 0.01,
+      activation: Non-linearity after every batch normalization. The slope of leaky_relu is 0.01,
         that of each prelu one parameter.
       order: Of normalization, activation and convolution. "norm-act-conv" is the paper's;
-        "conv-norm-act" has BN and activation behind every convolution, the first included, and none
+        "conv-norm-act" has BN and activation after every convolution, the first included, and none
         before the classifier.
       transition_pool: 2x2 pooling of a transition, average or maximum.
       kernel_size: Height and width of a dense layer's 3x3 convolution, odd.

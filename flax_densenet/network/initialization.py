@@ -1,7 +1,9 @@
-"""Initial weights: the authors' distributions, for one layer and for the whole network at once.
+"""Initial weights from the authors' distributions.
 
 Source: models/densenet.lua of https://github.com/liuzhuang13/DenseNet (convolutions, and the zero
 bias) and Torch7's `nn.Linear` (classifier).
+
+Axes: H kernel height, W kernel width, I input channels, O output channels.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The network as a flat list: every layer that holds weights, in forward order, with its widths.
+"""The network as a flat list of its layers with weights, in forward order.
 
 It needs no framework. Conversion, initialization and parameter counts read it. The modules do not,
 so that a test can compare the list with what they really build.

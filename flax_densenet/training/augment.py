@@ -1,11 +1,11 @@
 """Augmentation and normalization of a batch of images.
 
-Axes: B batch, H height, W width, C channels.
+Colors change as in https://github.com/facebook/fb.resnet.torch (datasets/transforms.lua), which the
+paper follows: brightness, contrast and saturation by up to 40 %, then a random step along the
+principal components of ImageNet's colors. There the first three come in random order, which changes
+nothing: they commute.
 
-It is that of https://github.com/facebook/fb.resnet.torch (datasets/transforms.lua), which the paper
-follows: brightness, contrast and saturation by up to 40 %, then a random step along the principal
-components of ImageNet's colors. There the first three come in random order, which changes nothing:
-they commute. Axes: H height, W width, C red, green and blue.
+Axes: B batch, H height, W width, C channels (red, green and blue where colors change).
 """
 
 import dataclasses
@@ -78,7 +78,7 @@ class Preprocess:
 
     Attributes:
       mean: Mean of each channel of the training images, in 0 to 255.
-      std: Standard deviation of each channel, likewise.
+      std: Standard deviation of each channel, in 0 to 255.
       augment: What happens to training images: "shift" mirrors and shifts them at random (paper,
         section 4.1; the "+" in CIFAR-10+), "crop" mirrors them (a random part was cut out when they
         were read), "crop_color" changes their colors, too (ImageNet), "none" nothing.

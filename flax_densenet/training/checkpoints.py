@@ -1,9 +1,8 @@
-"""Saving and restoring a training state with Orbax.
+"""The checkpoints of a run, saved and restored with Orbax.
 
-A checkpoint has three items: "variables" ({"params", "batch_stats"}, all that using the network
-takes), "training" (what only going on takes: step, optimizer state, random key, and with a moving
-average the parameters themselves) and "unfinished_epoch" (metrics of the steps of an epoch that is
-not done).
+A checkpoint has three items. "variables" is {"params", "batch_stats"}, all that using the network
+takes. "training" is what only going on takes: step, optimizer state, random key and, with a moving
+average, the parameters themselves. "unfinished_epoch" has the metrics of an epoch's steps so far.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""One epoch: its steps, the evaluation after them, and the record of both."""
+"""One epoch: its steps, the evaluation after them, and its record."""
 
 import math
 from typing import NamedTuple

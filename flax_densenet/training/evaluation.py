@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
 
 
 def confusion_step(state: TrainState, batch: EvalBatch) -> Metrics:
-    """Evaluates one batch, of which only the valid examples count.
+    """Evaluates one batch; only its valid examples count.
 
     Args:
       state: Current state.

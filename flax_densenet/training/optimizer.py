@@ -1,4 +1,4 @@
-"""The paper's optimizer, SGD with Nesterov momentum, and its learning rate over the training."""
+"""The paper's optimizer, SGD with Nesterov momentum, and its learning rate."""
 
 import math
 from collections.abc import Sequence

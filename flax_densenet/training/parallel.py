@@ -62,7 +62,7 @@ class ParallelSteps(NamedTuple):
       place: Puts a state where the steps want it, equal on every device.
       to_global: Returns a state as arrays of all processes together, as checkpoints hold it.
       train_step: `train_step` for this process's part [b, ...] of a batch [B, ...].
-      eval_step: `eval_step`, likewise.
+      eval_step: `eval_step` for this process's part of a batch.
       lower_train_step: `train_step` for such a state and batch as XLA gets it, not run.
     """
 

@@ -1,4 +1,4 @@
-"""Which parameters of a network are trained, and how fast."""
+"""Parts of a network: which parameters are trained, and how fast."""
 
 import difflib
 import math

@@ -1,4 +1,4 @@
-"""The data set of a run, as its configuration says."""
+"""The data of a run: loading, normalization and the check against the network."""
 
 from flax_densenet.data import ChannelStatistics, Dataset
 from flax_densenet.data.dataset import hold_out

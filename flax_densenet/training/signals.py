@@ -1,4 +1,4 @@
-"""Stopping between two steps when the user or the system asks for it."""
+"""Signals that stop a training between two steps."""
 
 import signal
 import sys

@@ -115,7 +115,7 @@ def train_step(
 
 
 def eval_step(state: TrainState, batch: EvalBatch, *, axis_name: str | None = None) -> Metrics:
-    """Evaluates one batch, of which only the valid examples count.
+    """Evaluates one batch; only its valid examples count.
 
     Args:
       state: Current state.

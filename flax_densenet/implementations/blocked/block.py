@@ -1,10 +1,10 @@
 """A dense block in training, as one differentiable function.
 
-Axes: G chunks, C channels before the block, D after it, P pixels of a chunk.
-
-It keeps the joined feature maps and, unless `remat`, the bottlenecks; everything else is computed
+It keeps the joined feature maps and, unless `remat`, the bottlenecks. Everything else is computed
 again in the backward pass. Both passes write into one array for all layers, in place, where
 concatenation would copy it for each layer.
+
+Axes: G chunks, C channels before the block, D channels after it, P pixels of a chunk.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,10 @@
-"""Normalization, ReLU and average pooling after a block: the transition or the head.
+"""Normalization, ReLU and average pooling after a block, for a transition or the head.
 
-Axes: G chunks, C channels, P pixels of a chunk (n images x H x W), p those after pooling.
+A transition convolves (1x1) before it pools. Both are linear, so pooling first gives the same with
+a quarter of the work.
 
-Axes: G chunks, C channels, P pixels of a chunk, p those after pooling.
-
-A transition's 1x1 convolution comes before its pooling; both are linear, so pooling first gives the
-same with a quarter of the work.
+Axes: G chunks, C channels, D channels after a transition, P pixels of a chunk (n images x H x W),
+p pixels after pooling.
 """
 
 from functools import partial
@@ -134,7 +133,7 @@ def transition_window(settings: BlockSettings) -> Window:
 
 
 def head_window(settings: BlockSettings) -> Window:
-    """Returns what is averaged behind the last block."""
+    """Returns the window of the head: whole images."""
     return Window(settings.height, settings.width, settings.height, settings.width)
 
 

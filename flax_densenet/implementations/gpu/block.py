@@ -1,10 +1,11 @@
 """A dense block in training, as one differentiable function.
 
-Axes: B batch, H height, W width, C channels before the block, D after it, k growth rate.
-
 Its backward pass goes through the layers once. A layer's gradient for the maps that it read is
-added to that of the later layers in the same pass over memory that sums it up for scale and bias:
-the way through the statistics, which would need the sums first, is gone once for all layers.
+added to that of the later layers, in the same pass over memory that sums it up for scale and bias.
+The gradient through the statistics, which would need the sums first, is applied once for all
+layers.
+
+Axes: B batch, H height, W width, C channels before the block, D channels after it.
 """
 
 from collections.abc import Sequence

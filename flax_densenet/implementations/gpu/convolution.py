@@ -1,6 +1,6 @@
 """Convolutions on a GPU, at stride 1 with zeros around the image.
 
-Axes: B batch, H height, W width, C channels, K channels of the result, T taps of a kernel.
+Axes: B batch, H height, W width, C channels, K channels of the result; h, w size of the kernel.
 """
 
 import jax.numpy as jnp
