@@ -1,13 +1,12 @@
-"""What is told of repeated measurements.
+"""Timing of one network: evaluation and training, in each implementation.
 
 Axes: B batch, H height, W width, C channels.
 """
 
 import dataclasses
-import statistics
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, get_args
+from collections.abc import Iterator
+from typing import get_args
 
 import jax
 
@@ -17,24 +16,6 @@ from flax_densenet.implementations.choose import ChosenImplementation
 from flax_densenet.network.config import DenseNetConfig
 
 MIB = 2**20
-
-
-class Spread(NamedTuple):
-    """Smallest, middle and largest of some values, and how many there are."""
-
-    min: float
-    median: float
-    max: float
-    n: int
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Returns the spread of some values, None without any."""
-    if not values:
-        return None
-    return Spread(min(values), statistics.median(values), max(values), len(values))
-
-
 _WARM_UP = 2  # steps, in which the heap grows
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 

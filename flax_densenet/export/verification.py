@@ -15,9 +15,11 @@ from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError, NetworksDiffer
 from flax_densenet.export.interface import Interface
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.parity.tolerances import TOLERANCES
 
-_ALLOWED = TOLERANCES["float32"].forward
+# Largest difference, as a share of the largest logit. The exported network computes in float32,
+# whose rounding is 6e-8 per operation and grows over the layers to some 1e-6; a wrong layer shows
+# in the first digits.
+_ALLOWED = 1e-5
 _USUAL_SIZE = 32  # pixels, or as many as the network needs
 _BATCHES = ((2, 0, 0), (3, 9, 14))  # batch size, and rows and columns beyond it where they are free
 

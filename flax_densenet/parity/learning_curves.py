@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_densenet.parity.significance import compare_samples, verdict
+from flax_densenet.sample import Sample
 from flax_densenet.training.workdir import Record
 
 # Keys of results.jsonl, and what people call them.
@@ -77,16 +78,12 @@ def comparison_table(runs: Runs) -> str:
     ]
     words = []
     for quantity in QUANTITIES:
-        first, second = (np.array([quantity.of(run) for run in runs[f]]) for f in FRAMEWORKS)
+        first, second = (Sample(quantity.of(run) for run in runs[f]) for f in FRAMEWORKS)
         result = compare_samples(first, second, num_tests=len(QUANTITIES))
-        sides = [
-            f"{mean:.3g} ± {deviation:.2g}"
-            for mean, deviation in zip(result.means, result.deviations, strict=True)
-        ]
         low, high = result.interval
         rows.append(
-            f"| {quantity.name} ({quantity.unit}) | {' | '.join(sides)} | {result.difference:+.2g} "
-            f"({low:+.2g} to {high:+.2g}) | {result.permutation_p:.2g} | {result.welch_p:.2g} "
+            f"| {quantity.name} ({quantity.unit}) | {first.rounded()} | {second.rounded()} "
+            f"| {result.difference:+.2g} ({low:+.2g} to {high:+.2g}) | {result.permutation_p:.2g} | {result.welch_p:.2g} "
             f"| {result.detectable:.2g} |"
         )
         words.append(f"- {quantity.name}: {verdict(result, quantity.unit)}.")

@@ -1,14 +1,12 @@
 """All that a comparison has found, as one record: what the terminal, JSON and the page show."""
 
 import datetime
-import importlib.metadata
 import os
-import platform
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from flax_densenet.machine import cpu_model, python_and
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import WeightLayer, weight_layers
 from flax_densenet.parity.differences import Arrays, Difference, worst
@@ -24,7 +22,6 @@ _CONTAINERS = {
     "attention": "attention",
 }
 _OTHER_KINDS = {"prelu": "PReLU"}
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 class Layer(NamedTuple):
@@ -190,13 +187,12 @@ def describe_environment(torch_device: str) -> dict[str, str]:
       torch_device: Where PyTorch computes.
     """
     device = jax.devices()[0]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     return {
         "date": datetime.date.today().isoformat(),
-        "versions": f"python {platform.python_version()}, {versions}",
+        "versions": python_and(*_PACKAGES),
         "JAX device": f"{device.platform}: {device.device_kind}",
         "torch device": torch_device,
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "processor": f"{cpu_model()}, {os.cpu_count()} cores",
     }
 
 
@@ -225,11 +221,3 @@ def _container(name: str) -> str:
 def _count(parameters: Arrays, name: str) -> int:
     inside = "" if name == "logits" else f"{name}."
     return sum(array.size for key, array in parameters.items() if key.startswith(inside))
-
-
-def _processor() -> str:
-    if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

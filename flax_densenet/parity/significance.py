@@ -1,22 +1,18 @@
-"""Whether two small samples differ, and which difference they could have shown.
-
-Axes: n runs of one framework.
-"""
+"""Tests of whether two small samples differ, and of how small a difference they can show."""
 
 import math
 import warnings
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from scipy import optimize, stats
+
+from flax_densenet.sample import Sample
 
 _LEVEL = 0.05  # of all tests of a study together
 _CONFIDENCE = 0.95
 _POWER = 0.8  # share of studies in which a detectable difference is found
 _MOST_PERMUTATIONS = 200_000  # 10 runs each are still exact
-
-Sample = Float[np.ndarray, " n"]
 
 
 class Comparison(NamedTuple):
@@ -51,11 +47,11 @@ def compare_samples(first: Sample, second: Sample, *, num_tests: int = 1) -> Com
     """Compares the means of two samples.
 
     Args:
-      first: [n], n at least 2.
-      second: [n].
+      first: At least two values.
+      second: As many values.
       num_tests: Tests of the study, which share its level of 5 % evenly (Bonferroni).
     """
-    deviations = float(np.std(first, ddof=1)), float(np.std(second, ddof=1))
+    deviations = first.deviation, second.deviation
     with warnings.catch_warnings():
         # Samples without any spread: interval and p are then not numbers, which is what they are.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -72,9 +68,9 @@ def compare_samples(first: Sample, second: Sample, *, num_tests: int = 1) -> Com
     level = _LEVEL / num_tests
     return Comparison(
         level=level,
-        means=(float(np.mean(first)), float(np.mean(second))),
+        means=(first.mean, second.mean),
         deviations=deviations,
-        difference=float(np.mean(first) - np.mean(second)),
+        difference=first.mean - second.mean,
         interval=(float(interval.low), float(interval.high)),
         permutation_p=float(permutation.pvalue),
         welch_p=float(welch.pvalue),

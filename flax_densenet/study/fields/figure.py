@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flax_densenet.sample import Sample
 from flax_densenet.study.catalog import FIELD_STUDIES
 from flax_densenet.study.fields.report import FieldRow
 from flax_densenet.study.fields.values import Candidate, decide
-from flax_densenet.study.result import Sample, StudyResult
+from flax_densenet.study.result import StudyResult
 from flax_densenet.study.styles import EMPHASIS, LINES, MARKER_SIZE, logarithmic
 
 if TYPE_CHECKING:

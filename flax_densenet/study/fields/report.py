@@ -1,13 +1,13 @@
 """What a study of a field knows of a value, and what results.jsonl says of a training."""
 
-import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flax_densenet.data import Dataset
 from flax_densenet.machine import hardware, software
+from flax_densenet.sample import Sample
 from flax_densenet.study.fields.values import RULE, Candidate, decide, value_text
-from flax_densenet.study.result import Columns, Sample
+from flax_densenet.study.result import Columns
 from flax_densenet.summary.summarize import Summary
 from flax_densenet.training.config import Execution, RunConfig
 from flax_densenet.training.workdir import Record
@@ -59,7 +59,7 @@ def training_record(records: list[Record], batch_size: int, step_bytes: int) -> 
     errors = [name for name in ("validation_error", "test_error") if name in last]
     return {
         **{name: last[name] for name in (*errors, "train_loss", "train_error")},
-        "step_seconds": batch_size / statistics.median(speeds),
+        "step_seconds": batch_size / Sample(speeds).median,
         "step_bytes": step_bytes,
         "version": software("jax", "flax"),
     }

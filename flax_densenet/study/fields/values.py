@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.sample import Sample
 from flax_densenet.study.catalog import FIELD_STUDIES
-from flax_densenet.study.result import Sample
 
 _TRUTH = {"true": True, "false": False}
 # Each fixes the network's depth in its own way.

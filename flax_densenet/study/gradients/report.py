@@ -6,7 +6,8 @@ from typing import NamedTuple
 from flax_densenet.data import Dataset
 from flax_densenet.machine import hardware
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.study.result import Columns, Sample
+from flax_densenet.sample import Sample
+from flax_densenet.study.result import Columns
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.workdir import Record
 
@@ -40,19 +41,13 @@ class GradientRow(NamedTuple):
         return Sample(max(norms) / min(norms) for norms in by_seed)
 
 
-def _four_digits(sample: Sample) -> str:
-    return (
-        f"{sample.mean:.3g} ± {sample.deviation:.2g}" if len(sample) > 1 else f"{sample.mean:.3g}"
-    )
-
-
 COLUMNS: Columns = {
     "network": lambda row: CONNECTIONS[row.connections],
     "epochs done": lambda row: str(row.epoch),
     "parameters": lambda row: f"{row.parameters:,}",
-    "gradient of the first dense layer": lambda row: _four_digits(row.norms[0]),
-    "of the last": lambda row: _four_digits(row.norms[-1]),
-    "largest / smallest": lambda row: _four_digits(row.spans),
+    "gradient of the first dense layer": lambda row: row.norms[0].rounded(),
+    "of the last": lambda row: row.norms[-1].rounded(),
+    "largest / smallest": lambda row: row.spans.rounded(),
     "test error in the end (%)": lambda row: row.test_error.text(100),
 }
 
