@@ -21,10 +21,11 @@ seeds = int(os.environ.get("SEEDS", "3"))
 epochs = int(os.environ.get("EPOCHS", "20"))
 
 # %% [markdown]
-# Without `out` nothing is kept. With `out="studies/growth_rate"` an interrupted study goes on.
+# Without `output` nothing is kept. With `output="studies/growth_rate"` an interrupted study goes
+# on.
 
 # %%
-result = study.growth_rate(values, network=network, seeds=seeds, epochs=epochs)
+result = study.study_field("growth_rate", values, network=network, seeds=seeds, epochs=epochs)
 print(result.to_markdown())
 
 # %% [markdown]

@@ -14,12 +14,13 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
-from flax_densenet.densenet import DenseNet
 from flax_densenet.implementations.choose import Implementation
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.step import TrainState, create_state, eval_step, train_step
+from flax_densenet.training.config import Execution, OptimizationConfig
+from flax_densenet.training.optimizer import learning_rate_schedule
+from flax_densenet.training.state import network_state
+from flax_densenet.training.step import TrainState, eval_step, train_step
 
 Pass = Literal["evaluation", "training"]
 
@@ -70,11 +71,12 @@ def measured_state(
       remat: Compute activations a second time in the backward pass.
       implementation: How blocks are computed.
     """
-    return create_state(
-        DenseNet(config, remat=remat, implementation=implementation),
-        sgd(learning_rate_schedule(LEARNING_RATE, _TOTAL_STEPS), WEIGHT_DECAY),
+    return network_state(
+        config,
         Preprocess(*channel_statistics(config), "none"),
-        seed=SEED,
+        optimization=OptimizationConfig(weight_decay=WEIGHT_DECAY, seed=SEED),
+        execution=Execution(remat=remat, implementation=implementation),
+        schedule=learning_rate_schedule(LEARNING_RATE, _TOTAL_STEPS),
     )
 
 

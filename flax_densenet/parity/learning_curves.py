@@ -83,8 +83,8 @@ def comparison_table(runs: Runs) -> str:
         low, high = result.interval
         rows.append(
             f"| {quantity.name} ({quantity.unit}) | {first.rounded()} | {second.rounded()} "
-            f"| {result.difference:+.2g} ({low:+.2g} to {high:+.2g}) | {result.permutation_p:.2g} | {result.welch_p:.2g} "
-            f"| {result.detectable:.2g} |"
+            f"| {result.difference:+.2g} ({low:+.2g} to {high:+.2g}) "
+            f"| {result.permutation_p:.2g} | {result.welch_p:.2g} | {result.detectable:.2g} |"
         )
         words.append(f"- {quantity.name}: {verdict(result, quantity.unit)}.")
     return "\n".join([*rows, "", *words])
