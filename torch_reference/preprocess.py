@@ -1,4 +1,4 @@
-"""What happens to an image before the network, in PyTorch.
+"""Normalization and augmentation of images, in PyTorch.
 
 To be read beside flax_densenet/training/augment.py.
 
@@ -22,7 +22,7 @@ class Preprocess:
 
     Attributes:
       mean: Mean of each channel of the training images, in 0 to 255.
-      std: Standard deviation of each channel, likewise.
+      std: Standard deviation of each channel, in 0 to 255.
       augment: "shift" mirrors training images and shifts them at random, "crop" mirrors them,
         "none" does nothing.
     """

@@ -1,4 +1,4 @@
-"""The comparison of two sets of arrays, name by name, which names a culprit."""
+"""Differences between two sets of arrays, name by name."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -97,29 +97,6 @@ def worst(rows: Sequence[Difference]) -> Difference:
     """Returns the row that is furthest apart, of those that do not agree if there are any."""
     shown = [row for row in rows if not row.agrees] or rows
     return shown[int(np.argmax([row.relative for row in shown]))]  # NaN is the largest
-
-
-def assert_close(ours: Arrays, theirs: Arrays, tolerance: float, floor: float = 0) -> None:
-    """Asserts that every array agrees, naming the first that does not.
-
-    Args:
-      ours: Arrays of the Flax network.
-      theirs: Arrays of the PyTorch network, in forward order.
-      tolerance: Largest relative difference allowed.
-      floor: As for `differences`.
-
-    Raises:
-      AssertionError: With the first diverging name and the number of those after it.
-    """
-    rows = differences(ours, theirs, tolerance, floor)
-    diverging = [row for row in rows if not row.agrees]
-    if diverging:
-        first = diverging[0]
-        raise AssertionError(
-            f"{first.name} {first.shape} is the first of {len(diverging)} (of {len(rows)}) that "
-            f"differ by more than {tolerance:g}: relative {first.relative:.3g}, "
-            f"absolute {first.absolute:.3g}"
-        )
 
 
 def _largest(array: np.ndarray) -> float:

@@ -4,10 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from flax_densenet.data import Dataset
+from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.parity.significance import compare_samples, verdict
 from flax_densenet.sample import Sample
+from flax_densenet.training.config import RunConfig
+from flax_densenet.training.state import run_schedule
 from flax_densenet.training.workdir import Record
 
 # Keys of results.jsonl, and what people call them.
@@ -51,6 +57,21 @@ class _Style(NamedTuple):
 
 # Told apart in gray, too: a filled band around a line, a hatched one around dashes.
 _STYLES = {"flax": _Style("C0", "o-", None), "torch": _Style("C1", "x--", "////")}
+
+
+def learning_rates(run: RunConfig, dataset: Dataset) -> list[float]:
+    """Returns the learning rate of every step of a run, for the training in PyTorch.
+
+    Args:
+      run: The run.
+      dataset: Its data set.
+    """
+    steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
+    schedule = run_schedule(run.optimization, steps)
+    # int32 is what optax counts in: with int64 a warm-up would be rounded in another way. All at
+    # once, since each call of optax takes its time.
+    numbers = jnp.arange(steps * run.optimization.epochs, dtype=jnp.int32)
+    return np.asarray(jax.vmap(schedule)(numbers)).tolist()
 
 
 def group_runs(records: Sequence[Record], seeds: Sequence[int]) -> Runs:

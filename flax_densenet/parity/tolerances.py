@@ -29,8 +29,3 @@ TOLERANCES = {
     # another BatchNorm, and keep the terms' rounding: hence the floor.
     "float32": Tolerance(forward=1e-5, gradient=5e-5, gradient_floor=0.01, training=1e-5),
 }
-
-# Training DenseNet-121 on 4 images of 64x64 in float64: changing the last bit of every parameter
-# moves PyTorch's own losses by 1e-11 of themselves at the third step and by 3e-9 at the fifth. No
-# two machines can agree better than that, so from the fourth step on this is the bound.
-LAST_BIT_AMPLIFIED = 1e-8

@@ -232,16 +232,3 @@ class TorchHalf:
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
-
-
-def reference_half(
-    config: DenseNetConfig, variables: Variables, device: str | torch.device = "cpu"
-) -> TorchHalf:
-    """Returns the reference with the given weights.
-
-    Args:
-      config: The network.
-      variables: {"params", "batch_stats"}, in the type of the configuration.
-      device: Where it is computed.
-    """
-    return TorchHalf(DenseNet(config), config, variables, device=device)

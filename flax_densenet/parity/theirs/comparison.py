@@ -31,10 +31,6 @@ from flax_densenet.parity.torch_half import TorchHalf, exact_float32
 from torch_reference.densenet import DenseNet
 
 _NUM_NUDGED = 2
-_HIDDEN = (
-    "The Flax network is computed chunk by chunk and shows no output before the classifier; "
-    "gradients and running statistics are those of every layer."
-)
 
 
 class Outcome(NamedTuple):
@@ -95,8 +91,17 @@ class Comparison:
                 checks = self._climb(ours, theirs, variables, precision)
             sections.append(Section(precision, setting.description, checks))
             layers = find_layers(config, checks[0].rows, ours.parameters(), theirs.parameters())
-            notes = theirs.notes + ([] if self.implementation == "plain" else [_HIDDEN])
+            notes = theirs.notes + self._own_notes
         return Outcome(sections, layers, notes)
+
+    @property
+    def _own_notes(self) -> list[str]:
+        if self.implementation == "plain":
+            return []
+        return [
+            f"the {self.implementation} implementation shows no output before the classifier; "
+            "gradients and running statistics are compared in every layer"
+        ]
 
     def _climb(
         self, ours: FlaxHalf, theirs: TorchHalf, variables: dict[str, Any], precision: Precision
