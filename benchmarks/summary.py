@@ -1,4 +1,4 @@
-"""What the figures of a measurement say: medians, ratios, the best mode of PyTorch."""
+"""Medians, ratios and the best mode of PyTorch, from the measurements."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -149,7 +149,7 @@ def test_notes_and_default_precision(capsys: pytest.CaptureFixture[str]) -> None
     assert values.startswith("the last block normalizes over 16 values per channel")
     (section,) = report["sections"]
     assert section["precision"] == "default"
-    assert section["setting"] == "float32 as both frameworks compute it unless told"
+    assert section["setting"] == "float32 as both frameworks compute it by default"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Dense layers, each of which sees the feature maps of all before it (paper, equation 2)."""
+    """Dense layers; each sees the feature maps of all layers before it (paper, equation 2)."""
 
     def __init__(self, config: DenseNetConfig, num_layers: int, channels: int) -> None:
         super().__init__()

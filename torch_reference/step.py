@@ -32,7 +32,7 @@ class TrainState:
       model: The network, in training mode between the steps.
       optimizer: The paper's.
       schedule: Learning rate, a function of the step (from 0).
-      preprocess: What happens to an image before the network.
+      preprocess: Normalization and augmentation of images.
       generator: Source of the augmentation's randomness. Dropout draws from PyTorch's global one.
       label_smoothing: Share of the target probability that is spread over all classes.
       max_gradient_norm: Norm to which the gradients are scaled down, if any.
@@ -54,7 +54,7 @@ class TrainState:
 
     @property
     def evaluated(self) -> torch.nn.Module:
-        """The network that is evaluated: with the averaged parameters, if they are kept."""
+        """The network for evaluation: with the averaged parameters, if they are kept."""
         return self.model if self.average is None else self.average
 
 
@@ -78,7 +78,7 @@ def create_state(
     Args:
       config: The network.
       schedule: Learning rate, a function of the step (from 0).
-      preprocess: What happens to an image before the network.
+      preprocess: Normalization and augmentation of images.
       seed: Decides the augmentation. Initial weights come from PyTorch's global generator.
       weight_decay: Factor of each parameter that is added to its gradient.
       label_smoothing: Share of the target probability that is spread over all classes.
@@ -151,7 +151,7 @@ def train_step(state: TrainState, batch: TrainBatch) -> Metrics:
 
 @torch.no_grad()
 def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
-    """Evaluates one batch, of which only the valid examples count.
+    """Evaluates one batch, in which only the valid examples count.
 
     Args:
       state: Current state.
@@ -177,7 +177,7 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
 def _parameter_groups(
     model: DenseNet, frozen: Collection[str], factors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Freezes what is frozen, and returns a group for each factor of the learning rate."""
+    """Freezes parameters and returns a group of the others for each factor of the rate."""
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if name in frozen:

@@ -22,16 +22,16 @@ _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 @dataclasses.dataclass
 class Measured:
-    """What a step has shown.
+    """Everything that was measured of one step.
 
     Attributes:
       batch_size: Images in a batch (B).
       step: "evaluation" or "training".
       implementation: How blocks were computed.
-      is_automatic: Whether it is what "auto" chooses here.
+      is_automatic: Whether "auto" chooses this implementation here.
       error: Why it could not be measured, if so.
       cold_seconds: Tracing and compiling, with nothing kept from before.
-      cached_seconds: The same with what an earlier process has kept.
+      cached_seconds: The same with the programs that an earlier process has kept.
       memory_bytes: What XLA plans for it: arguments, results and temporary memory.
       seconds: Every timed step.
     """
@@ -52,7 +52,7 @@ def measure(
 ) -> Iterator[list[Measured]]:
     """Yields the figures of evaluation, and then of training, for each implementation.
 
-    Whatever else happens on the machine reaches all implementations, which take turns.
+    The implementations take turns, so that other work on the machine slows all of them.
 
     Args:
       config: The network.

@@ -1,4 +1,4 @@
-"""The compiled programs of one network and batch size, and what compiling them took.
+"""Compiled steps of one network and batch size, and the time to compile them.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -38,7 +38,7 @@ def channel_statistics(config: DenseNetConfig) -> tuple[tuple[float, ...], tuple
 
 
 def train_batches(config: DenseNetConfig, batch_size: int, image_size: int) -> list[TrainBatch]:
-    """Returns some random batches, the same in every process, over which training goes in turn.
+    """Returns some random batches, the same in every process, which training takes in turn.
 
     Args:
       config: The network.
@@ -57,7 +57,7 @@ def train_batches(config: DenseNetConfig, batch_size: int, image_size: int) -> l
 
 
 def eval_batch(batch: TrainBatch) -> EvalBatch:
-    """Returns the same images to evaluate on, all of which count."""
+    """Returns the same images as a batch to evaluate on, in which all count."""
     return {**batch, "valid": np.ones(len(batch["label"]), bool)}
 
 
@@ -87,8 +87,8 @@ class Program(NamedTuple):
       run: Does one step, from images in NumPy until all of its results are there.
       cold_seconds: Tracing and compiling, with nothing kept from before.
       cached_seconds: The same in a process that finds what an earlier one has compiled.
-      memory_bytes: What XLA plans for it: arguments, results and temporary memory; None where it
-        does not tell.
+      memory_bytes: What XLA plans for it: arguments, results and temporary memory; None where XLA
+        does not say.
     """
 
     run: Callable[[], None]

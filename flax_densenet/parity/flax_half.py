@@ -73,7 +73,7 @@ class FlaxHalf:
         return _activations(updates["intermediates"])
 
     def observe(self, batch: Batch, *, train: bool) -> Observation:
-        """Returns all that one pass shows."""
+        """Does one forward and backward pass and returns all that it shows."""
 
         def loss_fn(params: Any, pixels: jax.Array) -> tuple[jax.Array, Any]:
             logits, updates = self._model.apply(

@@ -1,8 +1,8 @@
-"""One framework's half of a comparison: settings and what it observes.
+"""One framework's half of a comparison: its precision, its training and what it shows.
+
+Both halves show the same records, so that comparing them is one loop over names.
 
 Axes: B batch, C channels, H height, W width, K classes.
-
-Both halves are seen through the same records, so that comparing them is one loop over names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 SETTINGS: dict[Precision, Setting] = {
     "float64": Setting("float64", True, "rounding far below any fault"),
     "float32": Setting("float32", True, 'precision "highest" in JAX, TF32 off in PyTorch'),
-    "default": Setting("float32", False, "float32 as both frameworks compute it unless told"),
+    "default": Setting("float32", False, "float32 as both frameworks compute it by default"),
 }
 
 
@@ -66,7 +66,7 @@ class Batch(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What one pass shows.
+    """All that one forward and backward pass shows.
 
     Attributes:
       activations: Output of every module, [B, C, H, W], and the "logits" [B, K], in forward order.
@@ -82,7 +82,7 @@ class Observation(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What some steps of training leave behind.
+    """State and losses after some steps of training.
 
     Attributes:
       losses: "loss of step N" for every step, before its update.
@@ -98,7 +98,7 @@ class Trained(NamedTuple):
 
 
 class Half(Protocol):
-    """A network with its weights, which stay as they are whatever is done with it."""
+    """A network with its weights, which none of its methods changes."""
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Returns its trainable parameters."""
@@ -109,7 +109,7 @@ class Half(Protocol):
         ...
 
     def observe(self, batch: Batch, *, train: bool) -> Observation:
-        """Returns all that one pass shows."""
+        """Does one forward and backward pass and returns all that it shows."""
         ...
 
     def train(self, batches: Sequence[Batch]) -> Trained:

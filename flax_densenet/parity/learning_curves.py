@@ -1,4 +1,4 @@
-"""Learning curves of both frameworks over several seeds: the picture and the table."""
+"""Learning curves of both frameworks over several seeds: their comparison and their picture."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,17 +24,17 @@ Runs = dict[str, list[Run]]  # by framework, one run for each seed
 
 
 class Quantity(NamedTuple):
-    """A number that a run is judged by.
+    """A number by which runs are compared.
 
     Attributes:
       name: What it is.
       unit: Its unit.
-      of: A run's value.
+      value: Returns it for a run.
     """
 
     name: str
     unit: str
-    of: Callable[[Run], float]
+    value: Callable[[Run], float]
 
 
 QUANTITIES = (
@@ -55,7 +55,7 @@ class _Style(NamedTuple):
     hatch: str | None
 
 
-# Told apart in gray, too: a filled band around a line, a hatched one around dashes.
+# Different in gray, too: a filled band around a line, a hatched one around dashes.
 _STYLES = {"flax": _Style("C0", "o-", None), "torch": _Style("C1", "x--", "////")}
 
 
@@ -99,7 +99,7 @@ def comparison_table(runs: Runs) -> str:
     ]
     words = []
     for quantity in QUANTITIES:
-        first, second = (Sample(quantity.of(run) for run in runs[f]) for f in FRAMEWORKS)
+        first, second = (Sample(quantity.value(run) for run in runs[f]) for f in FRAMEWORKS)
         result = compare_samples(first, second, num_tests=len(QUANTITIES))
         low, high = result.interval
         rows.append(

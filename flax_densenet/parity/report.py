@@ -1,4 +1,4 @@
-"""All that a comparison has found, as one record: what the terminal, JSON and the page show."""
+"""The report of a comparison, which the terminal, JSON and the page show."""
 
 import datetime
 import os
@@ -57,7 +57,7 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was compared, where, and what was found.
+    """The compared networks, the conditions and the result.
 
     Attributes:
       title: The network.
@@ -152,7 +152,7 @@ def find_layers(
 
 
 def layer_of(name: str) -> str:
-    """Returns the layer of an array: "features.conv0" of "features.conv0.weight" and of itself."""
+    """Returns the layer of an array or module: "features.conv0" for "features.conv0.weight"."""
     layer, _, leaf = name.rpartition(".")
     return layer if leaf in PARAMETERS + STATISTICS else name
 
@@ -161,7 +161,7 @@ def by_layer(check: Check) -> dict[str, Difference]:
     """Returns the worst of each layer's arrays, by the layer's name.
 
     Args:
-      check: A check of modules, or of the arrays in them; "image" stands for itself.
+      check: A check of modules, or of the arrays in them; "image" is its own layer.
     """
     found: dict[str, list[Difference]] = {}
     for row in check.rows:
@@ -170,11 +170,11 @@ def by_layer(check: Check) -> dict[str, Difference]:
 
 
 def first_to_differ(check: Check) -> str | None:
-    """Returns the layer in which a check's networks part.
+    """Returns the first layer in which a check's networks differ.
 
     Returns:
-      Its name; None if they agree, and after steps of training, the first of which makes every
-      weight differ: where that began, the passes tell.
+      Its name. None if they agree, and None for steps of training: one step makes all weights
+      differ, so that only the passes show where it began.
     """
     divergence = None if check.rung.phase == "steps" else find_divergence(check)
     return divergence and layer_of(divergence.first.name)

@@ -16,20 +16,20 @@ _MOST_PERMUTATIONS = 200_000  # 10 runs each are still exact
 
 
 class Comparison(NamedTuple):
-    """Two samples beside each other.
+    """The comparison of two samples.
 
     Attributes:
-      level: Value of permutation_p up to which the difference counts as seen.
+      level: Largest permutation_p at which the difference counts as seen.
       means: Mean of each sample.
       deviations: Standard deviation of each sample, with n - 1.
       difference: First mean minus second.
       interval: 95 % confidence interval of the difference (Welch).
-      permutation_p: Probability that runs dealt out at random to the two sides differ as much in
-        their means; exact up to 10 runs each. It assumes nothing of the distribution.
-      welch_p: The same of Welch's t-test, which assumes normal distributions.
+      permutation_p: Probability that the means differ as much if the runs are dealt to the two
+        sides at random; exact up to 10 runs each. It assumes nothing about the distribution.
+      welch_p: The same probability by Welch's t-test, which assumes normal distributions.
       smallest_p: Smallest value that permutation_p can have with so few runs.
-      detectable: True difference that would be found, by a t-test at the same level, in 80 % of
-        such studies.
+      detectable: True difference that a t-test at the same level would find in 80 % of such
+        studies.
     """
 
     level: float

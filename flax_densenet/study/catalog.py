@@ -1,4 +1,4 @@
-"""The studies by name; those that vary one field of the configuration are rows of one table.
+"""The studies by name; each that varies a field of the configuration is a row of one table.
 
 It imports no framework, so that help does not wait for one.
 """
@@ -39,7 +39,7 @@ FIELD_STUDIES: dict[str, FieldStudy] = {
     "dropout_rate": FieldStudy((0.0, 0.1, 0.2, 0.3, 0.5), "dropout rate (probability)", True),
 }
 
-# The others, and what each shows.
+# The other studies, and what each shows.
 ANALYSES: dict[str, str] = {
     "gradient_flow": "gradient of each layer, with and without the direct connections",
     "feature_reuse": "which earlier layers a trained network's layers read (paper, Figure 5)",

@@ -41,18 +41,18 @@ def study_field(
     output: str | Path | None = None,
     formats: Sequence[str] = _PNG,
 ) -> StudyResult:
-    """Trains the same network with several values of one field, and compares.
+    """Trains the same network with several values of one field and compares them.
 
     Args:
       field: Key of `FIELD_STUDIES`, such as "growth_rate".
-      values: The values; None takes those of `FIELD_STUDIES`.
+      values: The values; None takes the defaults in `FIELD_STUDIES`.
       seeds: Trainings for each value.
       run: The baseline, and how everything is trained; None is `baseline_run(field, dataset)`.
       dataset: As `--dataset`, if no run is given.
       network: The network of the baseline, if no run is given; its classes and channels follow the
         data set.
       epochs: Passes over the training images, instead of the run's.
-      output: Directory in which results are kept, and with which an interrupted study goes on.
+      output: Directory in which results are kept; an interrupted study goes on with it.
       formats: Endings of the picture's files in it.
 
     Returns:
@@ -160,7 +160,7 @@ def run(name: str, *values: Any, **settings: Any) -> StudyResult:
 
     Args:
       name: Key of `STUDIES`.
-      values: As the study's own function takes them; that of a field is `study_field`.
+      values: As the study's own function takes them; for a field it is `study_field`.
       settings: As the study's own function takes them.
 
     Raises:

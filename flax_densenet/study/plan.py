@@ -1,4 +1,4 @@
-"""A study that is ready to be done, and what is done with each of them."""
+"""Carrying out a study: its interface, its directory and its files."""
 
 import contextlib
 import tempfile
@@ -11,7 +11,7 @@ from flax_densenet.study.result import StudyResult
 
 
 class Plan(Protocol):
-    """A study that is about to be done."""
+    """A study that can be carried out."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -24,7 +24,7 @@ class Plan(Protocol):
 def carry_out(
     plan: Plan, output: str | Path | None, formats: Sequence[str] = ("png",)
 ) -> StudyResult:
-    """Does a study, or what is left of it, and writes table and picture.
+    """Does a study, or the rest of it, and writes table and picture.
 
     Args:
       plan: The study.

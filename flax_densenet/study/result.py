@@ -28,9 +28,9 @@ class StudyResult:
       name: Key of `STUDIES`.
       title: What was studied, in a line.
       method: How, in Markdown.
-      columns: Headings of the table, and what they show of a row.
-      rows: One for each line of the table; each is a NamedTuple.
-      recommendation: What follows, in a paragraph, and by which rule.
+      columns: Headings of the table, each with the function that makes the cell of a row.
+      rows: One NamedTuple for each line of the table.
+      recommendation: The conclusion in a paragraph, with its rule.
       draw: Draws the picture of such a result.
     """
 

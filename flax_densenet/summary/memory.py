@@ -1,4 +1,4 @@
-"""Memory that one step of training takes: an estimate, since compilers choose what they keep.
+"""Estimate of the memory of one training step; compilers choose what they really keep.
 
 Counted are
 
@@ -35,7 +35,7 @@ _NEED_THEIR_INPUT: tuple[OperationKind, ...] = (
     "leaky ReLU",
     "PReLU",
     "maximum pool",
-    "squeeze",  # of its input excitation needs every number
+    "squeeze",  # excitation needs every number of its input
     "excitation",
 )
 _NEED_THEIR_OUTPUT: tuple[OperationKind, ...] = ("ReLU", "sigmoid", "tanh")

@@ -1,4 +1,4 @@
-"""The picture of a study of a field: error, loss, size, time and memory over its values."""
+"""Picture of the study of a field: error, loss, size, time and memory over its values."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,7 @@ _ROOM = 1.08  # above the highest point
 _FAR = 4
 # Between lines of one panel, whose bars would hide each other: in widths, and between two names.
 _SHIFT, _SHIFT_OF_NAMES = 0.015, 0.12
-_LONG_NAMES = 30  # characters of all names together that still stand side by side
+_LONG_NAMES = 30  # characters of all names together that still fit side by side
 
 
 class Quantity(NamedTuple):
@@ -47,7 +47,7 @@ class Panel(NamedTuple):
     Attributes:
       label: Quantity and unit.
       quantities: Its lines.
-      may_be_logarithmic: Whether the scale is where the values differ by far.
+      may_be_logarithmic: Whether the scale is logarithmic if the values differ by a large factor.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""What a study of a field knows of a value, and what results.jsonl says of a training."""
+"""Records, rows and words of the study of a field."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from flax_densenet.training.workdir import Record
 
 
 class FieldRow(NamedTuple):
-    """What there is to know of one value.
+    """Results for one value.
 
     Attributes:
       value: The value, as text.
@@ -46,7 +46,7 @@ class FieldRow(NamedTuple):
 
 
 def training_record(records: list[Record], batch_size: int, step_bytes: int) -> Record:
-    """Returns what results.jsonl says of a training.
+    """Returns the line of results.jsonl for a training.
 
     Args:
       records: One per epoch.
@@ -121,7 +121,7 @@ def field_method(
     execution: Execution,
     versions: Sequence[str],
 ) -> str:
-    """Returns the first four steps, which lead to the table.
+    """Returns the text of the first four steps: how the table was made.
 
     Args:
       field: What is varied.
@@ -151,7 +151,7 @@ def field_method(
 
 
 def field_recommendation(field: str, rows: Sequence[FieldRow]) -> str:
-    """Returns the fifth step, the decision.
+    """Returns the text of the fifth step, the decision.
 
     Args:
       field: What is varied.

@@ -70,7 +70,7 @@ def step_memory(
     if sizes is None:
         raise InputError(
             f"XLA does not state the memory of a program on {jax.default_backend()}; set the "
-            "environment variable JAX_PLATFORMS=cpu to see that of the CPU"
+            "environment variable JAX_PLATFORMS=cpu to see the memory on the CPU"
         )
     results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     temporary = sizes.temp_size_in_bytes
@@ -90,10 +90,10 @@ class Way(NamedTuple):
 
 
 def ways_with(implementation: ChosenImplementation) -> dict[str, Way]:
-    """Returns naive and remat, and both in another implementation unless that is plain, too.
+    """Returns the plain way with and without remat, and the same two in another implementation.
 
     Args:
-      implementation: The one that training chooses here.
+      implementation: The one that training chooses here; plain adds nothing.
     """
     ways = {"naive": Way("plain", False), "remat": Way("plain", True)}
     if implementation != "plain":
