@@ -1,4 +1,4 @@
-"""The comparison as a picture: a bar for each median, a line from the smallest to the largest."""
+"""The comparison as a picture: a bar for each median, a line for each range."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A worker process: builds one contestant and does what the lines on its standard input ask for.
+"""A worker process, which builds one contestant and answers requests.
 
-Requests and replies are JSON, one a line:
+Requests come on standard input, replies go to standard output. Both are JSON, one a line:
 
   {"do": "build", ...fields of Job}  {"num_parameters", "device", "seconds", "peak_bytes"}
   {"do": "train", "steps": N}        {"seconds": [N], "losses": [N], "peak_bytes"}

@@ -1,4 +1,4 @@
-"""DenseNet and its training in PyTorch, the reference that the Flax network is compared with.
+"""DenseNet and its training in PyTorch: the reference for the Flax network.
 
 Of `flax_densenet` it imports the configurations, the data and the errors, and no JAX code.
 """

@@ -1,6 +1,6 @@
-"""A whole training run in PyTorch, to be read beside flax_densenet/training/loop.py and epoch.py.
+"""A whole training run in PyTorch.
 
-Axes: B batch, H height, W width, C channels.
+To be read beside flax_densenet/training/loop.py, epoch.py and evaluation.py.
 """
 
 import math
@@ -25,7 +25,7 @@ _SUPPORTED = {"dtype": ("float32", "float64"), "augment": ("none", "shift", "cro
 
 
 class Trained(NamedTuple):
-    """What a training run leaves.
+    """Result of a training run.
 
     Attributes:
       records: One per epoch, with the keys that `flax_densenet.training.fit` gives them.
@@ -91,8 +91,7 @@ def check_supported(run: RunConfig) -> None:
     """Checks that the reference can train in this way.
 
     Raises:
-      InputError: It computes in other types, has not this augmentation, or starts from trained
-        weights.
+      InputError: The run has another type or augmentation, or starts from trained weights.
     """
     for name, value in (("dtype", run.network.dtype), ("augment", run.data.augment)):
         wanted = f"one of {_SUPPORTED[name]}, which are all that the PyTorch reference trains with"

@@ -1,4 +1,4 @@
-"""Compiled steps of one network and batch size, and the time to compile them.
+"""Compiled steps of one network, and the time to compile them.
 
 Axes: B batch, H height, W width, C channels.
 """

@@ -1,4 +1,4 @@
-"""Class activation maps: how much each place of an image adds to the logit of a class.
+"""Class activation maps: which places of an image add to a logit.
 
 Axes: B batch, H height, W width, C channels, K classes; h and w are of a feature map.
 """

@@ -1,4 +1,4 @@
-"""Input and output of an exported network, and the notes that its user needs.
+"""Input and output of an exported network, and notes for its user.
 
 Axes: B batch, H height, W width, C channels, K classes.
 """

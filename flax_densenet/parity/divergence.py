@@ -1,4 +1,4 @@
-"""The first array in which two networks differ: a jump in one layer, or drift over many."""
+"""The first difference of two networks: a jump in one layer, or drift."""
 
 from typing import NamedTuple
 

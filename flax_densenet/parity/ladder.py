@@ -1,4 +1,4 @@
-"""The ladder: everything that is compared, rung by rung, in the tests and in the command.
+"""The ladder of comparisons, which tests and command climb rung by rung.
 
 Axes: B batch, C channels, H height, W width.
 """

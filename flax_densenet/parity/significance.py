@@ -1,4 +1,4 @@
-"""Tests of whether two small samples differ, and of how small a difference they can show."""
+"""Statistical tests of two small samples, and their power."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""The report as text: one row for each layer, one line for each check."""
+"""The report as text: a row for each layer, a line for each check."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The directory of a study: its settings, and the results of its finished runs."""
+"""The directory of a study: settings, and results of finished runs."""
 
 import dataclasses
 import json

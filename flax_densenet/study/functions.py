@@ -7,13 +7,14 @@ from typing import Any
 
 from flax_densenet.errors import require
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
-from flax_densenet.study.defaults import (
+from flax_densenet.study.catalog import (
     BATCH_SIZE,
     DEPTHS,
+    FIELD_STUDIES,
     IMAGE_SIZE,
     MEMORY_NETWORK,
     SEEDS,
+    STUDIES,
     baseline_run,
 )
 from flax_densenet.study.fields.study import FieldPlan

@@ -1,4 +1,4 @@
-"""The study of feature reuse: how much each layer reads of the earlier ones.
+"""The study of feature reuse: what each layer reads of earlier ones.
 
 A layer reads the maps of the block's input, followed by k maps of each layer before it. The paper's
 text takes the "average absolute weight" between two layers; the caption of its Figure 5, the L1

@@ -1,4 +1,4 @@
-"""Styles of lines that can be distinguished in gray, too: by marker, dashes and shade."""
+"""Styles of lines that differ in gray, too."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""The trainings of a study, done one after the other under one progress bar."""
+"""The trainings of a study, in turn, under one progress bar."""
 
 import contextlib
 import shutil

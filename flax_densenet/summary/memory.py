@@ -1,6 +1,6 @@
-"""Estimate of the memory of one training step; compilers choose what they really keep.
+"""Estimate of the memory of one training step.
 
-Counted are
+It is an estimate, since compilers choose what they keep. Counted are
 
 - the parameters, their gradients and momentum, and the running statistics;
 - the activations that are kept for the backward pass, in the type of the computation: whatever a

@@ -1,4 +1,4 @@
-"""The size of a network: all its operations, totals and estimates in one record."""
+"""The size of a network in one record: operations, totals and estimates."""
 
 import dataclasses
 from typing import Any, NamedTuple

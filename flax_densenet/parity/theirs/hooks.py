@@ -1,4 +1,4 @@
-"""Hooks on a torch module, which record its outputs and switch its dropout off."""
+"""Hooks on a torch module: its outputs recorded, its dropout switched off."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

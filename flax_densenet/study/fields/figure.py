@@ -1,4 +1,4 @@
-"""Picture of the study of a field: error, loss, size, time and memory over its values."""
+"""Picture of the study of a field: six quantities over its values."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Values of a field: read from a command line, put into a network, and chosen between."""
+"""Values of a field: how they are read, used and chosen between."""
 
 import dataclasses
 from collections.abc import Sequence

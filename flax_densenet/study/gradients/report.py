@@ -111,9 +111,11 @@ def gradient_conclusion(rows: Sequence[GradientRow]) -> str:
     """Returns what the rows say of the start and the end."""
     sentences = []
     for when, place in (("At initialization", 0), ("After the last epoch", -1)):
-        of = {name: [r for r in rows if r.connections == name][place] for name in CONNECTIONS}
-        spans = {name: f"{row.spans.mean:.3g}" for name, row in of.items()}
-        ratios = {name: f"{row.norms[0].mean / row.norms[-1].mean:.3g}" for name, row in of.items()}
+        found = {name: [r for r in rows if r.connections == name][place] for name in CONNECTIONS}
+        spans = {name: f"{row.spans.mean:.3g}" for name, row in found.items()}
+        ratios = {
+            name: f"{row.norms[0].mean / row.norms[-1].mean:.3g}" for name, row in found.items()
+        }
         sentences.append(
             f"{when} the gradient of the first layer is {ratios['direct']} times that of the last "
             f"with direct connections, and {ratios['chain']} times in the plain chain; the largest "

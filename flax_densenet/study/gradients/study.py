@@ -1,4 +1,4 @@
-"""The study of the gradient in each dense layer, with and without direct connections.
+"""The study of gradients, with and without the direct connections.
 
 The dense network and the plain chain of plain_chain.py have the same depth and nearly the same
 number of parameters, and are trained alike. Before the first step and after each epoch the gradient
@@ -183,7 +183,7 @@ class GradientPlan:
         variables = initialize_chain(config, seed)
         params = variables["params"]
         return state.replace(
-            model=PlainChain(config, state.model.axis_name),
+            model=PlainChain(config, axis_name=state.model.axis_name),
             params=params,
             batch_stats=variables["batch_stats"],
             optimizer_state=jax.jit(state.optimizer.init)(params),

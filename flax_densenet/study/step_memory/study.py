@@ -1,4 +1,4 @@
-"""Memory of a training step over depth, with and without remat; compiled, not run."""
+"""The study of memory: compiled training steps over depth, with and without remat."""
 
 import dataclasses
 import time
