@@ -1,11 +1,11 @@
-"""Whether all contestants compute the same thing, without which their speeds mean nothing."""
+"""The check that all contestants compute the same, before their speeds are compared."""
 
 from collections.abc import Sequence
 
 from benchmarks.measurement import Measurement
 from flax_densenet.errors import NetworksDiffer
 
-# Losses that are compared: that of the initial weights, and that after one update.
+# The losses of the initial weights and after one update are compared.
 _NUM_LOSSES = 2
 # Relative. float32 leaves room for the TF32 of GPUs.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}

@@ -33,7 +33,7 @@ class Program(Protocol):
         ...
 
     def evaluate(self, batch: Any) -> SupportsFloat:
-        """Starts one evaluation step and returns the sum of its losses, likewise."""
+        """Starts one evaluation step and returns the sum of its losses, which need not be known."""
         ...
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""The initial weights, which all contestants share, in a file."""
+"""A file with the initial weights that all contestants share."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,6 @@
 """Measures how many images per second are read and decoded, without any training."""
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 from flax_densenet.data.batches import train_batches
 from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.images.folder import load_folder
+from flax_densenet.sample import Sample
 
 _CLASSES = 2
 
@@ -59,9 +59,9 @@ def main() -> None:
             ]
             starts, rates = zip(*runs, strict=True)
             print(
-                f"{num_workers} workers: images/s median {statistics.median(rates):.0f}, min "
+                f"{num_workers} workers: images/s median {Sample(rates).median:.0f}, min "
                 f"{min(rates):.0f} (n={len(rates)}); first batch after "
-                f"{statistics.median(starts):.2f} s"
+                f"{Sample(starts).median:.2f} s"
             )
 
 

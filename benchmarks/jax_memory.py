@@ -1,4 +1,4 @@
-"""What XLA knows of the memory of a training step."""
+"""Memory of a training step, as XLA states it."""
 
 import jax
 

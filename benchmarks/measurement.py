@@ -1,11 +1,11 @@
-"""What is measured of one contestant."""
+"""Everything that is measured of one contestant."""
 
 import dataclasses
 
 
 @dataclasses.dataclass
 class Measurement:
-    """Everything that one contestant has shown.
+    """The measurements of one contestant.
 
     Attributes:
       contestant: Its name.
@@ -21,12 +21,12 @@ class Measurement:
       eval_seconds: Every timed evaluation step.
       train_ahead_seconds: Mean training step of each turn in which none but the last was waited
         for; on GPUs only, for which the host prepares work ahead.
-      eval_ahead_seconds: Mean evaluation step, likewise.
+      eval_ahead_seconds: Mean evaluation step, measured in the same way.
       start_bytes: Peak resident memory just before the first step.
       peak_bytes: Peak resident memory after all training steps.
       cached_peak_bytes: The same after the warm-up of the second process, which compiles nothing.
       second_error: Why there is no second process, if so.
-      framework_memory: What the framework itself knows (see `benchmarks.contestants.Program`).
+      framework_memory: Memory that the framework states (see `benchmarks.contestants.Program`).
     """
 
     contestant: str

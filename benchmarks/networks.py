@@ -1,4 +1,4 @@
-"""The network that a name means: a variant of the paper, or densenet[-bc]-L-k."""
+"""Networks by name: a variant of the paper, or densenet[-bc]-L-k."""
 
 import dataclasses
 import re

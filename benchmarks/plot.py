@@ -1,4 +1,4 @@
-"""The comparison as a picture: a bar for each median, a line from the smallest to the largest."""
+"""The comparison as a picture: a bar for each median, a line for each range."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
 from benchmarks.summary import shown_quantities
-from flax_densenet.bench.measure import spread
+from flax_densenet.sample import Sample
 
 _BAR_HEIGHT = 0.34  # inches, with the space around
 _WIDTH = 11  # inches
@@ -36,18 +36,17 @@ def plot_comparison(
     for row, (case, measurements) in zip(panels, results, strict=True):
         names = [one.contestant for one in measurements]
         for axes, quantity in zip(row, quantities, strict=True):
-            spreads = [spread(quantity.of(one)) for one in measurements]
-            largest = max((values.max for values in spreads if values), default=1)
-            for position, (one, values) in enumerate(zip(measurements, spreads, strict=True)):
-                if values is None:
+            samples = [Sample(quantity.of(one)) for one in measurements]
+            largest = max((max(values) for values in samples if values), default=1)
+            for position, (one, values) in enumerate(zip(measurements, samples, strict=True)):
+                if not values:
                     axes.text(0, position, " failed", verticalalignment="center", color="0.3")
                     continue
                 axes.barh(position, values.median, 0.7, **_style(one.contestant))
-                axes.plot(
-                    [values.min, values.max], [position] * 2, "|-", color="black", linewidth=1
-                )
+                ends = [min(values), max(values)]
+                axes.plot(ends, [position] * 2, "|-", color="black", linewidth=1)
                 axes.text(
-                    values.max,
+                    max(values),
                     position,
                     f"  {values.median:{'.0f' if values.median >= 100 else '.3g'}}",
                     verticalalignment="center",

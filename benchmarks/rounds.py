@@ -30,7 +30,7 @@ class Settings:
       allocator: "tuned" keeps memory between the steps, "default" leaves glibc as it is.
       threads: CPU threads of each contestant.
       warmup_steps: Steps of each contestant before the timed ones, in training and in evaluation.
-      rounds: How often each contestant has its turn, likewise.
+      rounds: How often each contestant has its turn, in training and in evaluation.
       steps_per_round: Timed steps in each turn.
     """
 

@@ -1,11 +1,12 @@
-"""What the figures of a measurement say: medians, ratios, the best mode of PyTorch."""
+"""Medians, ratios and the best mode of PyTorch, from the measurements."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
-from flax_densenet.bench.measure import MIB, spread
+from flax_densenet.bench.measure import MIB
+from flax_densenet.sample import Sample
 
 
 class Quantity(NamedTuple):
@@ -70,10 +71,10 @@ def ratio(
       Above 1 if ours is better; None if one of the two has not been measured.
     """
     ours = [other for other in measurements if other.contestant == OURS[one.dtype]]
-    medians = [spread(quantity.of(other)) for other in (one, *ours)]
-    if len(medians) < 2 or medians[0] is None or medians[1] is None:
+    samples = [Sample(quantity.of(other)) for other in (one, *ours)]
+    if len(samples) < 2 or not samples[0] or not samples[1]:
         return None
-    return medians[0].median / medians[1].median
+    return samples[0].median / samples[1].median
 
 
 def best_torch(
@@ -90,7 +91,7 @@ def best_torch(
         one.contestant: values.median
         for one in measurements
         if one.contestant.startswith("torch") and one.dtype == dtype
-        if (values := spread(quantity.of(one)))
+        if (values := Sample(quantity.of(one)))
     }
     return min(
         (one for one in measurements if one.contestant in medians),
@@ -106,7 +107,7 @@ def summarize(measurements: Sequence[Measurement]) -> dict[str, Any]:
             "unit": quantity.unit,
             "contestants": {
                 one.contestant: {
-                    **(values._asdict() if (values := spread(quantity.of(one))) else {}),
+                    **Sample(quantity.of(one)).summary(),
                     "ratio_to_ours": ratio(quantity, one, measurements),
                 }
                 for one in measurements

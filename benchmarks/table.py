@@ -6,7 +6,8 @@ from benchmarks.contestants import OURS
 from benchmarks.measurement import Measurement
 from benchmarks.networks import Case
 from benchmarks.summary import QUANTITIES, best_torch, peak_mib, ratio, shown_quantities
-from flax_densenet.bench.measure import MIB, spread
+from flax_densenet.bench.measure import MIB
+from flax_densenet.sample import Sample
 
 _MEMORY_HEADER = (
     "contestant",
@@ -63,12 +64,12 @@ def _speed_row(
     cells = [one.contestant]
     for name in names:
         quantity = QUANTITIES[name]
-        seconds = spread(quantity.of(one))
-        if seconds is None:
+        seconds = Sample(quantity.of(one))
+        if not seconds:
             cells += ["failed" if one.error else _NONE, _NONE, _NONE]
             continue
         cells += [
-            f"{seconds.min:#.3g} / {seconds.median:#.3g} / {seconds.max:#.3g}",
+            f"{min(seconds):#.3g} / {seconds.median:#.3g} / {max(seconds):#.3g}",
             _number(ratio(quantity, one, measurements), ".2f"),
             f"{case.batch_size / seconds.median:.4g}",
         ]
@@ -76,13 +77,13 @@ def _speed_row(
 
 
 def _memory_row(one: Measurement, measurements: Sequence[Measurement]) -> list[str]:
-    peak = spread(peak_mib(one))
+    peak = Sample(peak_mib(one))
     known = one.framework_memory
     return [
         one.contestant,
         f"{_number(one.first_step_seconds, '.3g')} / "
         f"{_number(one.cached_first_step_seconds, '.3g')}",
-        _number(peak and peak.median, ".0f"),
+        _number(peak.median if peak else None, ".0f"),
         _number(ratio(QUANTITIES["memory"], one, measurements), ".2f"),
         _mib(one.peak_bytes, one.start_bytes),
         _mib(one.cached_peak_bytes),

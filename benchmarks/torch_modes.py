@@ -12,6 +12,7 @@ from benchmarks.torch_efficient import make_efficient
 from flax_densenet.bench.programs import LEARNING_RATE, SEED, WEIGHT_DECAY, channel_statistics
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.weights.table import to_torch
 from torch_reference.preprocess import Preprocess
 from torch_reference.step import create_state, eval_step, train_step
 
@@ -42,7 +43,7 @@ class TorchMode:
             Preprocess(*channel_statistics(config), "none"),
             seed=SEED,
             weight_decay=WEIGHT_DECAY,
-            variables=variables,
+            state_dict=to_torch(variables, config),
         )
         model = self._state.model
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())

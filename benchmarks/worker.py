@@ -1,16 +1,16 @@
-"""A worker process: builds one contestant and does what the lines on its standard input ask for.
+"""A worker process, which builds one contestant and answers requests.
 
-Requests and replies are JSON, one a line:
+Requests come on standard input, replies go to standard output. Both are JSON, one a line:
 
   {"do": "build", ...fields of Job}  {"num_parameters", "device", "seconds", "peak_bytes"}
   {"do": "train", "steps": N}        {"seconds": [N], "losses": [N], "peak_bytes"}
   {"do": "evaluate", "steps": N}     the same
   {"do": "train_ahead", "steps": N}  the same for steps that are started before the one before is
                                      done, but for "seconds": [1], their mean
-  {"do": "evaluate_ahead", ...}      likewise
+  {"do": "evaluate_ahead", ...}      the same for evaluation
   {"do": "memory"}                   what the framework knows of its memory
 
-What fails is replied as {"error": reason}.
+The reply to a request that fails is {"error": reason}.
 """
 
 import json
@@ -68,7 +68,7 @@ class Worker:
         return seconds, losses
 
     def _ahead(self, what: str, steps: int) -> tuple[list[float], list[float]]:
-        """Returns the mean time of steps of which only the last is waited for, and the losses."""
+        """Waits for the last step alone; returns the mean time of a step, and the losses."""
         start = time.perf_counter()
         losses = [self._start(what) for _ in range(steps)]
         self._program.wait()
@@ -86,12 +86,12 @@ class Worker:
 def peak_bytes() -> int:
     """Returns the largest resident memory of this process so far.
 
-    `ru_maxrss` would be at least that of the process which started this one.
+    `ru_maxrss` would be at least the peak of the process that started this one.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return 1024 * int(line.split()[1])
-    raise OSError("/proc/self/status does not tell the peak memory")
+    raise OSError("/proc/self/status does not state the peak memory")
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
-"""The machine and software that a result was measured on."""
+"""The machine and the software that a result was measured on.
 
-import contextlib
+JAX is imported by the functions that ask it, so that `--help` does not wait for it.
+"""
+
 import importlib.metadata
 import os
 import platform
@@ -8,15 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-
+_CPU_INFO = Path("/proc/cpuinfo")
 _MAX_LOAD = 0.5  # average number of running processes in the last minute
 
 
 def describe_machine() -> dict[str, Any]:
     """Returns processor, cores, load and the versions of all installed packages."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cpus_of_the_machine": os.cpu_count(),
         "cpus_for_this_process": count_cpus(),
         "load_average": os.getloadavg(),
@@ -27,13 +28,6 @@ def describe_machine() -> dict[str, Any]:
             for distribution in importlib.metadata.distributions()
         },
     }
-
-
-def count_cpus() -> int:
-    """Returns how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def busy(machine: dict[str, Any]) -> str | None:
@@ -48,21 +42,50 @@ def busy(machine: dict[str, Any]) -> str | None:
     return f"something else runs on this machine (load {load:.1f}); its figures mean nothing"
 
 
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):  # Linux only
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+def cpu_info(*names: str) -> list[str]:
+    """Returns the lines of /proc/cpuinfo that start with one of the names, in their order.
+
+    Args:
+      names: Such as "model name" or "flags".
+
+    Returns:
+      One line for each processor and name; none where the file does not exist, as on macOS.
+    """
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.startswith(names)]
+
+
+def cpu_model() -> str:
+    """Returns the name of the processor, such as "AMD EPYC 9V74 80-Core Processor"."""
+    for line in cpu_info("model name"):
+        return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
+def count_cpus() -> int:
+    """Returns how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def software(*packages: str) -> str:
-    """Returns names and versions, such as "jax 0.10.2, flax 0.12.8"."""
+    """Returns names and versions of packages, such as "jax 0.10.2, flax 0.12.8"."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+
+
+def python_and(*packages: str) -> str:
+    """Returns the same with Python's own version first."""
+    return f"python {platform.python_version()}, {software(*packages)}"
 
 
 def hardware() -> str:
     """Returns what this process computes on, in words."""
+    import jax
+
     devices = jax.devices()
     kind = devices[0].device_kind
     where = "the CPU" if jax.default_backend() == "cpu" else f"{len(devices)} x {kind}"

@@ -15,8 +15,8 @@ import torch
 from flax_densenet import DenseNetConfig
 from flax_densenet.network.activation import PReLU, activation
 from flax_densenet.network.fields import Activation
-from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.tolerances import TOLERANCES
+from parity_tests.halves import assert_close
 from torch_reference.activation import ACTIVATIONS
 
 _NUMBERS = np.array([-30.0, -2.5, -1.0, -1e-3, -0.0, 0.0, 1e-3, 0.7, 3.0, 30.0])

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from flax_densenet import BatchNorm
-from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.tolerances import TOLERANCES
+from parity_tests.halves import assert_close
 
 
 @pytest.mark.parametrize(("momentum", "epsilon"), [(0.1, 1e-5), (0.01, 1e-3), (0.1, 1.001e-5)])

@@ -12,7 +12,6 @@ import torch
 import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig, InputError
 from flax_densenet.cli.main import main
-from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.training import (
@@ -30,6 +29,7 @@ from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.fine_tuning import continue_from
 from flax_densenet.weights import load_checkpoint
 from flax_densenet.weights.table import from_torch, to_torch_arrays
+from parity_tests.halves import assert_close
 
 CONFIG = DenseNetConfig(depth=10, growth_rate=4, bottleneck=True, dtype="float64")
 STEPS = 4  # in each framework

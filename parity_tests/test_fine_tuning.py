@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from flax_densenet import DenseNetConfig
-from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.half import PIXEL_MEAN, PIXEL_STD
 from flax_densenet.parity.random_inputs import random_pixels, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
@@ -23,7 +22,8 @@ from flax_densenet.training.config import Execution, FineTuningConfig
 from flax_densenet.training.parts import find_parts
 from flax_densenet.training.state import initial_state, run_schedule
 from flax_densenet.weights.adapt import with_new_head
-from flax_densenet.weights.table import to_torch_arrays
+from flax_densenet.weights.table import to_torch, to_torch_arrays
+from parity_tests.halves import assert_close
 from torch_reference import step as torch_step
 from torch_reference.preprocess import Preprocess as TorchPreprocess
 
@@ -84,7 +84,7 @@ def fine_tune(case: Case, start: dict[str, Any], config: DenseNetConfig) -> tupl
     schedule = run_schedule(run.optimization, STEPS)
     pixels = (PIXEL_MEAN,) * 3, (PIXEL_STD,) * 3
     state = initial_state(run, Execution(), Preprocess(*pixels, "none"), schedule, start)
-    recipe = run.optimization
+    recipe, parts = run.optimization, find_parts(config, run.fine_tuning)
     theirs = torch_step.create_state(
         config,
         lambda step: float(schedule(step)),
@@ -93,9 +93,10 @@ def fine_tune(case: Case, start: dict[str, Any], config: DenseNetConfig) -> tupl
         weight_decay=recipe.weight_decay,
         max_gradient_norm=recipe.max_gradient_norm,
         ema_decay=recipe.ema_decay,
-        parts=find_parts(config, run.fine_tuning),
+        frozen=parts.frozen,
+        factors=parts.factors,
         freeze_batch_norm=run.fine_tuning.freeze_batch_norm,
-        variables=start,
+        state_dict=to_torch(start, config),
     )
     step = jax.jit(train_step)
     for image, label in random_pixels(config, (8, 3, 8, 8), STEPS):

@@ -13,19 +13,22 @@ import torch
 import torch.nn.functional as F
 
 from flax_densenet import VARIANTS, DenseNet, DenseNetConfig, from_torch, to_torch_arrays
-from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Batch, Half
-from flax_densenet.parity.tolerances import LAST_BIT_AMPLIFIED, TOLERANCES
-from flax_densenet.parity.torch_half import reference_half
+from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.step import cross_entropy
 from parity_tests import golden
+from parity_tests.halves import assert_close, reference_half
 
 _TOLERANCE = TOLERANCES["float64"]
 _EVALUATIONS = golden.golden()["eval"]
 _TRAINING = golden.golden()["train"][0]
 _SGD_STEPS, _LEARNING_RATE, _WEIGHT_DECAY = 5, 0.01, 1e-4  # as stored under "sgd"
+# Training DenseNet-121 on 4 images of 64x64 in float64: changing the last bit of every parameter
+# moves PyTorch's own losses by 1e-11 of themselves at the third step and by 3e-9 at the fifth. No
+# two machines can agree better than that, so from the fourth step on this is the bound.
+_LAST_BIT_AMPLIFIED = 1e-8
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +116,8 @@ def test_flax_sgd_gives_torchvisions_numbers() -> None:
 def _check_sgd(losses: list[float], parameters: dict[str, np.ndarray]) -> None:
     stored = _TRAINING["sgd"]
     np.testing.assert_allclose(losses[:3], stored["losses"][:3], rtol=_TOLERANCE.training)
-    np.testing.assert_allclose(losses[3:], stored["losses"][3:], rtol=LAST_BIT_AMPLIFIED)
-    assert_close(*golden.summaries(parameters, stored["parameters_after"]), LAST_BIT_AMPLIFIED)
+    np.testing.assert_allclose(losses[3:], stored["losses"][3:], rtol=_LAST_BIT_AMPLIFIED)
+    assert_close(*golden.summaries(parameters, stored["parameters_after"]), _LAST_BIT_AMPLIFIED)
 
 
 def _network(name: str) -> tuple[DenseNetConfig, dict[str, Any]]:

@@ -18,7 +18,7 @@ from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.ladder import RUNGS, Check, Rung, climb
 from flax_densenet.parity.random_inputs import random_batch, random_pixels, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
-from flax_densenet.parity.torch_half import reference_half
+from parity_tests.halves import reference_half
 from parity_tests.networks import CASES, OPTION_CASES, Case, with_precision
 
 _NUM_STEPS = 10

@@ -7,6 +7,7 @@ import pytest
 
 from flax_densenet.cli.main import main
 from flax_densenet.data.readers.digits import load_digits
+from flax_densenet.parity.learning_curves import learning_rates
 from flax_densenet.training import RunConfig
 from torch_reference.loop import fit
 
@@ -24,8 +25,9 @@ def test_both_frameworks_are_trained_with_the_same_seeds(
     losses = {record["train_loss"] for record in records}
     assert len(losses) == 4  # each has noise of its own
     assert max(losses) - min(losses) < 0.5
+    digits = load_digits()
     run = RunConfig.from_json((tmp_path / "config.json").read_text())
-    (again,) = fit(run, load_digits()).records
+    (again,) = fit(run, digits, learning_rates(run, digits)).records
     assert again["train_loss"] == records[1]["train_loss"]
     assert "| final training loss (nats) |" in capsys.readouterr().out
 

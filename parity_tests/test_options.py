@@ -9,10 +9,10 @@ import optax
 import pytest
 import torch
 
-from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.training.loss import cross_entropy
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
+from parity_tests.halves import assert_close
 
 _STEPS = 12
 _RATE = 0.3

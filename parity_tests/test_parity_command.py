@@ -84,7 +84,7 @@ def test_fault_is_found_where_it_is(
 
     def wrong(config: DenseNetConfig, channels: int) -> torch.nn.BatchNorm2d:
         norm = right(config, channels)
-        norm.eps = 1e-3 if channels == 19 else norm.eps  # behind the first block
+        norm.eps = 1e-3 if channels == 19 else norm.eps  # after the first block
         return norm
 
     monkeypatch.setattr(torch_reference.densenet, "_norm", wrong)
@@ -149,7 +149,7 @@ def test_notes_and_default_precision(capsys: pytest.CaptureFixture[str]) -> None
     assert values.startswith("the last block normalizes over 16 values per channel")
     (section,) = report["sections"]
     assert section["precision"] == "default"
-    assert section["setting"] == "float32 as both frameworks compute it unless told"
+    assert section["setting"] == "float32 as both frameworks compute it by default"
 
 
 @pytest.mark.parametrize(
@@ -204,14 +204,15 @@ def test_without_torch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert "torch is not installed; install flax-densenet[torch]" in capsys.readouterr().err
 
 
-def test_a_network_that_is_computed_chunk_by_chunk_is_compared_by_what_it_shows(
+def test_another_implementation_is_compared_by_what_it_shows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = ["--depth", "7", "--growth_rate", "4", "--image_size", "8", "--precision", "float64"]
     assert main(["parity", *flags, "--steps", "2", "--implementation", "blocked", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["agrees"]
-    assert any("no output before the classifier" in note for note in report["notes"])
+    note = "the blocked implementation shows no output before the classifier"
+    assert any(one.startswith(note) for one in report["notes"])
     (section,) = report["sections"]
     rows = {check["title"]: check["rows"] for check in section["checks"]}
     outputs = {row["name"] for row in rows["output, training"]}

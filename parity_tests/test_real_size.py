@@ -9,11 +9,10 @@ import torch
 
 import torch_reference
 from flax_densenet import VARIANTS, from_torch
-from flax_densenet.parity.differences import assert_close
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.random_inputs import random_pixels, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
-from flax_densenet.parity.torch_half import reference_half
+from parity_tests.halves import assert_close, reference_half
 
 
 def test_densenet121_agrees_at_224_pixels() -> None:

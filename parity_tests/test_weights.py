@@ -12,8 +12,8 @@ from flax import traverse_util
 import torch_reference
 from flax_densenet import VARIANTS, InputError, count_parameters, from_torch, to_torch
 from flax_densenet.parity.random_inputs import random_variables
-from flax_densenet.parity.torch_half import reference_half
 from flax_densenet.weights.table import correspondence
+from parity_tests.halves import reference_half
 from parity_tests.networks import CASES, OPTION_CASES, Case
 
 _ALL_CASES = CASES | OPTION_CASES

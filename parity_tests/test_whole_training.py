@@ -10,24 +10,25 @@ import numpy as np
 import pytest
 import torch
 
-from flax_densenet import DenseNet, DenseNetConfig, InputError, to_torch_arrays
+from flax_densenet import DenseNetConfig, InputError, to_torch, to_torch_arrays
 from flax_densenet.data import Dataset
 from flax_densenet.data.dataset import hold_out
 from flax_densenet.data.readers.digits import load_digits
 from flax_densenet.errors import TrainingDiverged
-from flax_densenet.parity.differences import assert_close
+from flax_densenet.parity.learning_curves import learning_rates
 from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.training import (
     DataConfig,
     OptimizationConfig,
     Preprocess,
     RunConfig,
-    create_state,
     fit,
     open_workdir,
-    sgd,
 )
 from flax_densenet.training.checkpoints import CheckpointStore
+from flax_densenet.training.config import FineTuningConfig
+from flax_densenet.training.state import network_state
+from parity_tests.halves import assert_close
 from torch_reference import loop
 
 _PARTS = ("data", "step", "evaluation", "compile")
@@ -79,16 +80,20 @@ def float64() -> Iterator[None]:
 def _initial_variables(run: RunConfig) -> dict[str, Any]:
     """Returns the weights that `flax_densenet.training.fit` starts from."""
     preprocess = Preprocess((128.0,), (64.0,), "none")
-    seed = run.optimization.seed
-    return create_state(DenseNet(run.network), sgd(0.1, 0), preprocess, seed=seed).variables
+    return network_state(run.network, preprocess, optimization=run.optimization).variables
+
+
+def _fit_torch(
+    run: RunConfig, data: Dataset, variables: dict[str, Any] | None = None
+) -> loop.Trained:
+    start = None if variables is None else to_torch(variables, run.network)
+    return loop.fit(run, data, learning_rates(run, data), state_dict=start)
 
 
 def _fit_flax(run: RunConfig, data: Dataset, path: Path) -> tuple[list[dict[str, Any]], Any]:
     workdir = open_workdir(path, resume=False)
     records = fit(run, data, workdir, resume=False)
-    like = create_state(
-        DenseNet(run.network), sgd(0.1, 0), Preprocess((128.0,), (64.0,), "none"), seed=0
-    )
+    like = network_state(run.network, Preprocess((128.0,), (64.0,), "none"))
     with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return records, checkpoints.restore_variables(_EPOCHS * _STEPS, like=like)
 
@@ -113,7 +118,7 @@ def test_both_loops_give_the_same_records_and_weights(
 ) -> None:
     run = _run(RECIPES[recipe])
     records, variables = _fit_flax(run, digits, tmp_path)
-    trained = loop.fit(run, digits, variables=_initial_variables(run))
+    trained = _fit_torch(run, digits, _initial_variables(run))
     assert [set(record) for record in trained.records] == [set(record) for record in records]
     tolerance = TOLERANCES["float64"].training
     ours, theirs = _values(records), _values(trained.records)
@@ -133,7 +138,7 @@ def test_another_recipe_or_order_is_seen(digits: Dataset, float64: None) -> None
 
     def records(**change: Any) -> dict[str, np.ndarray]:
         run = _run(dataclasses.replace(_PLAIN, **change))
-        return _values(loop.fit(run, digits, variables=variables).records)
+        return _values(_fit_torch(run, digits, variables).records)
 
     right = records()
     for change in ({"seed": 4}, {"drops": (0.4, 0.75)}, {"weight_decay": 2e-4}):
@@ -153,12 +158,12 @@ def test_the_seed_decides_everything_and_the_global_generator_stays(digits: Data
     torch.manual_seed(11)
     expected = torch.rand(1)
     torch.manual_seed(11)
-    first = _values(loop.fit(run, digits).records)
+    first = _values(_fit_torch(run, digits).records)
     assert torch.equal(torch.rand(1), expected)
-    again = _values(loop.fit(run, digits).records)
+    again = _values(_fit_torch(run, digits).records)
     assert first == again
     reseeded = dataclasses.replace(run.optimization, seed=4)
-    other = _values(loop.fit(dataclasses.replace(run, optimization=reseeded), digits).records)
+    other = _values(_fit_torch(dataclasses.replace(run, optimization=reseeded), digits).records)
     assert other["train_loss of epoch 1"] != first["train_loss of epoch 1"]
 
 
@@ -174,18 +179,22 @@ def test_the_seed_decides_everything_and_the_global_generator_stays(digits: Data
             r"augment \(='crop_color'\) must be one of \('none', 'shift', 'crop'\), which are all",
         ),
         (_float32(num_classes=3), r"num_classes \(=3\) must be 10"),
+        (
+            dataclasses.replace(_float32(), fine_tuning=FineTuningConfig(init_from="weights")),
+            r"fine_tuning \(=.*\) must be left out: the PyTorch reference trains from initial",
+        ),
     ],
-    ids=["bfloat16", "crop_color", "classes"],
+    ids=["bfloat16", "crop_color", "classes", "trained weights"],
 )
 def test_what_the_reference_cannot_train_is_refused(
     run: RunConfig, message: str, digits: Dataset
 ) -> None:
     with pytest.raises(InputError, match=message):
-        loop.fit(run, digits)
+        _fit_torch(run, digits)
 
 
 def test_divergence_is_an_error(digits: Dataset) -> None:
     run = _float32()
     optimization = dataclasses.replace(run.optimization, learning_rate=1e30)
     with pytest.raises(TrainingDiverged, match="loss of the PyTorch reference is nan in the epoch"):
-        loop.fit(dataclasses.replace(run, optimization=optimization), digits)
+        _fit_torch(dataclasses.replace(run, optimization=optimization), digits)

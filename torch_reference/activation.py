@@ -1,4 +1,4 @@
-"""The non-linearity behind a batch normalization, in PyTorch.
+"""The non-linearity after a batch normalization, in PyTorch.
 
 To be read beside flax_densenet/network/activation.py.
 """

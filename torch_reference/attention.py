@@ -1,8 +1,8 @@
 """Squeeze-and-excitation (https://arxiv.org/abs/1709.01507, section 3) in PyTorch.
 
-Axes: B batch, C channels, H height, W width.
-
 To be read beside flax_densenet/network/attention.py.
+
+Axes: B batch, C channels, H height, W width.
 """
 
 import torch

@@ -1,9 +1,9 @@
-"""DenseNet (https://arxiv.org/abs/1608.06993) in PyTorch, to be read beside flax_densenet/network/model.py.
+"""DenseNet (https://arxiv.org/abs/1608.06993) in PyTorch.
+
+To be read beside flax_densenet/network/model.py. Every submodule has torchvision's name, so that
+state dicts load into torchvision's models and back with `strict=True`.
 
 Axes: B batch, C channels, H height, W width; images are [B, C, H, W].
-
-Every submodule has torchvision's name, so that state dicts load into torchvision's models and back
-with `strict=True`.
 """
 
 import torch
@@ -44,7 +44,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Dense layers, each of which sees the feature maps of all before it (paper, equation 2)."""
+    """Dense layers; each sees the feature maps of all layers before it (paper, equation 2)."""
 
     def __init__(self, config: DenseNetConfig, num_layers: int, channels: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """The whole network: stem, dense blocks with transitions between them, classifier.
 
-    What stem and head are in the order "conv-norm-act" is said in flax_densenet/network/model.py.
+    flax_densenet/network/model.py describes stem and head in the order "conv-norm-act".
 
     The configuration's `dtype` does not matter here: PyTorch computes in the type of the weights
     (`model.double()`).
@@ -160,8 +160,8 @@ def composite(module: DenseLayer | Transition, number: str, x: Tensor) -> Tensor
     """BN, ReLU and convolution (the paper's "composite function"), or in the order asked for.
 
     Args:
-      module: What holds them.
-      number: What their names end in.
+      module: The layer or transition that holds them.
+      number: End of their names.
       x: [B, C, H, W].
     """
     names = ("norm", module.config.activation, "conv")

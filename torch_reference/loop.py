@@ -1,38 +1,34 @@
-"""A whole training run in PyTorch: recipe, order of the data and records of flax_densenet.training.
+"""A whole training run in PyTorch.
 
 To be read beside flax_densenet/training/loop.py, epoch.py and evaluation.py.
 """
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
+from torch import Tensor
 
 from flax_densenet.data import Dataset, Split
-from flax_densenet.data.batches import eval_batches, steps_per_epoch, train_batches
+from flax_densenet.data.batches import eval_batches, train_batches
 from flax_densenet.errors import TrainingDiverged, require
-from flax_densenet.training.config import RunConfig
-from flax_densenet.training.epoch import describe_epoch
-from flax_densenet.training.parts import find_parts, parameter_counts
-from flax_densenet.training.records import Stopwatch
-from flax_densenet.training.run_data import channel_statistics, check_dataset
-from flax_densenet.training.state import run_schedule
-from flax_densenet.training.workdir import Record
+from flax_densenet.training.config import FineTuningConfig, RunConfig
 from torch_reference.preprocess import Preprocess
 from torch_reference.step import TrainState, create_state, eval_step, train_step
+
+Record = dict[str, Any]  # an epoch, as a line of metrics.jsonl
 
 _SUPPORTED = {"dtype": ("float32", "float64"), "augment": ("none", "shift", "crop")}
 
 
 class Trained(NamedTuple):
-    """What a training run leaves.
+    """Result of a training run.
 
     Attributes:
-      records: One per epoch, as `flax_densenet.training.fit` returns them.
+      records: One per epoch, with the keys that `flax_densenet.training.fit` gives them.
       state: State after the last step.
     """
 
@@ -40,45 +36,54 @@ class Trained(NamedTuple):
     state: TrainState
 
 
-def fit(run: RunConfig, dataset: Dataset, *, variables: Mapping[str, Any] | None = None) -> Trained:
+def fit(
+    run: RunConfig,
+    dataset: Dataset,
+    learning_rates: Sequence[float],
+    *,
+    state_dict: Mapping[str, Tensor] | None = None,
+    after_epoch: Callable[[Record], None] = lambda record: None,
+) -> Trained:
     """Trains the reference network as `flax_densenet.training.fit` trains the Flax one.
 
-    Optimizer, learning rates, batches and their order are the same. Initial weights, augmentation
-    and dropout are drawn by PyTorch from the run's seed; its global generator is as before
-    afterwards.
+    Batches and their order are the same. Initial weights, augmentation and dropout are drawn by
+    PyTorch from the run's seed; its global generator is as before afterwards.
 
     Args:
       run: What to train and how.
       dataset: Images that suit `run.network`.
-      variables: Initial weights as Flax variables, instead of PyTorch's own.
+      learning_rates: Learning rate of each step.
+      state_dict: Initial weights, instead of PyTorch's own.
+      after_epoch: Called with the record of each epoch.
 
     Raises:
       InputError: Network and data set do not fit, or the reference cannot train in this way.
       TrainingDiverged: A loss was not finite.
     """
     check_supported(run)
-    check_dataset(run, dataset)
-    optimization = run.optimization
+    classes, wanted = run.network.num_classes, dataset.num_classes
+    require(classes == wanted, "num_classes", classes, f"{wanted}, the classes of {dataset.name}")
+    optimization, data = run.optimization, run.data
+    mean, std = data.mean, data.std
+    if mean is None or std is None:
+        mean, std = dataset.channel_statistics()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(optimization.seed)
-        steps = steps_per_epoch(len(dataset.train), optimization.batch_size)
         state = create_state(
             run.network,
-            _learning_rates(run, steps).__getitem__,
-            Preprocess(*channel_statistics(run, dataset), run.data.augment),
+            learning_rates.__getitem__,
+            Preprocess(mean, std, data.augment),
             seed=optimization.seed,
             weight_decay=optimization.weight_decay,
             label_smoothing=optimization.label_smoothing,
             max_gradient_norm=optimization.max_gradient_norm,
             ema_decay=optimization.ema_decay,
-            parts=find_parts(run.network, run.fine_tuning),
-            freeze_batch_norm=run.fine_tuning.freeze_batch_norm,
-            variables=variables,
+            state_dict=state_dict,
         )
         records = []
         for epoch in range(optimization.epochs):
             records.append(_run_epoch(state, run, dataset, epoch))
-            print(describe_epoch(records[-1], optimization.epochs), flush=True)
+            after_epoch(records[-1])
     return Trained(records, state)
 
 
@@ -86,51 +91,52 @@ def check_supported(run: RunConfig) -> None:
     """Checks that the reference can train in this way.
 
     Raises:
-      InputError: It computes in other types, or has not this augmentation.
+      InputError: The run has another type or augmentation, or starts from trained weights.
     """
     for name, value in (("dtype", run.network.dtype), ("augment", run.data.augment)):
         wanted = f"one of {_SUPPORTED[name]}, which are all that the PyTorch reference trains with"
         require(value in _SUPPORTED[name], name, value, wanted)
-
-
-def _learning_rates(run: RunConfig, steps_per_epoch: int) -> list[float]:
-    """Returns the learning rate of every step; at once, since each call of optax takes its time."""
-    schedule = run_schedule(run.optimization, steps_per_epoch)
-    # int32 is what optax counts in: with int64 a warm-up would be rounded in another way.
-    steps = jnp.arange(steps_per_epoch * run.optimization.epochs, dtype=jnp.int32)
-    return np.asarray(jax.vmap(schedule)(steps)).tolist()
+    wanted = "left out: the PyTorch reference trains from initial weights"
+    require(run.fine_tuning == FineTuningConfig(), "fine_tuning", run.fine_tuning, wanted)
 
 
 def _run_epoch(state: TrainState, run: RunConfig, dataset: Dataset, epoch: int) -> Record:
     """Trains an epoch and evaluates."""
     batch_size = run.optimization.batch_size
     metrics = []
-    with Stopwatch() as watch:
-        batches = train_batches(dataset.train, batch_size, seed=run.optimization.seed, epoch=epoch)
-        for batch in watch.waiting_for("data", batches):
-            with watch.part("step"):
-                metrics.append(train_step(state, batch))
-        losses = [float(values["loss"]) for values in metrics]
-        record: Record = {
-            "epoch": epoch + 1,
-            "step": state.step,
-            "train_loss": float(np.mean(losses)),
-            "train_error": 1 - float(np.mean([float(values["accuracy"]) for values in metrics])),
-        }
-        _check_finite("training loss", record["train_loss"], state)
-        with watch.part("evaluation"):
-            for name, split in (("validation", dataset.validation), ("test", dataset.test)):
-                if split is not None:
-                    result = _evaluate(state, split, batch_size)
-                    _check_finite(f"{name} loss", result["loss"], state)
-                    record |= {f"{name}_{quantity}": value for quantity, value in result.items()}
-        working = watch.seconds["data"] + watch.seconds["step"]
-        record["images_per_second"] = len(metrics) * batch_size / working
-        for part in ("data", "step", "evaluation", "compile"):
-            record[f"seconds_{part}"] = watch.seconds[part]
-        record["learning_rate"] = state.schedule(state.step - 1)
-        record |= parameter_counts(run.network, run.fine_tuning)
-    return record
+    seconds = {"data": 0.0, "step": 0.0}
+    before = time.perf_counter()
+    for batch in train_batches(dataset.train, batch_size, seed=run.optimization.seed, epoch=epoch):
+        read = time.perf_counter()
+        metrics.append(train_step(state, batch))
+        done = time.perf_counter()
+        seconds["data"] += read - before
+        seconds["step"] += done - read
+        before = done
+    record: Record = {
+        "epoch": epoch + 1,
+        "step": state.step,
+        "train_loss": float(np.mean([float(values["loss"]) for values in metrics])),
+        "train_error": 1 - float(np.mean([float(values["accuracy"]) for values in metrics])),
+    }
+    _check_finite("training loss", record["train_loss"], state)
+    before = time.perf_counter()
+    for name, split in (("validation", dataset.validation), ("test", dataset.test)):
+        if split is not None:
+            result = _evaluate(state, split, batch_size)
+            _check_finite(f"{name} loss", result["loss"], state)
+            record |= {f"{name}_{quantity}": value for quantity, value in result.items()}
+    parameters = list(state.model.parameters())
+    return record | {
+        "images_per_second": len(metrics) * batch_size / sum(seconds.values()),
+        "seconds_data": seconds["data"],
+        "seconds_step": seconds["step"],
+        "seconds_evaluation": time.perf_counter() - before,
+        "seconds_compile": 0.0,
+        "learning_rate": state.schedule(state.step - 1),
+        "parameters": sum(one.numel() for one in parameters),
+        "trained_parameters": sum(one.numel() for one in parameters if one.requires_grad),
+    }
 
 
 def _evaluate(state: TrainState, split: Split, batch_size: int) -> dict[str, float]:

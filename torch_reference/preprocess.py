@@ -1,4 +1,4 @@
-"""What happens to an image before the network, in PyTorch.
+"""Normalization and augmentation of images, in PyTorch.
 
 To be read beside flax_densenet/training/augment.py.
 
@@ -18,11 +18,11 @@ _MAX_SHIFT = 4  # pixels; paper, section 4.1
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """Turns stored images into the network's input.
+    """Normalization and augmentation, which turn stored images into the network's input.
 
     Attributes:
       mean: Mean of each channel of the training images, in 0 to 255.
-      std: Standard deviation of each channel, likewise.
+      std: Standard deviation of each channel, in 0 to 255.
       augment: "shift" mirrors training images and shifts them at random, "crop" mirrors them,
         "none" does nothing.
     """
@@ -60,7 +60,7 @@ def _mirror(x: Tensor, generator: torch.Generator) -> Tensor:
 def _shift(x: Tensor, generator: torch.Generator) -> Tensor:
     """Shifts each image by -4 to 4 pixels in each direction."""
     height, width = x.shape[2:]
-    # After normalization 0 is the mean, which is what the authors' code pads with.
+    # After normalization 0 is the mean, with which the authors' code pads.
     padded = F.pad(x, (_MAX_SHIFT, _MAX_SHIFT, _MAX_SHIFT, _MAX_SHIFT))
     shifts = torch.randint(2 * _MAX_SHIFT + 1, (len(x), 2), generator=generator).tolist()
     return torch.stack(

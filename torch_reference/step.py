@@ -1,10 +1,12 @@
 """One training step and one evaluation step in PyTorch.
 
-To be read beside flax_densenet/training/step.py. Axes: B batch, H height, W width, C channels.
+To be read beside flax_densenet/training/step.py.
+
+Axes: B batch, H height, W width, C channels.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,13 +16,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.training.loss import TOP
-from flax_densenet.training.parts import ParameterParts
-from flax_densenet.weights.table import to_torch
 from torch_reference.densenet import DenseNet
 from torch_reference.preprocess import Preprocess
 
 Metrics = dict[str, Tensor]
+
+_TOP = 5  # ImageNet counts labels outside the five best, too
 
 
 @dataclasses.dataclass
@@ -31,7 +32,7 @@ class TrainState:
       model: The network, in training mode between the steps.
       optimizer: The paper's.
       schedule: Learning rate, a function of the step (from 0).
-      preprocess: What happens to an image before the network.
+      preprocess: Normalization and augmentation of images.
       generator: Source of the augmentation's randomness. Dropout draws from PyTorch's global one.
       label_smoothing: Share of the target probability that is spread over all classes.
       max_gradient_norm: Norm to which the gradients are scaled down, if any.
@@ -53,7 +54,7 @@ class TrainState:
 
     @property
     def evaluated(self) -> torch.nn.Module:
-        """The network that is evaluated: with the averaged parameters, if they are kept."""
+        """The network for evaluation: with the averaged parameters, if they are kept."""
         return self.model if self.average is None else self.average
 
 
@@ -67,32 +68,33 @@ def create_state(
     label_smoothing: float = 0.0,
     max_gradient_norm: float | None = None,
     ema_decay: float | None = None,
-    parts: ParameterParts | None = None,
+    frozen: Collection[str] = (),
+    factors: Mapping[str, float] = {},
     freeze_batch_norm: bool = False,
-    variables: Mapping[str, Any] | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
 ) -> TrainState:
     """Returns the state before the first step.
 
     Args:
       config: The network.
       schedule: Learning rate, a function of the step (from 0).
-      preprocess: What happens to an image before the network.
+      preprocess: Normalization and augmentation of images.
       seed: Decides the augmentation. Initial weights come from PyTorch's global generator.
       weight_decay: Factor of each parameter that is added to its gradient.
       label_smoothing: Share of the target probability that is spread over all classes.
       max_gradient_norm: Scale the gradient down to this norm (over all parameters) if it is longer.
       ema_decay: Weight of the old average of the parameters at each step; None keeps no average.
-      parts: Which parameters are frozen, and factors of the others' learning rates; None trains all
-        alike.
+      frozen: Names of the parameters that are not trained.
+      factors: What the learning rate is multiplied by, by the parameter's name; 1 without one.
       freeze_batch_norm: Keep batch normalizations in evaluation mode.
-      variables: Initial weights as Flax variables, to start where another training starts.
+      state_dict: Initial weights, to start where another training starts.
     """
     model = DenseNet(config).to(getattr(torch, config.dtype))
-    if variables is not None:
-        model.load_state_dict(to_torch(variables, config))
+    if state_dict is not None:
+        model.load_state_dict(state_dict)
     # The learning rate is set before each step.
     optimizer = torch.optim.SGD(
-        _parameter_groups(model, parts),
+        _parameter_groups(model, frozen, factors),
         lr=0.0,
         momentum=0.9,
         nesterov=True,
@@ -149,7 +151,7 @@ def train_step(state: TrainState, batch: TrainBatch) -> Metrics:
 
 @torch.no_grad()
 def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
-    """Evaluates one batch, of which only the valid examples count.
+    """Evaluates one batch, in which only the valid examples count.
 
     Args:
       state: Current state.
@@ -162,23 +164,24 @@ def eval_step(state: TrainState, batch: EvalBatch) -> Metrics:
     image = state.preprocess(torch.as_tensor(batch["image"]), state.generator, train=False)
     label, valid = torch.as_tensor(batch["label"]).long(), torch.as_tensor(batch["valid"])
     logits = state.evaluated.eval()(image.to(state.model.classifier.weight.dtype))
-    of_label = logits.gather(1, label[:, None])
+    label_logit = logits.gather(1, label[:, None])
     loss = F.cross_entropy(logits, label, reduction="none")
     return {
         "loss": torch.sum(torch.where(valid, loss, 0.0)),
         "correct": torch.sum(valid & (logits.argmax(dim=1) == label)),
-        "in_top": torch.sum(valid & (torch.sum(logits > of_label, dim=1) < TOP)),
+        "in_top": torch.sum(valid & (torch.sum(logits > label_logit, dim=1) < _TOP)),
         "count": torch.sum(valid),
     }
 
 
-def _parameter_groups(model: DenseNet, parts: ParameterParts | None) -> list[dict[str, Any]]:
-    """Freezes what is frozen, and returns a group for each factor of the learning rate."""
+def _parameter_groups(
+    model: DenseNet, frozen: Collection[str], factors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Freezes parameters and returns a group of the others for each factor of the rate."""
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parts is not None and name in parts.frozen:
+        if name in frozen:
             parameter.requires_grad_(False)
         else:
-            factor = 1.0 if parts is None else parts.factors[name]
-            groups.setdefault(factor, []).append(parameter)
+            groups.setdefault(factors.get(name, 1.0), []).append(parameter)
     return [{"params": group, "factor": factor} for factor, group in groups.items()]

@@ -1,1 +1,1 @@
-"""How fast the network is on this machine; `benchmarks/` compares it with others."""
+"""The network's speed on this machine; `benchmarks/` compares it with others."""

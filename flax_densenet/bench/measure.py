@@ -1,13 +1,12 @@
-"""What is told of repeated measurements.
+"""Timing of one network: evaluation and training, in each implementation.
 
 Axes: B batch, H height, W width, C channels.
 """
 
 import dataclasses
-import statistics
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, get_args
+from collections.abc import Iterator
+from typing import get_args
 
 import jax
 
@@ -17,40 +16,22 @@ from flax_densenet.implementations.choose import ChosenImplementation
 from flax_densenet.network.config import DenseNetConfig
 
 MIB = 2**20
-
-
-class Spread(NamedTuple):
-    """Smallest, middle and largest of some values, and how many there are."""
-
-    min: float
-    median: float
-    max: float
-    n: int
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """Returns the spread of some values, None without any."""
-    if not values:
-        return None
-    return Spread(min(values), statistics.median(values), max(values), len(values))
-
-
 _WARM_UP = 2  # steps, in which the heap grows
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 @dataclasses.dataclass
 class Measured:
-    """What a step has shown.
+    """Everything that was measured of one step.
 
     Attributes:
       batch_size: Images in a batch (B).
       step: "evaluation" or "training".
       implementation: How blocks were computed.
-      is_automatic: Whether it is what "auto" chooses here.
+      is_automatic: Whether "auto" chooses this implementation here.
       error: Why it could not be measured, if so.
       cold_seconds: Tracing and compiling, with nothing kept from before.
-      cached_seconds: The same with what an earlier process has kept.
+      cached_seconds: The same with the programs that an earlier process has kept.
       memory_bytes: What XLA plans for it: arguments, results and temporary memory.
       seconds: Every timed step.
     """
@@ -71,7 +52,7 @@ def measure(
 ) -> Iterator[list[Measured]]:
     """Yields the figures of evaluation, and then of training, for each implementation.
 
-    Whatever else happens on the machine reaches all implementations, which take turns.
+    The implementations take turns, so that other work on the machine slows all of them.
 
     Args:
       config: The network.

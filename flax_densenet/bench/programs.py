@@ -1,4 +1,4 @@
-"""The compiled programs of one network and batch size, and what compiling them took.
+"""Compiled steps of one network, and the time to compile them.
 
 Axes: B batch, H height, W width, C channels.
 """
@@ -14,12 +14,12 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
-from flax_densenet.densenet import DenseNet
 from flax_densenet.implementations.choose import Implementation
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.state import create_state
+from flax_densenet.training.config import Execution, OptimizationConfig
+from flax_densenet.training.optimizer import learning_rate_schedule
+from flax_densenet.training.state import network_state
 from flax_densenet.training.step import TrainState, eval_step, train_step
 
 Pass = Literal["evaluation", "training"]
@@ -38,7 +38,7 @@ def channel_statistics(config: DenseNetConfig) -> tuple[tuple[float, ...], tuple
 
 
 def train_batches(config: DenseNetConfig, batch_size: int, image_size: int) -> list[TrainBatch]:
-    """Returns some random batches, the same in every process, over which training goes in turn.
+    """Returns some random batches, the same in every process, which training takes in turn.
 
     Args:
       config: The network.
@@ -57,7 +57,7 @@ def train_batches(config: DenseNetConfig, batch_size: int, image_size: int) -> l
 
 
 def eval_batch(batch: TrainBatch) -> EvalBatch:
-    """Returns the same images to evaluate on, all of which count."""
+    """Returns the same images as a batch to evaluate on, in which all count."""
     return {**batch, "valid": np.ones(len(batch["label"]), bool)}
 
 
@@ -71,11 +71,12 @@ def measured_state(
       remat: Compute activations a second time in the backward pass.
       implementation: How blocks are computed.
     """
-    return create_state(
-        DenseNet(config, remat=remat, implementation=implementation),
-        sgd(learning_rate_schedule(LEARNING_RATE, _TOTAL_STEPS), WEIGHT_DECAY),
+    return network_state(
+        config,
         Preprocess(*channel_statistics(config), "none"),
-        seed=SEED,
+        optimization=OptimizationConfig(weight_decay=WEIGHT_DECAY, seed=SEED),
+        execution=Execution(remat=remat, implementation=implementation),
+        schedule=learning_rate_schedule(LEARNING_RATE, _TOTAL_STEPS),
     )
 
 
@@ -86,8 +87,8 @@ class Program(NamedTuple):
       run: Does one step, from images in NumPy until all of its results are there.
       cold_seconds: Tracing and compiling, with nothing kept from before.
       cached_seconds: The same in a process that finds what an earlier one has compiled.
-      memory_bytes: What XLA plans for it: arguments, results and temporary memory; None where it
-        does not tell.
+      memory_bytes: What XLA plans for it: arguments, results and temporary memory; None where XLA
+        does not say.
     """
 
     run: Callable[[], None]

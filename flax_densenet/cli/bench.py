@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
-from flax_densenet.bench.measure import MIB, Measured, measure, spread
+from flax_densenet.bench.measure import MIB, Measured, measure
 from flax_densenet.cli.devices import DeviceOptions, choose_devices
 from flax_densenet.cli.flags import check_name, parse_flags
 from flax_densenet.errors import require
 from flax_densenet.machine import busy, count_cpus, describe_machine
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.variants import IMAGE_SIZES, VARIANTS
+from flax_densenet.sample import Sample
 from flax_densenet.weights.checkpoint import load_checkpoint
 
 
@@ -131,10 +132,10 @@ def _print_heading(config: DenseNetConfig, size: int, machine: dict[str, Any], s
 def _cells(one: Measured) -> list[str]:
     implementation = f"{one.implementation} (auto)" if one.is_automatic else one.implementation
     cells = [str(one.batch_size), one.step, implementation]
-    seconds = spread(one.seconds)
-    if seconds is None:
+    seconds = Sample(one.seconds)
+    if not seconds:
         return [*cells, one.error or "", "", "", ""]
-    milliseconds = (1000 * value for value in (seconds.min, seconds.median, seconds.max))
+    milliseconds = (1000 * value for value in (min(seconds), seconds.median, max(seconds)))
     return [
         *cells,
         " / ".join(_number(value) for value in milliseconds),
@@ -166,8 +167,7 @@ def _as_json(
         "platform": jax.devices()[0].platform,
         "machine": machine,
         "results": [
-            dataclasses.asdict(one) | {"summary": values and values._asdict()}
+            dataclasses.asdict(one) | {"summary": Sample(one.seconds).summary() or None}
             for one in results
-            for values in [spread(one.seconds)]
         ],
     }

@@ -12,7 +12,6 @@ import tyro
 from flax_densenet.cli.classifier import to_json
 from flax_densenet.cli.devices import DeviceOptions, choose_devices
 from flax_densenet.data import Dataset, Split
-from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError, require
 from flax_densenet.files import make_directory, write_text, written_whole
 from flax_densenet.training.augment import Preprocess
@@ -25,10 +24,9 @@ from flax_densenet.training.evaluation import (
     evaluate_by_class,
     plot_confusion,
 )
-from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.parallel import check_batch_size, parallel_steps
 from flax_densenet.training.run_data import channel_statistics, check_dataset, load_run_data
-from flax_densenet.training.state import create_state
+from flax_densenet.training.state import network_state
 from flax_densenet.training.step import TrainState
 from flax_densenet.training.workdir import WorkDir
 
@@ -182,7 +180,7 @@ def _choose_split(dataset: Dataset, name: SplitName) -> Split:
 
 def _restore(workdir: WorkDir, step: int, run: RunConfig, dataset: Dataset) -> TrainState:
     mean, std = channel_statistics(run, dataset)
-    state = create_state(DenseNet(run.network), sgd(0.1, 0), Preprocess(mean, std, "none"), seed=0)
+    state = network_state(run.network, Preprocess(mean, std, "none"))
     with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return state.replace(**checkpoints.restore_variables(step, like=state))
 

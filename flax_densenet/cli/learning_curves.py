@@ -18,10 +18,12 @@ from flax_densenet.parity.learning_curves import (
     FRAMEWORKS,
     comparison_table,
     group_runs,
+    learning_rates,
     plot_learning_curves,
 )
 from flax_densenet.study.directory import StudyDirectory, open_study
 from flax_densenet.training.config import RunConfig
+from flax_densenet.training.epoch import describe_epoch
 from flax_densenet.training.loop import fit
 from flax_densenet.training.parallel import check_batch_size
 from flax_densenet.training.run_data import check_dataset, load_run_data
@@ -124,7 +126,15 @@ def _torch_training(run: RunConfig) -> Callable[[RunConfig, Dataset], list[Recor
     from torch_reference import loop
 
     loop.check_supported(run)
-    return lambda run, dataset: loop.fit(run, dataset).records
+
+    def fit_torch(run: RunConfig, dataset: Dataset) -> list[Record]:
+        def show(record: Record) -> None:
+            print(describe_epoch(record, run.optimization.epochs), flush=True)
+
+        rates = learning_rates(run, dataset)
+        return loop.fit(run, dataset, rates, after_epoch=show).records
+
+    return fit_torch
 
 
 def _fit_flax(run: RunConfig, dataset: Dataset) -> list[Record]:

@@ -1,13 +1,12 @@
 """What `train` prints before the first epoch and after the last."""
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 
 import jax
 
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
+from flax_densenet.machine import python_and
 from flax_densenet.training.config import FineTuningConfig, RunConfig
 from flax_densenet.training.loop import selection_error
 from flax_densenet.training.parts import parameter_counts
@@ -29,7 +28,6 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
     """
     devices = jax.devices()
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _SHOWN_PACKAGES)
     height, width, channels = dataset.image_shape
     steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
     held_out = f", {len(dataset.validation):,} validation" if dataset.validation else ""
@@ -38,7 +36,7 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
     rows = {
         "backend": f"{jax.default_backend()}, {len(devices)} device(s){processes}: "
         f"{devices[0].device_kind}",
-        "versions": f"python {platform.python_version()}, {versions}",
+        "versions": python_and(*_SHOWN_PACKAGES),
         "data set": f"{dataset.name}: {len(dataset.train):,} training{held_out} and "
         f"{len(dataset.test):,} test images of {height}x{width}x{channels}, "
         f"{dataset.num_classes} classes",

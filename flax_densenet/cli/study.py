@@ -21,8 +21,7 @@ from flax_densenet.cli.study_options import (
 from flax_densenet.cli.two_pass import implied_run, parse_run_arguments, read_first
 from flax_densenet.errors import InputError, TrainingInterrupted
 from flax_densenet.files import write_text
-from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
-from flax_densenet.study.fields.study import MEMORY_NETWORK, baseline_run
+from flax_densenet.study.catalog import FIELD_STUDIES, MEMORY_NETWORK, STUDIES, baseline_run
 from flax_densenet.study.fields.values import parse_values, value_text
 
 StudyArguments = FieldArguments | GradientArguments | MemoryArguments | ReuseArguments
@@ -127,7 +126,7 @@ def run(command: StudyCommand, prog: str) -> None:
     if not isinstance(arguments, ReuseArguments):
         choose_devices(arguments.devices)
     directory = Path(arguments.output.out or f"studies/{command.name}").expanduser().absolute()
-    settings: dict[str, Any] = {"out": directory, "formats": arguments.output.format}
+    settings: dict[str, Any] = {"output": directory, "formats": arguments.output.format}
     match arguments:
         case FieldArguments():
             settings |= {"run": arguments.run_config, "seeds": arguments.study.seeds}

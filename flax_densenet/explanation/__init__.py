@@ -1,1 +1,1 @@
-"""Which part of an image speaks for a class."""
+"""Maps of the parts of an image that speak for a class."""

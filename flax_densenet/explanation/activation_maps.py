@@ -1,4 +1,4 @@
-"""Class activation maps: what each place of an image adds to the logit of a class.
+"""Class activation maps: which places of an image add to a logit.
 
 Axes: B batch, H height, W width, C channels, K classes; h and w are of a feature map.
 """
@@ -23,7 +23,7 @@ def class_activation_map(
     image: Float[Array, "B H W C"],
     class_index: Int[Array, " B"],
 ) -> Float[Array, "B h w"]:
-    """Returns what each place of the last feature maps adds to a logit.
+    """Returns how much each place of the last feature maps adds to a logit.
 
     A DenseNet's logit is linear in the mean of these maps, so that this is exact: the mean of the
     result plus the classifier's bias is the logit. Source: Zhou et al., "Learning deep features for
@@ -62,7 +62,7 @@ def gradient_activation_map(
       variables: {"params", "batch_stats"}.
       image: [B, H, W, C], normalized.
       class_index: Class of each image, [B].
-      layer: A block, such as "denseblock3", or "norm5", what comes before the last ReLU.
+      layer: A block, such as "denseblock3", or "norm5", the maps before the last ReLU.
 
     Returns:
       [B, h, w], at least 0.

@@ -17,9 +17,11 @@ def check_picture(file: Path) -> None:
     """Checks that a picture can have this name.
 
     Raises:
-      InputError: Its ending is that of no format.
+      InputError: No format has its ending.
     """
-    require(file.suffix.lower() in _ENDINGS, "out", str(file), f"FILE with {', '.join(_ENDINGS)}")
+    require(
+        file.suffix.lower() in _ENDINGS, "output", str(file), f"FILE with {', '.join(_ENDINGS)}"
+    )
 
 
 def plot_activation_map(
@@ -29,11 +31,11 @@ def plot_activation_map(
     unit: str,
     file: Path,
 ) -> None:
-    """Draws the image as the network sees it, and beside it with the map over it.
+    """Draws the image as the network sees it, and beside it the same with the map over it.
 
     Args:
       image: [H, W, C], 0 to 255; gray, or red, green and blue, or these with alpha.
-      values: [h, w]; what is above 0 is shown in red, what is below in blue.
+      values: [h, w]; values above 0 are shown in red, values below in blue.
       title: Heading of the picture.
       unit: What the values are, for the color bar.
       file: Picture to write; its ending decides the format.

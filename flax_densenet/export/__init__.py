@@ -1,5 +1,5 @@
-"""The trained network as a file for other programs, which need nothing of this package.
+"""Export of a trained network to files that other programs run.
 
-`interface.py` says what such a network takes; `stablehlo.py` and `onnx_network.py` make it in one
-format each, and `verification.py` runs it beside ours before anything is written.
+`interface.py` describes input and output of such a network. `stablehlo.py` and `onnx_network.py`
+write one format each. `verification.py` runs the result beside ours before it is saved.
 """

@@ -1,4 +1,4 @@
-"""What an exported network takes and returns, and what a reader must know to use it.
+"""Input and output of an exported network, and notes for its user.
 
 Axes: B batch, H height, W width, C channels, K classes.
 """
@@ -18,7 +18,7 @@ INPUT_NAME, OUTPUT_NAME = "image", "logits"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Interface:
-    """What an exported network takes; the batch size is always free.
+    """Input of an exported network; the batch size is always free.
 
     Attributes:
       axes: Order of the image's axes.
@@ -29,7 +29,7 @@ class Interface:
       is_uint8: Whether the network takes pixels from 0 to 255 and normalizes them itself.
 
     Raises:
-      InputError: It shall normalize, and with what is not known.
+      InputError: It shall normalize, and mean and deviation are not known.
     """
 
     axes: Axes
@@ -42,13 +42,13 @@ class Interface:
     def __post_init__(self) -> None:
         if self.is_uint8 and self.statistics is None:
             raise InputError(
-                "--uint8 normalizes inside of the exported network, and the checkpoint does not "
-                "tell with what; say it with --mean and --std, or leave --uint8 out"
+                "--uint8 normalizes inside the exported network, and the checkpoint does not say "
+                "with what; give --mean and --std, or leave --uint8 out"
             )
 
     @property
     def statistics(self) -> ChannelStatistics | None:
-        """What images were normalized with, if known."""
+        """Mean and deviation that images were normalized with, if known."""
         return self.preparation.statistics
 
     def shape(self, batch: Any, height: Any = None, width: Any = None) -> tuple[Any, ...]:
@@ -57,7 +57,7 @@ class Interface:
         Args:
           batch: Images.
           height: Height, if it is free.
-          width: Width, likewise.
+          width: Width, if it is free.
         """
         height, width = self.image_size or (height, width)
         sizes = {"B": batch, "H": height, "W": width, "C": self.channels}

@@ -1,4 +1,4 @@
-"""ONNX nodes and weights, collected one after the other under torchvision's names.
+"""An ONNX graph under construction: nodes and weights, under torchvision's names.
 
 https://onnx.ai/onnx/operators
 """
@@ -21,7 +21,7 @@ class Graph:
         """Starts empty.
 
         Args:
-          arrays: All weights of the network by name; those that nodes use end up in the graph.
+          arrays: All weights of the network by name; the graph gets those that nodes use.
         """
         self._arrays = arrays
         self._nodes: list[onnx.NodeProto] = []

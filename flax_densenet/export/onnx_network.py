@@ -1,8 +1,9 @@
-"""DenseNet as an ONNX graph: `flax_densenet/network/model.py` once more, in evaluation.
+"""DenseNet as an ONNX graph, to be read beside `flax_densenet/network/model.py`.
+
+It computes evaluation alone. Operations and weights have torchvision's names
+(docs/decisions/0012-onnx.md).
 
 Axes: B batch, C channels, H height, W width, K classes; images are [B, C, H, W].
-
-Operations and weights have torchvision's names (docs/decisions/0012-onnx.md).
 """
 
 import json
@@ -73,7 +74,7 @@ def _normalized(graph: Graph, interface: Interface) -> str:
 
 
 def _densenet(graph: Graph, cfg: DenseNetConfig, x: str) -> str:
-    """Adds the network behind a normalized image and returns the logits [B, K]."""
+    """Adds the network after a normalized image and returns the logits [B, K]."""
     if cfg.stem == "imagenet":
         x = _conv(graph, x, "features.conv0", size=7, stride=2)
     else:

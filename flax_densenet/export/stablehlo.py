@@ -1,8 +1,8 @@
-"""The network as StableHLO, through `jax.export`: JAX loads it without this package.
+"""The network as StableHLO, which JAX loads without this package.
+
+It is made by `jax.export` (https://docs.jax.dev/en/latest/export/export.html).
 
 Axes: B batch, H height, W width, C channels, K classes.
-
-https://docs.jax.dev/en/latest/export/export.html
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ def to_stablehlo(
       interface: What it takes, with axes "BHWC".
       tf32: Whether an NVIDIA GPU may round the factors of products to TF32.
     """
-    # Cache-blocked code depends on the batch size and suits no GPU.
+    # The other implementations depend on the batch size, or on the machine.
     model = DenseNet(config, implementation="plain")
 
     def logits(image: Shaped[Array, "B H W C"]) -> Float[Array, "B K"]:
@@ -52,7 +52,7 @@ def to_stablehlo(
     else:
         shape = interface.shape(*export.symbolic_shape("b"))
     dtype = jnp.uint8 if interface.is_uint8 else jnp.float32
-    # It is part of the program: whoever loads the network cannot change it.
+    # The precision is part of the program: who loads the network cannot change it.
     with jax.default_matmul_precision("default" if tf32 else "highest"):
         make = export.export(jax.jit(logits), platforms=PLATFORMS)
         exported = make(jax.ShapeDtypeStruct(shape, dtype))

@@ -1,4 +1,4 @@
-"""Running an exported network beside ours, before it is written.
+"""Verification of an exported network: it runs beside ours before it is written.
 
 Axes: B batch, H height, W width, C channels, K classes.
 """
@@ -15,9 +15,11 @@ from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError, NetworksDiffer
 from flax_densenet.export.interface import Interface
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.parity.tolerances import TOLERANCES
 
-_ALLOWED = TOLERANCES["float32"].forward
+# Largest difference, as a share of the largest logit. The exported network computes in float32,
+# whose rounding is 6e-8 per operation and grows over the layers to some 1e-6; a wrong layer shows
+# in the first digits.
+_ALLOWED = 1e-5
 _USUAL_SIZE = 32  # pixels, or as many as the network needs
 _BATCHES = ((2, 0, 0), (3, 9, 14))  # batch size, and rows and columns beyond it where they are free
 
@@ -28,7 +30,7 @@ def verify(
     variables: Mapping[str, Any],
     interface: Interface,
 ) -> float:
-    """Compares logits on two random batches, on the CPU, with those of our network in float64.
+    """Compares logits with our network in float64, on the CPU, for two random batches.
 
     Args:
       run: The exported network.
@@ -54,14 +56,14 @@ def verify(
 
 
 def _cpu() -> jax.Device:
-    """Returns the CPU, where float32 and float64 are what they are called."""
+    """Returns the CPU, which really computes in float32 and float64."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
         raise InputError(
             f"JAX_PLATFORMS (={platforms}) leaves out the CPU, on which exported "
-            "networks are verified; add cpu to it, behind a comma"
+            "networks are verified; add cpu to it, after a comma"
         ) from error
 
 

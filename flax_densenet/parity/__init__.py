@@ -1,1 +1,1 @@
-"""What "equal to PyTorch" means, and how it is shown."""
+"""The comparison with PyTorch: what "equal" means, and how it is shown."""

@@ -1,4 +1,4 @@
-"""The comparison of two sets of arrays, name by name, which names a culprit."""
+"""Differences between two sets of arrays, name by name."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ ROUNDING_FACTOR = 3
 
 
 class Difference(NamedTuple):
-    """How far one pair of arrays is apart.
+    """The difference between two arrays of one name.
 
     Attributes:
       name: Name of both.
@@ -23,7 +23,7 @@ class Difference(NamedTuple):
       absolute: Largest absolute difference.
       relative: The same over the array's scale.
       rounding: Relative difference that the last bits of the input alone make in PyTorch, if it was
-        measured (`ladder` says of which arrays).
+        measured. `flax_densenet.parity.ladder` shares it among arrays.
       tolerance: Largest relative difference allowed between equal networks.
       values: Flax's and PyTorch's value, if they are single numbers.
     """
@@ -38,12 +38,12 @@ class Difference(NamedTuple):
 
     @property
     def allowed(self) -> float:
-        """The tolerance, or where rounding exceeds it, what rounding explains."""
+        """The tolerance, or what rounding explains if that is more."""
         return max(self.tolerance, ROUNDING_FACTOR * (self.rounding or 0))
 
     @property
     def agrees(self) -> bool:
-        """Whether the arrays are equal within `allowed`; what is not finite never is."""
+        """Whether the arrays are equal within `allowed`; NaN and infinity never are."""
         return math.isfinite(self.relative) and self.relative <= self.allowed
 
 
@@ -60,8 +60,9 @@ def differences(
       ours: Arrays of the Flax network.
       theirs: Arrays of the PyTorch network, or right values from elsewhere.
       tolerance: Largest relative difference allowed.
-      floor: Share of the largest value of all arrays that counts as an array's scale at least.
-      nudged: Like `theirs`, each computed from weights and images whose last bits are changed.
+      floor: Smallest scale of an array, as a share of the largest value of all arrays.
+      nudged: The same arrays as `theirs`, each time computed from weights and images whose last
+        bits are changed.
 
     Returns:
       One row per array. The array's scale is its largest absolute value.
@@ -94,32 +95,9 @@ def differences(
 
 
 def worst(rows: Sequence[Difference]) -> Difference:
-    """Returns the row that is furthest apart, of those that do not agree if there are any."""
+    """Returns the row with the largest difference; one that does not agree comes first."""
     shown = [row for row in rows if not row.agrees] or rows
     return shown[int(np.argmax([row.relative for row in shown]))]  # NaN is the largest
-
-
-def assert_close(ours: Arrays, theirs: Arrays, tolerance: float, floor: float = 0) -> None:
-    """Asserts that every array agrees, naming the first that does not.
-
-    Args:
-      ours: Arrays of the Flax network.
-      theirs: Arrays of the PyTorch network, in forward order.
-      tolerance: Largest relative difference allowed.
-      floor: As for `differences`.
-
-    Raises:
-      AssertionError: With the first diverging name and the number of those after it.
-    """
-    rows = differences(ours, theirs, tolerance, floor)
-    diverging = [row for row in rows if not row.agrees]
-    if diverging:
-        first = diverging[0]
-        raise AssertionError(
-            f"{first.name} {first.shape} is the first of {len(diverging)} (of {len(rows)}) that "
-            f"differ by more than {tolerance:g}: relative {first.relative:.3g}, "
-            f"absolute {first.absolute:.3g}"
-        )
 
 
 def _largest(array: np.ndarray) -> float:

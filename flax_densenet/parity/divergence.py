@@ -1,4 +1,4 @@
-"""Where two networks part, and how: a jump in one layer, or drift over many."""
+"""The first difference of two networks: a jump in one layer, or drift."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Divergence(NamedTuple):
 
     @property
     def is_jump(self) -> bool:
-        """Whether the difference arises in this array, and has not grown from one to the next."""
+        """Whether the difference arises in this array, instead of growing from one to the next."""
         grown = self.before is not None and self.first.relative <= _JUMP * self.before
         return not grown
 
@@ -46,7 +46,7 @@ class Divergence(NamedTuple):
 
 
 def find_divergence(check: Check) -> Divergence | None:
-    """Returns where a check's networks part; None if they agree everywhere."""
+    """Returns the first array in which a check's networks differ; None if they agree."""
     rows = check.in_order
     for number, row in enumerate(rows):
         if not row.agrees:
@@ -57,7 +57,7 @@ def find_divergence(check: Check) -> Divergence | None:
 
 
 def describe_result(check: Check) -> str:
-    """Returns whether a check's networks agree, and how far, for people."""
+    """Returns in words whether a check's networks agree, and within what."""
     if divergence := find_divergence(check):
         return f"DIFFERENT: {divergence}"
     if beyond := sum(row.relative > row.tolerance for row in check.rows):

@@ -1,4 +1,7 @@
-"""The Flax network as one of the two halves that are compared."""
+"""The Flax half of a comparison.
+
+Axes: B batch, C channels, H height, W width.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,9 +29,10 @@ from flax_densenet.parity.half import (
     Trained,
 )
 from flax_densenet.training.augment import Preprocess
+from flax_densenet.training.config import Execution, OptimizationConfig
 from flax_densenet.training.loss import cross_entropy
-from flax_densenet.training.optimizer import learning_rate_schedule, sgd
-from flax_densenet.training.state import create_state
+from flax_densenet.training.optimizer import learning_rate_schedule
+from flax_densenet.training.state import network_state
 from flax_densenet.training.step import train_step
 from flax_densenet.weights.table import to_torch_arrays
 
@@ -43,13 +47,11 @@ class FlaxHalf:
       config: The network.
       variables: {"params", "batch_stats"}, in the type of the configuration.
       implementation: How it is computed. Only "plain" shows the outputs before the classifier.
-      model_class: The network's class; another one has the same interface.
     """
 
     config: DenseNetConfig
     variables: dict[str, Any]
     implementation: Implementation = "plain"
-    model_class: type[DenseNet] = DenseNet
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Returns its trainable parameters, under PyTorch's names."""
@@ -59,8 +61,7 @@ class FlaxHalf:
         """Returns the activations of images [B, C, H, W] in evaluation."""
 
         def apply(variables: Any, pixels: jax.Array) -> Any:
-            model = self.model_class(self.config, implementation=self.implementation)
-            return model.apply(
+            return self._model.apply(
                 variables,
                 pixels,
                 train=False,
@@ -72,12 +73,10 @@ class FlaxHalf:
         return _activations(updates["intermediates"])
 
     def observe(self, batch: Batch, *, train: bool) -> Observation:
-        """Returns all that one pass shows."""
+        """Does one forward and backward pass and returns all that it shows."""
 
         def loss_fn(params: Any, pixels: jax.Array) -> tuple[jax.Array, Any]:
-            logits, updates = self.model_class(
-                self.config, implementation=self.implementation
-            ).apply(
+            logits, updates = self._model.apply(
                 {"params": params, "batch_stats": self.variables["batch_stats"]},
                 pixels,
                 train=train,
@@ -105,13 +104,14 @@ class FlaxHalf:
     def train(self, batches: Sequence[Batch]) -> Trained:
         """Trains by one step on each batch."""
         channels = self.config.in_channels
-        state = create_state(
-            self.model_class(self.config, implementation=self.implementation),
-            sgd(learning_rate_schedule(LEARNING_RATE, len(batches)), WEIGHT_DECAY),
+        state = network_state(
+            self.config,
             Preprocess((PIXEL_MEAN,) * channels, (PIXEL_STD,) * channels, augment="none"),
-            seed=0,
-            ema_decay=EMA_DECAY,
-        ).replace(**jax.device_put(self.variables))
+            optimization=OptimizationConfig(weight_decay=WEIGHT_DECAY, ema_decay=EMA_DECAY),
+            execution=Execution(implementation=self.implementation),
+            schedule=learning_rate_schedule(LEARNING_RATE, len(batches)),
+            variables=self.variables,
+        )
         step = jax.jit(train_step)
         losses = {}
         for number, (pixels, label) in enumerate(batches, start=1):
@@ -130,6 +130,10 @@ class FlaxHalf:
             _ending(momentum, PARAMETERS),
             _ending(average, PARAMETERS + STATISTICS),
         )
+
+    @property
+    def _model(self) -> DenseNet:
+        return DenseNet(self.config, implementation=self.implementation)
 
 
 def _ending(arrays: dict[str, np.ndarray], endings: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -1,15 +1,14 @@
-"""One framework's half of a comparison: settings and what it observes.
+"""One framework's half of a comparison: precision, training and records.
+
+Both halves show the same records, so that comparing them is one loop over names.
 
 Axes: B batch, C channels, H height, W width, K classes.
-
-Both halves are seen through the same records, so that comparing them is one loop over names.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple, Protocol
 
-import jax
 import numpy as np
 
 from flax_densenet.network.fields import ComputeType
@@ -34,13 +33,15 @@ class Setting(NamedTuple):
 SETTINGS: dict[Precision, Setting] = {
     "float64": Setting("float64", True, "rounding far below any fault"),
     "float32": Setting("float32", True, 'precision "highest" in JAX, TF32 off in PyTorch'),
-    "default": Setting("float32", False, "float32 as both frameworks compute it unless told"),
+    "default": Setting("float32", False, "float32 as both frameworks compute it by default"),
 }
 
 
 @contextmanager
 def computing(setting: Setting) -> Iterator[None]:
     """Sets JAX to a precision."""
+    import jax  # not at the top: the command line needs the names of the settings alone
+
     exact = jax.default_matmul_precision("highest") if setting.is_exact else nullcontext()
     with jax.enable_x64(setting.dtype == "float64"), exact:
         yield
@@ -66,7 +67,7 @@ class Batch(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What one pass shows.
+    """All that one forward and backward pass shows.
 
     Attributes:
       activations: Output of every module, [B, C, H, W], and the "logits" [B, K], in forward order.
@@ -82,7 +83,7 @@ class Observation(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What some steps of training leave behind.
+    """State and losses after some steps of training.
 
     Attributes:
       losses: "loss of step N" for every step, before its update.
@@ -98,7 +99,7 @@ class Trained(NamedTuple):
 
 
 class Half(Protocol):
-    """A network with its weights, which stay as they are whatever is done with it."""
+    """A network with its weights, which none of its methods changes."""
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Returns its trainable parameters."""
@@ -109,7 +110,7 @@ class Half(Protocol):
         ...
 
     def observe(self, batch: Batch, *, train: bool) -> Observation:
-        """Returns all that one pass shows."""
+        """Does one forward and backward pass and returns all that it shows."""
         ...
 
     def train(self, batches: Sequence[Batch]) -> Trained:

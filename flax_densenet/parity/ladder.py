@@ -1,4 +1,4 @@
-"""The ladder: what is compared, rung by rung, the same in the tests and in the command.
+"""The ladder of comparisons, which tests and command climb rung by rung.
 
 Axes: B batch, C channels, H height, W width.
 """
@@ -50,7 +50,7 @@ RUNGS = (
 
 
 class Check(NamedTuple):
-    """A rung, climbed.
+    """The result of one rung.
 
     Attributes:
       rung: What was compared.
@@ -79,18 +79,18 @@ def climb(
     steps: Sequence[Batch] = (),
     nudged: Sequence[tuple[Half, Batch]] = (),
 ) -> Iterator[Check]:
-    """Compares two halves, each rung when it is asked for.
+    """Compares two halves, one rung for each item that is taken.
 
     Args:
       ours: The Flax network.
-      theirs: The PyTorch network with the same weights. Outputs that one of the two does not show,
-        such as those of other people's blocks, are left out.
+      theirs: The PyTorch network with the same weights. Outputs that only one of the two shows are
+        left out; other people's blocks, for one, may return something else.
       tolerance: Differences allowed, of the type that both compute in.
       batch: Normalized images [B, C, H, W] and labels [B].
       steps: One batch of uint8 images for each step of training; none leaves training out.
       nudged: The PyTorch network and the batch with the last bits of all numbers changed, some
-        times, which measures what rounding can do; none trusts the tolerance alone. Of these only
-        the first is trained.
+        times. They measure what rounding can do; without them only the tolerance is allowed. Only
+        the first one is trained.
 
     Returns:
       One check for each of `RUNGS`, in their order.
@@ -128,11 +128,11 @@ def _compare(rung: Rung, arrays: list[Arrays], tolerance: Tolerance) -> Check:
 
 
 def _with_common_rounding(rung: Rung, rows: list[Difference]) -> list[Difference]:
-    """Gives each array the largest rounding of all that may have handed theirs on.
+    """Gives each array the largest rounding that can have reached it.
 
-    For outputs these are the ones before it. In gradients rounding also comes from single
-    activations next to 0 that change their sign: where these few are, and so which gradients they
-    move, differs from run to run, and the largest of all is the measure.
+    An output is reached by the rounding of all outputs before it. In gradients rounding also comes
+    from single activations next to 0 that change their sign. Which ones they are, and which
+    gradients they move, differs from run to run; so the largest rounding of all counts for each.
     """
     roundings = [row.rounding or 0 for row in rows]
     common = (

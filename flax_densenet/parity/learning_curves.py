@@ -1,12 +1,19 @@
-"""Learning curves of both frameworks over several seeds: the picture and the table."""
+"""Learning curves of both frameworks over several seeds: their comparison and their picture."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from flax_densenet.data import Dataset
+from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.parity.significance import compare_samples, verdict
+from flax_densenet.sample import Sample
+from flax_densenet.training.config import RunConfig
+from flax_densenet.training.state import run_schedule
 from flax_densenet.training.workdir import Record
 
 # Keys of results.jsonl, and what people call them.
@@ -17,17 +24,17 @@ Runs = dict[str, list[Run]]  # by framework, one run for each seed
 
 
 class Quantity(NamedTuple):
-    """A number that a run is judged by.
+    """A number by which runs are compared.
 
     Attributes:
       name: What it is.
       unit: Its unit.
-      of: A run's value.
+      value: Returns it for a run.
     """
 
     name: str
     unit: str
-    of: Callable[[Run], float]
+    value: Callable[[Run], float]
 
 
 QUANTITIES = (
@@ -48,8 +55,23 @@ class _Style(NamedTuple):
     hatch: str | None
 
 
-# Told apart in gray, too: a filled band around a line, a hatched one around dashes.
+# Different in gray, too: a filled band around a line, a hatched one around dashes.
 _STYLES = {"flax": _Style("C0", "o-", None), "torch": _Style("C1", "x--", "////")}
+
+
+def learning_rates(run: RunConfig, dataset: Dataset) -> list[float]:
+    """Returns the learning rate of every step of a run, for the training in PyTorch.
+
+    Args:
+      run: The run.
+      dataset: Its data set.
+    """
+    steps = steps_per_epoch(len(dataset.train), run.optimization.batch_size)
+    schedule = run_schedule(run.optimization, steps)
+    # int32 is what optax counts in: with int64 a warm-up would be rounded in another way. All at
+    # once, since each call of optax takes its time.
+    numbers = jnp.arange(steps * run.optimization.epochs, dtype=jnp.int32)
+    return np.asarray(jax.vmap(schedule)(numbers)).tolist()
 
 
 def group_runs(records: Sequence[Record], seeds: Sequence[int]) -> Runs:
@@ -77,17 +99,13 @@ def comparison_table(runs: Runs) -> str:
     ]
     words = []
     for quantity in QUANTITIES:
-        first, second = (np.array([quantity.of(run) for run in runs[f]]) for f in FRAMEWORKS)
+        first, second = (Sample(quantity.value(run) for run in runs[f]) for f in FRAMEWORKS)
         result = compare_samples(first, second, num_tests=len(QUANTITIES))
-        sides = [
-            f"{mean:.3g} ± {deviation:.2g}"
-            for mean, deviation in zip(result.means, result.deviations, strict=True)
-        ]
         low, high = result.interval
         rows.append(
-            f"| {quantity.name} ({quantity.unit}) | {' | '.join(sides)} | {result.difference:+.2g} "
-            f"({low:+.2g} to {high:+.2g}) | {result.permutation_p:.2g} | {result.welch_p:.2g} "
-            f"| {result.detectable:.2g} |"
+            f"| {quantity.name} ({quantity.unit}) | {first.rounded()} | {second.rounded()} "
+            f"| {result.difference:+.2g} ({low:+.2g} to {high:+.2g}) "
+            f"| {result.permutation_p:.2g} | {result.welch_p:.2g} | {result.detectable:.2g} |"
         )
         words.append(f"- {quantity.name}: {verdict(result, quantity.unit)}.")
     return "\n".join([*rows, "", *words])

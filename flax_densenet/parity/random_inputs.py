@@ -1,7 +1,7 @@
-"""Weights, images and labels in which nothing is at its initial value, and their last bits.
+"""Random weights, images and labels, and changes of their last bits.
 
-Fresh initial statistics hide faults: with mean 0, variance 1 and bias 0 a missing ReLU behind a
-non-negative input, for one, changes nothing.
+No weight has its initial value, since initial statistics hide faults: with mean 0, variance 1 and
+bias 0 a missing ReLU after a non-negative input changes nothing.
 
 Axes: B batch, C channels, H height, W width.
 """
@@ -25,7 +25,7 @@ _LAST_BITS = 16
 
 
 def random_variables(config: DenseNetConfig, seed: int = 0) -> dict[str, Any]:
-    """Returns variables of the configuration's dtype in which nothing is at its initial value."""
+    """Returns variables of the configuration's dtype, none of them at its initial value."""
     random = np.random.default_rng(seed)
     arrays = {}
     for row in correspondence(config):
@@ -77,11 +77,14 @@ def random_pixels(
 
 
 def nudge(tree: Any, seed: int = 0) -> Any:
-    """Returns a pytree of arrays of which every number is moved by 16 units in the last place.
+    """Moves every number of a pytree of arrays by 16 units in the last place.
 
     Args:
       tree: Arrays.
       seed: Decides which numbers go up and which down.
+
+    Returns:
+      A pytree with arrays of the same shapes and dtypes.
     """
     random = np.random.default_rng(seed)
 

@@ -1,14 +1,12 @@
-"""All that a comparison has found, as one record: what the terminal, JSON and the page show."""
+"""The report of a comparison, which the terminal, JSON and the page show."""
 
 import datetime
-import importlib.metadata
 import os
-import platform
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from flax_densenet.machine import cpu_model, python_and
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import WeightLayer, weight_layers
 from flax_densenet.parity.differences import Arrays, Difference, worst
@@ -24,7 +22,6 @@ _CONTAINERS = {
     "attention": "attention",
 }
 _OTHER_KINDS = {"prelu": "PReLU"}
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 class Layer(NamedTuple):
@@ -60,7 +57,7 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was compared, where, and what was found.
+    """The compared networks, the conditions and the result.
 
     Attributes:
       title: The network.
@@ -155,7 +152,7 @@ def find_layers(
 
 
 def layer_of(name: str) -> str:
-    """Returns the layer of an array: "features.conv0" of "features.conv0.weight" and of itself."""
+    """Returns the layer of an array or module: "features.conv0" for "features.conv0.weight"."""
     layer, _, leaf = name.rpartition(".")
     return layer if leaf in PARAMETERS + STATISTICS else name
 
@@ -164,7 +161,7 @@ def by_layer(check: Check) -> dict[str, Difference]:
     """Returns the worst of each layer's arrays, by the layer's name.
 
     Args:
-      check: A check of modules, or of the arrays in them; "image" stands for itself.
+      check: A check of modules, or of the arrays in them; "image" is its own layer.
     """
     found: dict[str, list[Difference]] = {}
     for row in check.rows:
@@ -173,11 +170,11 @@ def by_layer(check: Check) -> dict[str, Difference]:
 
 
 def first_to_differ(check: Check) -> str | None:
-    """Returns the layer in which a check's networks part.
+    """Returns the first layer in which a check's networks differ.
 
     Returns:
-      Its name; None if they agree, and after steps of training, the first of which makes every
-      weight differ: where that began, the passes tell.
+      Its name. None if they agree, and None for steps of training: one step makes all weights
+      differ, so that only the passes show where it began.
     """
     divergence = None if check.rung.phase == "steps" else find_divergence(check)
     return divergence and layer_of(divergence.first.name)
@@ -190,13 +187,12 @@ def describe_environment(torch_device: str) -> dict[str, str]:
       torch_device: Where PyTorch computes.
     """
     device = jax.devices()[0]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     return {
         "date": datetime.date.today().isoformat(),
-        "versions": f"python {platform.python_version()}, {versions}",
+        "versions": python_and(*_PACKAGES),
         "JAX device": f"{device.platform}: {device.device_kind}",
         "torch device": torch_device,
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "processor": f"{cpu_model()}, {os.cpu_count()} cores",
     }
 
 
@@ -225,11 +221,3 @@ def _container(name: str) -> str:
 def _count(parameters: Arrays, name: str) -> int:
     inside = "" if name == "logits" else f"{name}."
     return sum(array.size for key, array in parameters.items() if key.startswith(inside))
-
-
-def _processor() -> str:
-    if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -1,39 +1,35 @@
-"""Whether two small samples differ, and which difference they could have shown.
-
-Axes: n runs of one framework.
-"""
+"""Statistical tests of two small samples, and their power."""
 
 import math
 import warnings
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from scipy import optimize, stats
+
+from flax_densenet.sample import Sample
 
 _LEVEL = 0.05  # of all tests of a study together
 _CONFIDENCE = 0.95
 _POWER = 0.8  # share of studies in which a detectable difference is found
 _MOST_PERMUTATIONS = 200_000  # 10 runs each are still exact
 
-Sample = Float[np.ndarray, " n"]
-
 
 class Comparison(NamedTuple):
-    """Two samples beside each other.
+    """The comparison of two samples.
 
     Attributes:
-      level: Value of permutation_p up to which the difference counts as seen.
+      level: Largest permutation_p at which the difference counts as seen.
       means: Mean of each sample.
       deviations: Standard deviation of each sample, with n - 1.
       difference: First mean minus second.
       interval: 95 % confidence interval of the difference (Welch).
-      permutation_p: Probability that runs dealt out at random to the two sides differ as much in
-        their means; exact up to 10 runs each. It assumes nothing of the distribution.
-      welch_p: The same of Welch's t-test, which assumes normal distributions.
+      permutation_p: Probability that the means differ as much if the runs are dealt to the two
+        sides at random; exact up to 10 runs each. It assumes nothing about the distribution.
+      welch_p: The same probability by Welch's t-test, which assumes normal distributions.
       smallest_p: Smallest value that permutation_p can have with so few runs.
-      detectable: True difference that would be found, by a t-test at the same level, in 80 % of
-        such studies.
+      detectable: True difference that a t-test at the same level would find in 80 % of such
+        studies.
     """
 
     level: float
@@ -51,11 +47,11 @@ def compare_samples(first: Sample, second: Sample, *, num_tests: int = 1) -> Com
     """Compares the means of two samples.
 
     Args:
-      first: [n], n at least 2.
-      second: [n].
+      first: At least two values.
+      second: As many values.
       num_tests: Tests of the study, which share its level of 5 % evenly (Bonferroni).
     """
-    deviations = float(np.std(first, ddof=1)), float(np.std(second, ddof=1))
+    deviations = first.deviation, second.deviation
     with warnings.catch_warnings():
         # Samples without any spread: interval and p are then not numbers, which is what they are.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -72,9 +68,9 @@ def compare_samples(first: Sample, second: Sample, *, num_tests: int = 1) -> Com
     level = _LEVEL / num_tests
     return Comparison(
         level=level,
-        means=(float(np.mean(first)), float(np.mean(second))),
+        means=(first.mean, second.mean),
         deviations=deviations,
-        difference=float(np.mean(first) - np.mean(second)),
+        difference=first.mean - second.mean,
         interval=(float(interval.low), float(interval.high)),
         permutation_p=float(permutation.pvalue),
         welch_p=float(welch.pvalue),

@@ -1,4 +1,4 @@
-"""A comparison in the terminal: one row for each layer, one line for each check."""
+"""The report as text: a row for each layer, a line for each check."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What "equal" means: every tolerance, with its reason."""
+"""Tolerances within which two networks are equal, with their reasons."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,7 @@ class Tolerance(NamedTuple):
     Attributes:
       forward: For outputs, losses and statistics.
       gradient: For gradients.
-      gradient_floor: Share of the largest gradient of the network that counts as an array's scale
-        at least.
+      gradient_floor: Smallest scale of a gradient, as a share of the network's largest.
       training: For what ten steps of training change.
     """
 
@@ -25,12 +24,7 @@ TOLERANCES = {
     # (test_mutations.py). 1e-10 tells one from the other with two digits to spare on either side.
     "float64": Tolerance(forward=1e-10, gradient=1e-10, gradient_floor=0, training=1e-10),
     # float32 has 6e-8 per operation; the frameworks sum in other orders. Gradients pass the network
-    # twice. Some are small sums of large terms, such as that of a BatchNorm's scale in front of
-    # another BatchNorm, and keep the terms' rounding: hence the floor.
+    # twice. Some are small sums of large terms and keep the terms' rounding, for example the
+    # gradient for a BatchNorm's scale before another BatchNorm: hence the floor.
     "float32": Tolerance(forward=1e-5, gradient=5e-5, gradient_floor=0.01, training=1e-5),
 }
-
-# Training DenseNet-121 on 4 images of 64x64 in float64: changing the last bit of every parameter
-# moves PyTorch's own losses by 1e-11 of themselves at the third step and by 3e-9 at the fifth. No
-# two machines can agree better than that, so from the fourth step on this is the bound.
-LAST_BIT_AMPLIFIED = 1e-8

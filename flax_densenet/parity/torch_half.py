@@ -1,9 +1,8 @@
-"""How exactly PyTorch computes in float32.
+"""The PyTorch half of a comparison, and the precision in which PyTorch computes.
 
 Axes: B batch, C channels, H height, W width, K classes.
 """
 
-import contextlib
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,10 +33,12 @@ from flax_densenet.weights.table import Variables, correspondence, to_torch_arra
 from torch_reference.attention import SqueezeExcitation
 from torch_reference.densenet import DenseBlock, DenseLayer, DenseNet, Transition
 
+_COUNTER = "num_batches_tracked"
+
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Keeps all digits of float32 on GPUs, where convolutions use TF32 by default."""
+    """Switches TF32 off, with which GPUs compute convolutions by default."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
@@ -46,18 +47,15 @@ def exact_float32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-_COUNTER = "num_batches_tracked"
-
-
 class TorchHalf:
     """A PyTorch DenseNet (see `flax_densenet.parity.half.Half`), observed on copies of itself.
 
-    Its random numbers are the same in every pass.
+    Every pass draws the same random numbers.
 
     Attributes:
       model: The network.
-      keys: The reference's key of each of its parameters and running statistics, by its own.
-      notes: What must be known to read the comparison, in sentences, after a pass.
+      keys: The reference's key of each of its parameters and running statistics.
+      notes: Sentences that a reader of the comparison must know; known after a pass.
     """
 
     def __init__(
@@ -72,13 +70,13 @@ class TorchHalf:
 
         Args:
           model: The network; its weights are replaced.
-          config: What it is.
+          config: Its configuration.
           variables: {"params", "batch_stats"}, in the type of the configuration.
-          keys: The reference's key of each array, by the network's own; None if they are the same.
-          device: Where it is computed.
+          keys: The reference's key of each of the network's arrays; None if they are the same.
+          device: Device on which it is computed.
 
         Raises:
-          RuntimeError: The weights are not those of the network.
+          RuntimeError: The weights do not fit the network.
         """
         self.config = config
         self.device = torch.device(device)
@@ -107,7 +105,7 @@ class TorchHalf:
         return self._with_logits(activations, logits)
 
     def observe(self, batch: Batch, *, train: bool) -> Observation:
-        """Returns all that one pass shows.
+        """Does one forward and backward pass and returns all that it shows.
 
         Raises:
           InputError: The network fails, or does something that cannot be compared.
@@ -169,9 +167,9 @@ class TorchHalf:
         }
         return Trained(losses, self._weights(model), momentum, self._weights(averaged.module))
 
-    @contextlib.contextmanager
+    @contextmanager
     def _pass(self, image: np.ndarray, *, train: bool) -> Iterator[None]:
-        """Runs one pass, forward and backward, so that it can be compared."""
+        """Runs one pass with fixed random numbers, and without dropout in training."""
         shape = "x".join(map(str, image.shape))
         mode = "training" if train else "evaluation"
         failed = f"the PyTorch network failed in {mode}, on images [B, C, H, W] of {shape}"
@@ -208,7 +206,7 @@ class TorchHalf:
         if unseen:
             raise InputError(
                 f"the PyTorch network does not call {listed(unseen)} in its forward pass, so "
-                "that what it puts out cannot be seen; call the module instead of using its weights"
+                "its output cannot be seen; call the module instead of using its weights"
             )
         classified = torch.from_numpy(activations["classifier"]).to(logits.device)
         if torch.allclose(F.log_softmax(classified, dim=1), logits.detach()):
@@ -232,16 +230,3 @@ class TorchHalf:
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
-
-
-def reference_half(
-    config: DenseNetConfig, variables: Variables, device: str | torch.device = "cpu"
-) -> TorchHalf:
-    """Returns the reference with the given weights.
-
-    Args:
-      config: The network.
-      variables: {"params", "batch_stats"}, in the type of the configuration.
-      device: Where it is computed.
-    """
-    return TorchHalf(DenseNet(config), config, variables, device=device)

@@ -1,4 +1,4 @@
-"""Questions that people ask about DenseNet, each answered by a table and a picture."""
+"""Studies of DenseNet: each answers one question with a table and a picture."""
 
 import lazy_loader
 

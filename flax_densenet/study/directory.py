@@ -1,4 +1,4 @@
-"""The directory of a study: its settings, and the results of the runs that are done."""
+"""The directory of a study: settings, and results of finished runs."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ _ABSENT = "absent"
 
 @dataclasses.dataclass(frozen=True)
 class StudyDirectory:
-    """A study on the disk; every run is in it whole or not at all.
+    """A study on the disk, which holds each run whole or not at all.
 
     Attributes:
       path: The directory.
@@ -39,30 +39,30 @@ class StudyDirectory:
 
     @property
     def unfinished(self) -> Path:
-        """Work directories of trainings that are not done."""
+        """Work directories of unfinished trainings."""
         return self.path / "unfinished"
 
     def read(self) -> list[Record]:
-        """Returns the records of all runs done."""
+        """Returns the records of all finished runs."""
         if not self.results_file.exists():
             return []
         return [json.loads(line) for line in self.results_file.read_text().splitlines()]
 
     def find(self, run: Record) -> list[Record]:
-        """Returns the records of one run; none if it is not done.
+        """Returns the records of one run; an empty list if it is not done.
 
         Args:
-          run: What tells it from the others, such as {"seed": 1}.
+          run: Values that only this run has, such as {"seed": 1}.
         """
         wanted = _as_json(run)
         return [record for record in self.read() if record.items() >= wanted.items()]
 
     def add(self, run: Record, records: Sequence[Record]) -> None:
-        """Writes a run that is done.
+        """Writes the records of a finished run.
 
         Args:
-          run: What tells it from the others.
-          records: What there is to say of it.
+          run: Values that only this run has.
+          records: Its results.
 
         Raises:
           SavingFailed: The disk is full, or something like it; the runs before are kept.
@@ -72,7 +72,7 @@ class StudyDirectory:
 
 
 def open_study(path: Path, settings: Settings) -> StudyDirectory:
-    """Starts a study, or goes on with the one in the directory.
+    """Opens the directory of a new study, or of one to go on with.
 
     Args:
       path: The directory.
@@ -97,7 +97,7 @@ def open_study(path: Path, settings: Settings) -> StudyDirectory:
 
 
 def _read_settings(file: Path) -> dict[str, Any] | None:
-    """Returns the settings in a file; None if there is none, or it is not that of a study."""
+    """Returns the settings of a study; None if there is no such file, or not a study's."""
     try:
         stored = json.loads(file.read_text())
     except (OSError, ValueError):

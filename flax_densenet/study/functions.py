@@ -1,4 +1,4 @@
-"""Studies as functions, for programs and notebooks; the command line calls them, too."""
+"""Studies as functions, for programs, notebooks and the command line."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,21 +7,22 @@ from typing import Any
 
 from flax_densenet.errors import require
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
-from flax_densenet.study.fields.study import (
+from flax_densenet.study.catalog import (
     BATCH_SIZE,
     DEPTHS,
+    FIELD_STUDIES,
     IMAGE_SIZE,
     MEMORY_NETWORK,
     SEEDS,
-    FieldPlan,
+    STUDIES,
     baseline_run,
-    carry_out,
 )
+from flax_densenet.study.fields.study import FieldPlan
 from flax_densenet.study.gradients.study import GradientPlan
-from flax_densenet.study.memory import MemoryPlan
+from flax_densenet.study.plan import carry_out
 from flax_densenet.study.result import StudyResult
 from flax_densenet.study.reuse import ReusePlan
+from flax_densenet.study.step_memory.study import MemoryPlan
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import load_run_data
 from flax_densenet.weights.checkpoint import load_checkpoint
@@ -38,32 +39,34 @@ def study_field(
     dataset: str = "digits",
     network: DenseNetConfig | None = None,
     epochs: int | None = None,
-    out: str | Path | None = None,
+    output: str | Path | None = None,
     formats: Sequence[str] = _PNG,
 ) -> StudyResult:
-    """Trains the same network with several values of one field, and compares.
+    """Trains the same network with several values of one field and compares them.
 
     Args:
       field: Key of `FIELD_STUDIES`, such as "growth_rate".
-      values: The values; None takes those of `FIELD_STUDIES`.
+      values: The values; None takes the defaults in `FIELD_STUDIES`.
       seeds: Trainings for each value.
       run: The baseline, and how everything is trained; None is `baseline_run(field, dataset)`.
       dataset: As `--dataset`, if no run is given.
-      network: The network of the baseline, likewise; its classes and channels follow the data set.
+      network: The network of the baseline, if no run is given; its classes and channels follow the
+        data set.
       epochs: Passes over the training images, instead of the run's.
-      out: Directory in which results are kept, and with which an interrupted study goes on.
+      output: Directory in which results are kept; an interrupted study goes on with it.
       formats: Endings of the picture's files in it.
 
     Returns:
       The result, whose rows are each a `FieldRow`.
 
     Raises:
-      InputError: A value, the data set or the directory cannot be used.
+      InputError: The field, a value, the data set or the directory cannot be used.
     """
+    require(field in FIELD_STUDIES, "field", field, f"one of {', '.join(FIELD_STUDIES)}")
     run = _with_epochs(run or baseline_run(field, dataset, network=network), epochs)
     chosen = FIELD_STUDIES[field].values if values is None else values
     data = load_run_data(run, num_workers=0)
-    return carry_out(FieldPlan(field, tuple(chosen), seeds, run, data), out, formats)
+    return carry_out(FieldPlan(field, tuple(chosen), seeds, run, data), output, formats)
 
 
 def gradient_flow(
@@ -73,7 +76,7 @@ def gradient_flow(
     dataset: str = "digits",
     network: DenseNetConfig | None = None,
     epochs: int | None = None,
-    out: str | Path | None = None,
+    output: str | Path | None = None,
     formats: Sequence[str] = _PNG,
 ) -> StudyResult:
     """Measures the gradient in each layer, with and without the direct connections.
@@ -84,7 +87,7 @@ def gradient_flow(
       dataset: As for `study_field`.
       network: As for `study_field`.
       epochs: As for `study_field`.
-      out: As for `study_field`.
+      output: As for `study_field`.
       formats: As for `study_field`.
 
     Returns:
@@ -95,7 +98,7 @@ def gradient_flow(
     """
     run = _with_epochs(run or baseline_run("gradient_flow", dataset, network=network), epochs)
     data = load_run_data(run, num_workers=0)
-    return carry_out(GradientPlan(seeds, run, data), out, formats)
+    return carry_out(GradientPlan(seeds, run, data), output, formats)
 
 
 def memory(
@@ -104,7 +107,7 @@ def memory(
     network: DenseNetConfig = MEMORY_NETWORK,
     batch_size: int = BATCH_SIZE,
     image_size: int = IMAGE_SIZE,
-    out: str | Path | None = None,
+    output: str | Path | None = None,
     formats: Sequence[str] = _PNG,
 ) -> StudyResult:
     """Compiles a training step at several depths, naive and with less memory.
@@ -114,7 +117,7 @@ def memory(
       network: The network, but for its depth.
       batch_size: Images in a batch.
       image_size: Height and width of an image in pixels.
-      out: As for `study_field`.
+      output: As for `study_field`.
       formats: As for `study_field`.
 
     Returns:
@@ -123,17 +126,17 @@ def memory(
     Raises:
       InputError: There is no such network, or the directory cannot be used.
     """
-    return carry_out(MemoryPlan(tuple(values), network, batch_size, image_size), out, formats)
+    return carry_out(MemoryPlan(tuple(values), network, batch_size, image_size), output, formats)
 
 
 def feature_reuse(
-    checkpoint: str | Path, *, out: str | Path | None = None, formats: Sequence[str] = _PNG
+    checkpoint: str | Path, *, output: str | Path | None = None, formats: Sequence[str] = _PNG
 ) -> StudyResult:
     """Shows which earlier layers the layers of a trained network read.
 
     Args:
       checkpoint: Whatever `flax-densenet convert` reads, or a work directory of `train`.
-      out: As for `study_field`.
+      output: As for `study_field`.
       formats: As for `study_field`.
 
     Returns:
@@ -143,7 +146,14 @@ def feature_reuse(
       InputError: The checkpoint cannot be read, or the directory cannot be used.
     """
     path = Path(checkpoint).expanduser().absolute()
-    return carry_out(ReusePlan(path, load_checkpoint(path)), out, formats)
+    return carry_out(ReusePlan(path, load_checkpoint(path)), output, formats)
+
+
+_ANALYSES: dict[str, Callable[..., StudyResult]] = {
+    "gradient_flow": gradient_flow,
+    "feature_reuse": feature_reuse,
+    "memory": memory,
+}
 
 
 def run(name: str, *values: Any, **settings: Any) -> StudyResult:
@@ -151,28 +161,16 @@ def run(name: str, *values: Any, **settings: Any) -> StudyResult:
 
     Args:
       name: Key of `STUDIES`.
-      values: As the study's own function takes them.
-      settings: Likewise.
+      values: As the study's own function takes them; for a field it is `study_field`.
+      settings: As the study's own function takes them.
 
     Raises:
       InputError: There is no such study, or as its own function.
     """
     require(name in STUDIES, "study", name, f"one of {', '.join(STUDIES)}")
-    function = globals().get(name) or __getattr__(name)
-    return function(*values, **settings)
-
-
-def __getattr__(name: str) -> Callable[..., StudyResult]:
-    """Returns the function of a row of `FIELD_STUDIES`, such as `growth_rate`."""
-    if name not in FIELD_STUDIES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-    def study(values: Sequence[Any] | None = None, **settings: Any) -> StudyResult:
-        return study_field(name, values, **settings)
-
-    study.__name__ = study.__qualname__ = name
-    study.__doc__ = f"Does the study of {name}; as `study_field`, which says more."
-    return study
+    if name in FIELD_STUDIES:
+        return study_field(name, *values, **settings)
+    return _ANALYSES[name](*values, **settings)
 
 
 def _with_epochs(run: RunConfig, epochs: int | None) -> RunConfig:

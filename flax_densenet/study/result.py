@@ -1,8 +1,6 @@
-"""Several runs of the same thing: mean and spread."""
+"""The result of a study: a table, a recommendation and a picture."""
 
 import dataclasses
-import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,43 +11,6 @@ from flax_densenet.files import write_text, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class Sample(tuple[float, ...]):
-    """The values of runs that differ in their seed alone, at least one."""
-
-    __slots__ = ()
-
-    @property
-    def mean(self) -> float:
-        """Their mean."""
-        return statistics.fmean(self)
-
-    @property
-    def median(self) -> float:
-        """Their median."""
-        return statistics.median(self)
-
-    @property
-    def deviation(self) -> float:
-        """Their standard deviation, with n - 1; 0 for a single run, which has no spread."""
-        return statistics.stdev(self) if len(self) > 1 else 0.0
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the mean; 0 for a single run."""
-        return self.deviation / math.sqrt(len(self))
-
-    def text(self, factor: float = 1, decimals: int = 2) -> str:
-        """Returns mean and standard deviation, such as "1.20 ± 0.15".
-
-        Args:
-          factor: What both are multiplied by, such as 100 for per cent.
-          decimals: Their decimals.
-        """
-        text = f"{factor * self.mean:.{decimals}f}"
-        return f"{text} ± {factor * self.deviation:.{decimals}f}" if len(self) > 1 else text
-
 
 TABLE_FILE = "table.md"
 _DOTS_PER_INCH = 110  # of a bitmap
@@ -67,9 +28,9 @@ class StudyResult:
       name: Key of `STUDIES`.
       title: What was studied, in a line.
       method: How, in Markdown.
-      columns: Headings of the table, and what they show of a row.
-      rows: One for each line of the table; each is a NamedTuple.
-      recommendation: What follows, in a paragraph, and by which rule.
+      columns: Headings of the table, each with the function that makes the cell of a row.
+      rows: One NamedTuple for each line of the table.
+      recommendation: The conclusion in a paragraph, with its rule.
       draw: Draws the picture of such a result.
     """
 

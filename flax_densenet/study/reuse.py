@@ -1,10 +1,10 @@
-"""Feature reuse: how much each layer reads of the earlier ones.
+"""The study of feature reuse: what each layer reads of earlier ones.
+
+A layer reads the maps of the block's input, followed by k maps of each layer before it. The paper's
+text takes the "average absolute weight" between two layers; the caption of its Figure 5, the L1
+norm divided by the number of input maps. Within one target they differ by a constant factor.
 
 Axes: H, W kernel, I input channels of a group, O output channels; C channels of the joined maps.
-
-The maps that a layer reads are those of the block's input, followed by k maps of each layer before
-it. The paper takes the "average absolute weight" between two layers; the caption of its figure, the
-L1 norm divided by the number of input maps. Within one target they differ by a constant factor.
 """
 
 import dataclasses
@@ -118,8 +118,8 @@ def _draw_block(axes: "Axes", weights: list[tuple[float, ...]], *, is_last: bool
     image = axes.imshow(shares, cmap="viridis_r", vmin=0, vmax=1, interpolation="nearest")
     every = max(1, -(-num_targets // _MOST_TICKS))
     layers = list(range(0, num_targets - 1, every))
-    behind = "classifier" if is_last else "transition"
-    axes.set_xticks([*layers, num_targets - 1], [*(str(n + 1) for n in layers), behind])
+    reader = "classifier" if is_last else "transition"
+    axes.set_xticks([*layers, num_targets - 1], [*(str(n + 1) for n in layers), reader])
     axes.get_xticklabels()[-1].set(rotation=90, va="top")
     axes.set_yticks(list(range(0, num_targets, every)))
     axes.set_xlabel("target layer l")
@@ -211,7 +211,7 @@ class ReusePlan:
 def _method(name: str) -> str:
     return (
         f"Weights of `{name}`. For each layer of a dense block, and for the transition or "
-        "classifier behind it: the mean absolute weight of its (first) convolution, over the maps "
+        "classifier after it: the mean absolute weight of its (first) convolution, over the maps "
         "of each source. The picture shows each weight as a share of the target's largest, since "
         "layers of different kernels and widths have weights of different size; the paper's Figure "
         "5 has a scale from 0 to 1, too, and does not say of what."

@@ -1,4 +1,4 @@
-"""How pictures tell things apart, in gray, too: by marker, line and shade together."""
+"""Styles of lines that differ in gray, too."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,5 +24,5 @@ def logarithmic(axes: "Axes") -> None:
 
 
 def _few_digits(value: float, position: float) -> str:
-    """Returns the label of a small tick: those of 2 and 5 have one."""
+    """Returns the label of a small tick; only ticks at 2 and 5 have one."""
     return f"{value:g}" if f"{value:e}"[0] in "25" else ""

@@ -1,4 +1,4 @@
-"""The trainings of a study: one after the other, under one progress bar, each done once."""
+"""The trainings of a study, in turn, under one progress bar."""
 
 import contextlib
 import shutil
@@ -24,7 +24,7 @@ class Training(NamedTuple):
     """One training of a study.
 
     Attributes:
-      identity: What tells it from the others, such as {"growth_rate": 4, "seed": 0}.
+      identity: Values that only this training has, such as {"growth_rate": 4, "seed": 0}.
       run: What is trained and how.
       adapt: As `fit` takes it.
       measure: As `fit` takes it.
@@ -42,7 +42,7 @@ class Training(NamedTuple):
 
 
 def check_trainings(trainings: Sequence[Training], dataset: Dataset) -> None:
-    """Checks, before any of them starts, that all can be done.
+    """Checks before the first training that all of them can be done.
 
     Raises:
       InputError: Network, batch or data set do not fit together.
@@ -69,11 +69,11 @@ def train_all(
       dataset: Images that suit all of them.
       directory: Where results are kept.
       execution: How all of them are executed.
-      describe: Returns what results.jsonl says of a training, from its records by epoch.
+      describe: Returns the line of results.jsonl for a training, from its records by epoch.
 
     Raises:
       TrainingDiverged: A loss was not finite; the message says in which training.
-      TrainingInterrupted: A signal came. What was done is kept.
+      TrainingInterrupted: A signal came. Finished trainings are kept.
     """
     optimization = trainings[0].run.optimization
     steps = steps_per_epoch(len(dataset.train), optimization.batch_size) * optimization.epochs

@@ -1,6 +1,6 @@
-"""Memory that one step of training takes: an estimate, since compilers choose what they keep.
+"""Estimate of the memory of one training step.
 
-Counted are
+It is an estimate, since compilers choose what they keep. Counted are
 
 - the parameters, their gradients and momentum, and the running statistics;
 - the activations that are kept for the backward pass, in the type of the computation: whatever a
@@ -35,7 +35,7 @@ _NEED_THEIR_INPUT: tuple[OperationKind, ...] = (
     "leaky ReLU",
     "PReLU",
     "maximum pool",
-    "squeeze",  # of its input excitation needs every number
+    "squeeze",  # excitation needs every number of its input
     "excitation",
 )
 _NEED_THEIR_OUTPUT: tuple[OperationKind, ...] = ("ReLU", "sigmoid", "tanh")

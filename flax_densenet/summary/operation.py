@@ -1,10 +1,10 @@
 """One operation of the network, with its output, parameters and FLOPs.
 
-Axes: H height, W width, C channels. All numbers are those of one image in evaluation.
+All numbers are for one image in evaluation. A multiplication and an addition are two FLOPs. As
+usual, a convolution counts its zero padding like any other pixel. Published tables (torchvision's
+GFLOPS) give instead the multiply-adds of the convolutions and the linear layer, and nothing else.
 
-A multiplication and an addition are two FLOPs. As usual, a convolution counts its zero padding like
-any other pixel. The field's tables (torchvision's GFLOPS) give multiply-adds instead, those of the
-convolutions and the linear layer, and nothing else.
+Axes: H height, W width, C channels.
 
 | operation | FLOPs for each number of its output |
 |---|---|
@@ -93,7 +93,7 @@ class Operation(NamedTuple):
 
 
 def convolution(layer: WeightLayer, size: tuple[int, int]) -> Operation:
-    """Returns a convolution whose output has the given height and width."""
+    """Returns a convolution with an output of the given height and width."""
     axes = layer.axes
     shape = (*size, axes["O"])
     multiply_adds = math.prod(shape) * axes["H"] * axes["W"] * axes["I"]
@@ -109,7 +109,7 @@ def norm_act(
 
     Args:
       config: The network.
-      layers: Its layers with weights, of which the next are taken.
+      layers: Its layers with weights; the next ones are taken.
       size: Height and width.
     """
     norm = next(layers)
@@ -129,7 +129,7 @@ def attention(
     """Yields squeeze-and-excitation.
 
     Args:
-      layers: The network's layers with weights, of which the next are taken.
+      layers: The network's layers with weights; the next ones are taken.
       path: Its place.
       shape: Shape of the feature maps, (H, W, C).
     """

@@ -1,6 +1,8 @@
 """Every operation of the network in forward order.
 
-Axes: H height, W width, C channels. All numbers are those of one image in evaluation.
+All numbers are for one image in evaluation.
+
+Axes: H height, W width, C channels.
 """
 
 import math

@@ -1,8 +1,8 @@
-"""What others have published about the size of the networks, to stand beside our counts.
+"""Published sizes of the networks, shown beside our counts.
 
 Paper: Table 2 of https://arxiv.org/abs/1608.06993. torchvision: `num_params` and `_ops` in
-torchvision/models/densenet.py (version 0.29.1), of which `_ops` are the multiply-adds of the
-convolutions and the linear layer. Neither has a number for DenseNet-264.
+torchvision/models/densenet.py (version 0.29.1); `_ops` are the multiply-adds of the convolutions
+and the linear layer. Neither has a number for DenseNet-264.
 """
 
 from decimal import Decimal
@@ -35,7 +35,7 @@ class Published(NamedTuple):
         return 10 ** int(self.value.as_tuple().exponent)
 
     def agrees(self, count: int) -> bool:
-        """Tells whether an exact count is the published number, after rounding to its digits."""
+        """Returns whether an exact count is the published number, after rounding to its digits."""
         return Decimal(count).quantize(self.value) == self.value
 
 

@@ -1,4 +1,4 @@
-"""All that is known about a network's size, in one record."""
+"""The size of a network in one record: operations, totals and estimates."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from flax_densenet.summary.published import IMAGE_SIZE, PUBLISHED, Published, fi
 
 
 class Row(NamedTuple):
-    """One operation; bytes are those of one image.
+    """One operation; bytes are for one image.
 
     Attributes:
       name: Its name, torchvision's where it has one.

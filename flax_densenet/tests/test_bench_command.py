@@ -12,7 +12,7 @@ import pytest
 from flax_densenet import DenseNetConfig
 from flax_densenet.bench import measure as measure_module
 from flax_densenet.bench import programs
-from flax_densenet.bench.measure import Measured, measure, spread
+from flax_densenet.bench.measure import Measured, measure
 from flax_densenet.bench.programs import build_program
 from flax_densenet.cli import bench as bench_command
 from flax_densenet.implementations import choose_implementation
@@ -125,11 +125,6 @@ def test_table_and_json(
         {"min": 1, "median": 2, "max": 3, "n": 3},
     )
     assert (second["error"], second["summary"]) == ("out of memory", None)
-
-
-def test_spread_of_nothing_is_none() -> None:
-    assert spread([]) is None
-    assert spread([4, 1, 2, 9]) == (1, 3, 9, 4)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Chunks, convolutions and windows of the cache-blocked implementation are right, and save memory."""
+"""Tests of flax_densenet/implementations/blocked: its convolution, pooling, memory and chunks.
 
 from typing import Any
 

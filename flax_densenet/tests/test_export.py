@@ -231,7 +231,7 @@ def test_onnx_that_is_not_installed_is_told(
         ("bc.safetensors x.onnx --mean 1", "--mean (=(1.0,)) and --std (=None) must both be 3 "),
         ("bc.safetensors x.onnx --mean 1,2,3 --std 1,0,1", "and deviations above 0"),
         ("bc.safetensors x.onnx --tf32", "--tf32 is for StableHLO; in an ONNX file it is not "),
-        ("silent.safetensors x.onnx --uint8", "does not tell with what; say it with --mean and "),
+        ("silent.safetensors x.onnx --uint8", "does not say with what; give --mean and --std"),
     ],
 )
 def test_wrong_input_is_one_message(

@@ -1,4 +1,4 @@
-"""Tests of the smallest image in flax_densenet/network/config.py, against the network's real shapes."""
+"""Tests of the smallest image of a configuration, against the shapes of the real network."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/network/layers.py: the flat list against the modules that are really built."""
+"""Tests of flax_densenet/network/layers.py: the flat list against the modules that are built."""
 
 from collections.abc import Callable
 from typing import Any

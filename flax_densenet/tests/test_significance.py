@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 
 from flax_densenet.parity.significance import compare_samples, detectable_effect, verdict
+from flax_densenet.sample import Sample
 
 
 def test_permutation_p_is_counted_by_hand() -> None:
     # 6 ways to deal 1, 2, 3, 4 to two sides of 2; two of them differ as much: 12|34 and 34|12.
-    assert compare_samples(np.array([1.0, 2.0]), np.array([3.0, 4.0])).permutation_p == 2 / 6
+    assert compare_samples(Sample([1, 2]), Sample([3, 4])).permutation_p == 2 / 6
     # 14|23 and 23|14 have equal means, so that every other way differs as much or more.
-    assert compare_samples(np.array([1.0, 4.0]), np.array([2.0, 3.0])).permutation_p == 1
+    assert compare_samples(Sample([1, 4]), Sample([2, 3])).permutation_p == 1
 
 
 def test_five_runs_apart_have_the_smallest_p() -> None:
-    result = compare_samples(np.arange(5.0), np.arange(5.0) + 10)
+    result = compare_samples(Sample(range(5)), Sample(range(10, 15)))
     assert result.permutation_p == result.smallest_p == 2 / 252  # 10 choose 5
     assert result.difference == -10
 
 
 def test_welch_interval_and_p_are_those_of_the_formula() -> None:
-    first, second = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])
+    first, second = Sample([1, 2, 3]), Sample([2, 4, 6])
     result = compare_samples(first, second)
     assert result.means == (2.0, 4.0)
     assert result.deviations == (1.0, 2.0)
@@ -42,7 +43,7 @@ def test_detectable_effect_is_that_of_cohen(effect: float, num_runs: int) -> Non
 
 
 def test_detectable_difference_is_in_the_units_of_the_samples() -> None:
-    sample = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    sample = Sample([1, 2, 3, 4, 5])
     deviation = math.sqrt(2.5)
     effect = detectable_effect(5, 0.05)
     assert compare_samples(sample, sample).detectable == pytest.approx(effect * deviation)
@@ -50,8 +51,9 @@ def test_detectable_difference_is_in_the_units_of_the_samples() -> None:
 
 def test_wrong_alarms_are_as_rare_as_promised() -> None:
     random = np.random.default_rng(0)
-    samples = random.normal(size=(300, 2, 5))
-    p = np.array([compare_samples(*pair, num_tests=3).permutation_p for pair in samples])
+    pairs = random.normal(size=(300, 2, 5)).tolist()
+    results = [compare_samples(*map(Sample, pair), num_tests=3) for pair in pairs]
+    p = np.array([result.permutation_p for result in results])
     level = 0.05 / 3
     assert np.mean(p <= level) <= level + 5 * math.sqrt(level / len(p))
     assert np.mean(p <= 0.5) == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(len(p)))
@@ -67,5 +69,5 @@ def test_wrong_alarms_are_as_rare_as_promised() -> None:
     ],
 )
 def test_verdict_says_what_can_be_said(first: list[int], second: list[int], words: str) -> None:
-    samples = (np.array(values, float) for values in (first, second))
-    assert verdict(compare_samples(*samples, num_tests=3), "nats").startswith(words)
+    result = compare_samples(Sample(first), Sample(second), num_tests=3)
+    assert verdict(result, "nats").startswith(words)

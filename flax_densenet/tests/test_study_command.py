@@ -15,7 +15,7 @@ from flax_densenet.network.layers import count_parameters
 from flax_densenet.network.variants import VARIANTS
 from flax_densenet.study import STUDIES, trainings
 from flax_densenet.study.fields import study as field
-from flax_densenet.study.memory import StepMemory
+from flax_densenet.study.step_memory.study import StepMemory
 from flax_densenet.summary.summarize import summarize
 from flax_densenet.training import RunConfig
 

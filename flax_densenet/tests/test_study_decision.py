@@ -1,25 +1,9 @@
-"""Tests of flax_densenet/study/fields/values.py and sample.py, with numbers worked out by hand."""
+"""Tests of flax_densenet/study/fields/values.py, with numbers worked out by hand."""
 
 import pytest
 
+from flax_densenet.sample import Sample
 from flax_densenet.study.fields.values import Candidate, decide
-from flax_densenet.study.result import Sample
-
-
-def test_a_sample_has_mean_deviation_and_standard_error() -> None:
-    sample = Sample([1.0, 2.0, 6.0])  # squares of 2, 1 and 3 sum to 14; 14 / 2 = 7
-    assert sample.mean == 3
-    assert sample.median == 2
-    assert sample.deviation == pytest.approx(7**0.5)
-    assert sample.standard_error == pytest.approx((7 / 3) ** 0.5)
-    assert sample.text(10, 1) == "30.0 ± 26.5"
-
-
-def test_a_single_run_has_no_spread() -> None:
-    sample = Sample([0.25])
-    assert (sample.deviation, sample.standard_error) == (0, 0)
-    assert sample.text(100) == "25.00"
-
 
 # The best mean is 3 %, its standard error 0.41 %: the limit is 3.41 %.
 BEST = Candidate(400, Sample([0.02, 0.03, 0.03, 0.04]))

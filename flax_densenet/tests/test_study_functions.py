@@ -13,15 +13,19 @@ from flax_densenet import InputError, study
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "study_growth_rate.py"
 
 
-def test_every_study_is_a_function() -> None:
-    for name in study.STUDIES:
-        function = getattr(study, name)
-        assert function.__name__ == name
-        assert name in dir(study)
-    with pytest.raises(AttributeError, match="no attribute 'swallow'"):
-        study.swallow  # noqa: B018
+def test_every_study_has_a_name() -> None:
     with pytest.raises(InputError, match=r"study \(='swallow'\) must be one of growth_rate"):
         study.run("swallow")
+    with pytest.raises(InputError, match=r"field \(='memory'\) must be one of growth_rate"):
+        study.study_field("memory")
+
+
+def test_names_stay_functions_whatever_is_imported() -> None:
+    import flax_densenet.study.functions
+
+    for name in ("run", "study_field", "gradient_flow", "memory", "feature_reuse"):
+        assert getattr(study, name) is getattr(flax_densenet.study.functions, name)
+        assert getattr(study, name) is getattr(flax_densenet.study.functions, name)
 
 
 def test_the_example_runs_as_a_script(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from flax_densenet import DenseNetConfig, InputError, count_parameters, study
 from flax_densenet.data.batches import TrainBatch
-from flax_densenet.study.fields.study import baseline_run
+from flax_densenet.study.catalog import baseline_run
 from flax_densenet.study.gradients.plain_chain import (
     chain_config,
     count_chain_parameters,
@@ -160,7 +160,7 @@ def test_rows_are_those_of_some_epochs_with_the_span_over_layers() -> None:
 @pytest.mark.slow
 def test_both_networks_are_trained_and_measured(tmp_path: Path) -> None:
     run = baseline_run("gradient_flow", "digits", network=TINY)
-    study.gradient_flow(seeds=1, run=run, epochs=1, out=tmp_path)
+    study.gradient_flow(seeds=1, run=run, epochs=1, output=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(line["connections"], line["seed"]) for line in lines] == [("direct", 0), ("chain", 0)]
     for line in lines:

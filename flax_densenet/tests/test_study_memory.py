@@ -9,8 +9,8 @@ import pytest
 
 from flax_densenet import DenseNetConfig, count_parameters, study
 from flax_densenet.implementations import choose_implementation
-from flax_densenet.study import memory as remat
-from flax_densenet.study.memory import StepMemory
+from flax_densenet.study.step_memory import study as step_memory_study
+from flax_densenet.study.step_memory.study import StepMemory
 from flax_densenet.summary.summarize import summarize
 
 Printed = Callable[[], str]
@@ -33,7 +33,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         size = model.config.depth * 2**20
         return StepMemory(size // 2 if model.remat else size, 2 * size)
 
-    monkeypatch.setattr(remat, "step_memory", step_memory)
+    monkeypatch.setattr(step_memory_study, "step_memory", step_memory)
     return programs
 
 

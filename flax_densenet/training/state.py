@@ -11,10 +11,11 @@ from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.densenet import DenseNet
 from flax_densenet.implementations import choose_implementation, native
+from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.initialization import initialize
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.config import Execution, OptimizationConfig, RunConfig
+from flax_densenet.training.config import DataConfig, Execution, OptimizationConfig, RunConfig
 from flax_densenet.training.optimizer import learning_rate_schedule, sgd
 from flax_densenet.training.parallel import mapped_axis
 from flax_densenet.training.parts import factor_tree, find_parts, frozen_paths, split_params
@@ -85,7 +86,7 @@ def initial_state(
     run: RunConfig,
     execution: Execution,
     preprocess: Preprocess,
-    schedule: optax.Schedule,
+    schedule: optax.ScalarOrSchedule,
     variables: Mapping[str, Any] | None = None,
 ) -> TrainState:
     """Returns the state of a run before its first step.
@@ -94,7 +95,7 @@ def initial_state(
       run: The run.
       execution: How it is executed.
       preprocess: What happens to an image before the network.
-      schedule: Learning rate, a function of the step (from 0).
+      schedule: Learning rate, or a function from the step (from 0) to it.
       variables: {"params", "batch_stats"} to start from; None draws initial weights.
 
     Raises:
@@ -110,8 +111,8 @@ def initial_state(
     return create_state(
         DenseNet(
             run.network,
-            axis_name,
-            run.fine_tuning.freeze_batch_norm,
+            axis_name=axis_name,
+            freeze_batch_norm=run.fine_tuning.freeze_batch_norm,
             remat=execution.remat,
             implementation=execution.implementation,
         ),
@@ -130,6 +131,32 @@ def initial_state(
         variables=variables,
         apply_updates=native.apply_updates if fused else optax.apply_updates,
     )
+
+
+def network_state(
+    config: DenseNetConfig,
+    preprocess: Preprocess,
+    *,
+    optimization: OptimizationConfig | None = None,
+    execution: Execution = Execution(),
+    schedule: optax.ScalarOrSchedule | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """Returns the state of a network without a run, to measure, compare or evaluate it.
+
+    Args:
+      config: The network.
+      preprocess: What happens to an image before the network.
+      optimization: How it is trained; None is as in the paper.
+      execution: How that is executed.
+      schedule: Learning rate, as for `initial_state`; None is that of `optimization` at every step.
+      variables: As for `initial_state`.
+    """
+    optimization = optimization or OptimizationConfig()
+    run = RunConfig(network=config, data=DataConfig(), optimization=optimization)
+    if schedule is None:
+        schedule = optimization.learning_rate
+    return initial_state(run, execution, preprocess, schedule, variables)
 
 
 def start(run: RunConfig, dataset: Dataset, execution: Execution) -> TrainState:

@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that needs no other one, no network and no script."""
+"""The report as one HTML file without scripts, which needs no other file."""
 
 from flax_densenet.parity.page.write import write_page
 

@@ -1,4 +1,4 @@
-"""Drawings of a report, as SVG."""
+"""Drawings of a report, as SVG: differences over the layers, and training curves."""
 
 import html
 import io
@@ -40,8 +40,8 @@ def as_svg(axes: "Axes", label: str) -> str:
 
     Args:
       axes: The only axes of the figure.
-      label: What the picture shows, for those who cannot see it. A page's pictures need labels of
-        their own, since the names inside the element begin with it.
+      label: What the picture shows, for people who cannot see it. Each picture of a page needs
+        another label, with which the names inside the element begin.
     """
     import matplotlib
 
@@ -59,7 +59,7 @@ def as_svg(axes: "Axes", label: str) -> str:
     return f'<svg role="img" aria-label="{html.escape(label)}" {element}'
 
 
-# From Okabe and Ito's palette, which color-blind people can tell apart; in gray the styles do.
+# Okabe and Ito's palette, which color-blind people can distinguish; in gray the line styles do.
 COLORS = {"difference": "#0072b2", "differs": "#d55e00", "allowed": "black", "rounding": "0.4"}
 _MAX_TICKS = 6
 _FEW = 100  # points that can be drawn large
@@ -70,7 +70,7 @@ def draw_differences(axes: "Axes", positions: Sequence[int], rows: Sequence[Diff
 
     Args:
       axes: Empty axes.
-      positions: Where each difference stands on the horizontal axis.
+      positions: Place of each difference on the horizontal axis.
       rows: The differences.
     """
     scale = _find_scale(rows)
@@ -104,7 +104,7 @@ def draw_differences(axes: "Axes", positions: Sequence[int], rows: Sequence[Diff
 
 
 class _Scale(NamedTuple):
-    """Decimal logarithms, with a place below all of them for 0 and one above for NaN."""
+    """An axis of decimal logarithms, with a place for 0 below them and one for NaN above."""
 
     ticks: dict[int, str]
     zero: int

@@ -1,4 +1,4 @@
-"""The parts of a network along its depth: stem, dense blocks, transitions, classifier."""
+"""Parts of a network along its depth: stem, dense blocks, transitions, classifier."""
 
 import itertools
 import re
@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Position behind its last layer."""
+        """Position after its last layer."""
         return self.start + len(self.layers)
 
     @property

@@ -1,4 +1,4 @@
-"""Tables of a report, as HTML."""
+"""Tables of a report, as HTML: its checks, and its layers."""
 
 import html
 from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ def number(value: float | None) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-# Heading, explanation, and whether numbers stand below it.
+# Heading, explanation, and whether the column holds numbers.
 _COLUMNS = (
     ("result", "", False),
     ("arrays", "compared", True),
@@ -107,8 +107,8 @@ def _row(check: Check) -> str:
     rows = tag("tr", "".join(cells))
     if result != "equal":
         sentence = tag("span", escape(result.removeprefix("DIFFERENT: ")), ["wrapped"])
-        told = tag("td", sentence, ["told", mark], colspan=len(cells))
-        rows += "\n" + tag("tr", told)
+        reason = tag("td", sentence, ["told", mark], colspan=len(cells))
+        rows += "\n" + tag("tr", reason)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The page as a whole."""
+"""The whole page, written from a report."""
 
 import importlib.resources
 import string

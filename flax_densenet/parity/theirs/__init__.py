@@ -1,1 +1,1 @@
-"""Comparison with a torch module of the user."""
+"""The comparison with any PyTorch DenseNet, the reference or somebody else's."""

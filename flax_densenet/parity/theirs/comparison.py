@@ -1,4 +1,4 @@
-"""The whole comparison of the Flax network with one in PyTorch, in every precision asked for.
+"""The comparison of the Flax network with one in PyTorch, in several precisions.
 
 Axes: B batch, C channels, H height, W width.
 """
@@ -31,14 +31,10 @@ from flax_densenet.parity.torch_half import TorchHalf, exact_float32
 from torch_reference.densenet import DenseNet
 
 _NUM_NUDGED = 2
-_HIDDEN = (
-    "The Flax network is computed chunk by chunk and shows no output before the classifier; "
-    "gradients and running statistics are those of every layer."
-)
 
 
 class Outcome(NamedTuple):
-    """What a comparison has found.
+    """The result of a comparison.
 
     Attributes:
       sections: One for each precision.
@@ -53,13 +49,13 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What is compared, and with what.
+    """A comparison that is ready to run.
 
     Attributes:
-      config: The network; its dtype does not matter.
+      config: The network; each precision has its own dtype.
       variables: {"params", "batch_stats"}; None draws them at random.
-      model: The PyTorch network, whose weights do not matter; None is the reference.
-      keys: The reference's key of each of its arrays, by its own; None if they are the same.
+      model: The PyTorch network, which gets the same weights; None is the reference.
+      keys: The reference's key of each of the model's arrays; None if they are the same.
       image_shape: (B, C, H, W).
       num_steps: Steps of training; 0 leaves training out.
       seed: Of random weights and images.
@@ -95,8 +91,17 @@ class Comparison:
                 checks = self._climb(ours, theirs, variables, precision)
             sections.append(Section(precision, setting.description, checks))
             layers = find_layers(config, checks[0].rows, ours.parameters(), theirs.parameters())
-            notes = theirs.notes + ([] if self.implementation == "plain" else [_HIDDEN])
+            notes = theirs.notes + self._own_notes
         return Outcome(sections, layers, notes)
+
+    @property
+    def _own_notes(self) -> list[str]:
+        if self.implementation == "plain":
+            return []
+        return [
+            f"the {self.implementation} implementation shows no output before the classifier; "
+            "gradients and running statistics are compared in every layer"
+        ]
 
     def _climb(
         self, ours: FlaxHalf, theirs: TorchHalf, variables: dict[str, Any], precision: Precision
@@ -117,7 +122,7 @@ class Comparison:
             ],
         )
         number = sum(rung.phase != "steps" or self.num_steps > 0 for rung in RUNGS)
-        # The bar is seen in a terminal only.
+        # tqdm shows its bar in a terminal only.
         return list(tqdm(checks, precision, number, leave=False, disable=None))
 
     def _variables(self, config: DenseNetConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Somebody else's PyTorch network to compare the Flax network with, instead of the reference."""
+"""The PyTorch network that `--against` names, to compare with instead of the reference."""
 
 import dataclasses
 import importlib
@@ -15,7 +15,7 @@ from flax_densenet.weights.adapt import OWN_NETWORK_HINT, check_agreement
 
 
 class _Package(NamedTuple):
-    """A package's DenseNet: where it is, and which of our fields its arguments take."""
+    """A package's DenseNet: its module, and the field of ours for each of its arguments."""
 
     module: str
     arguments: dict[str, str]
@@ -48,14 +48,14 @@ _PACKAGES = {
 
 
 class Counterpart(NamedTuple):
-    """A PyTorch network, understood.
+    """A PyTorch network that was recognized.
 
     Attributes:
       model: The network.
-      config: What it is, without dropout; of the type that was asked for.
-      keys: The reference's key of each of its arrays, by its own, for `TorchHalf`.
-      title: What it is called, such as "torchvision 0.29.1".
-      notes: What must be known to read the comparison, in sentences.
+      config: Its configuration, without dropout; its dtype is the one that was asked for.
+      keys: The reference's key of each of its arrays, for `TorchHalf`.
+      title: Name for people, such as "torchvision 0.29.1".
+      notes: Sentences that a reader of the comparison must know.
     """
 
     model: nn.Module
@@ -70,10 +70,10 @@ def find_counterpart(against: str, asked: DenseNetConfig | None = None) -> Count
 
     Args:
       against: "torchvision", "timm", or "FILE.py:NAME" for a function in a file, which is run.
-      asked: The network that was asked for; a file can do without.
+      asked: The network that was asked for; not needed for a file.
 
     Raises:
-      InputError: There is no such network, it is no DenseNet, or another one than was asked for.
+      InputError: There is no such network, it is no DenseNet, or not the one that was asked for.
     """
     if against in _PACKAGES:
         if asked is None:

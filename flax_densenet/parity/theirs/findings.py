@@ -1,4 +1,4 @@
-"""Findings of a comparison with somebody's module, and the errors that name them.
+"""Logits and gradients of somebody's module, and the errors that name its faults.
 
 Axes: B batch, C channels, H height, W width, K classes.
 """
@@ -20,10 +20,10 @@ _INNER = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<frozen
 
 @contextlib.contextmanager
 def reported_as(what: str) -> Iterator[None]:
-    """Turns every exception inside, that of a `sys.exit` included, into an `InputError`.
+    """Turns every exception inside, including `SystemExit`, into an `InputError`.
 
     Args:
-      what: Start of its message, before the exception's type, text and place.
+      what: Start of the message; the exception's type, text and place follow.
 
     Raises:
       InputError: Something was raised; an `InputError` stays as it is.

@@ -1,4 +1,4 @@
-"""Hooks on a torch module: its outputs, and its dropout switched off."""
+"""Hooks on a torch module: its outputs recorded, its dropout switched off."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from torch.overrides import TorchFunctionMode
 def record_outputs(model: nn.Module, layers: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Returns a dict that every later pass of the network fills, in forward order.
 
-    A module that runs again, as under activation checkpointing, overwrites what it put out before.
+    A module that runs again, as under activation checkpointing, overwrites its output.
 
     Args:
       model: The network; its modules get hooks.
-      layers: What to call the output of each module, by the module's name.
+      layers: Name of the output of each module, by the module's name.
     """
     outputs: dict[str, np.ndarray] = {}
 
@@ -33,7 +33,7 @@ def record_outputs(model: nn.Module, layers: Mapping[str, str]) -> dict[str, np.
 
     for path, name in layers.items():
         module = model.get_submodule(path)
-        # timm's normalizations end with the activation, which for us is not a part of them.
+        # timm's normalizations include the activation; ours do not.
         activation = getattr(module, "act", None)
         if isinstance(activation, nn.Module):
             activation.register_forward_pre_hook(hook_before(name))
@@ -43,7 +43,7 @@ def record_outputs(model: nn.Module, layers: Mapping[str, str]) -> dict[str, np.
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
-    """Returns a tensor's values; those of a tensor on the CPU are shared with it."""
+    """Returns a tensor's values; on the CPU the array shares the tensor's memory."""
     return tensor.detach().cpu().numpy()
 
 
@@ -66,17 +66,17 @@ _DROPOUTS: set[Callable[..., Any]] = {
 
 
 class WatchedDropout(TorchFunctionMode):
-    """Sees every dropout inside a `with`, whichever module or function of PyTorch it comes from.
+    """Notices every dropout inside a `with`, by whichever function of PyTorch it is called.
 
     Attributes:
-      rates: Rates of those that were active, without repetition.
+      rates: Rates of the active ones, without repetition.
     """
 
     def __init__(self, *, off: bool) -> None:
-        """Says what to do.
+        """Prepares the mode.
 
         Args:
-          off: Whether dropout gives back its input.
+          off: Whether dropout returns its input.
         """
         super().__init__()
         self.off = off

@@ -1,4 +1,4 @@
-"""A network of the user's own: a function in a Python file, which is run."""
+"""Building a network by a function in the user's own Python file."""
 
 import contextlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""Any PyTorch DenseNet as the reference's: its configuration, and whose names its arrays have."""
+"""Recognition of a PyTorch DenseNet: its configuration, and the layout of its names."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from flax_densenet.weights.table import correspondence, from_arrays
 
 
 class Recognized(NamedTuple):
-    """What a PyTorch network is.
+    """A PyTorch DenseNet that was recognized.
 
     Attributes:
       config: Its configuration, with its own epsilon and momentum and without dropout.
-      keys: The reference's key of each of its parameters and running statistics, by its own.
-      naming: Whose names they have, for people.
+      keys: The reference's key of each of its parameters and running statistics.
+      naming: Title of the layout of their names, for people.
     """
 
     config: DenseNetConfig
@@ -32,11 +32,11 @@ class Recognized(NamedTuple):
 
 
 def recognize(model: nn.Module, title: str) -> Recognized:
-    """Recognizes a DenseNet by the names and shapes of its arrays, as a file's are.
+    """Recognizes a DenseNet by the names and shapes of its arrays, as a file is recognized.
 
     Args:
       model: The network.
-      title: What to call it in messages.
+      title: Its name in messages.
 
     Raises:
       InputError: It is no DenseNet in a known layout, or not a whole one, or has arrays or settings

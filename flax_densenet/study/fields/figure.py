@@ -1,12 +1,13 @@
-"""The picture of a study of a field: error, loss, size, time and memory over its values."""
+"""Picture of the study of a field: six quantities over its values."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flax_densenet.sample import Sample
 from flax_densenet.study.catalog import FIELD_STUDIES
 from flax_densenet.study.fields.report import FieldRow
 from flax_densenet.study.fields.values import Candidate, decide
-from flax_densenet.study.result import Sample, StudyResult
+from flax_densenet.study.result import StudyResult
 from flax_densenet.study.styles import EMPHASIS, LINES, MARKER_SIZE, logarithmic
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _ROOM = 1.08  # above the highest point
 _FAR = 4
 # Between lines of one panel, whose bars would hide each other: in widths, and between two names.
 _SHIFT, _SHIFT_OF_NAMES = 0.015, 0.12
-_LONG_NAMES = 30  # characters of all names together that still stand side by side
+_LONG_NAMES = 30  # characters of all names together that still fit side by side
 
 
 class Quantity(NamedTuple):
@@ -46,7 +47,7 @@ class Panel(NamedTuple):
     Attributes:
       label: Quantity and unit.
       quantities: Its lines.
-      may_be_logarithmic: Whether the scale is where the values differ by far.
+      may_be_logarithmic: Whether the scale is logarithmic if the values differ by a large factor.
     """
 
     label: str

@@ -1,20 +1,20 @@
-"""What a study of a field knows of a value, and what results.jsonl says of a training."""
+"""Records, rows and words of the study of a field."""
 
-import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flax_densenet.data import Dataset
 from flax_densenet.machine import hardware, software
+from flax_densenet.sample import Sample
 from flax_densenet.study.fields.values import RULE, Candidate, decide, value_text
-from flax_densenet.study.result import Columns, Sample
+from flax_densenet.study.result import Columns
 from flax_densenet.summary.summarize import Summary
 from flax_densenet.training.config import Execution, RunConfig
 from flax_densenet.training.workdir import Record
 
 
 class FieldRow(NamedTuple):
-    """What there is to know of one value.
+    """Results for one value.
 
     Attributes:
       value: The value, as text.
@@ -46,7 +46,7 @@ class FieldRow(NamedTuple):
 
 
 def training_record(records: list[Record], batch_size: int, step_bytes: int) -> Record:
-    """Returns what results.jsonl says of a training.
+    """Returns the line of results.jsonl for a training.
 
     Args:
       records: One per epoch.
@@ -59,7 +59,7 @@ def training_record(records: list[Record], batch_size: int, step_bytes: int) -> 
     errors = [name for name in ("validation_error", "test_error") if name in last]
     return {
         **{name: last[name] for name in (*errors, "train_loss", "train_error")},
-        "step_seconds": batch_size / statistics.median(speeds),
+        "step_seconds": batch_size / Sample(speeds).median,
         "step_bytes": step_bytes,
         "version": software("jax", "flax"),
     }
@@ -121,7 +121,7 @@ def field_method(
     execution: Execution,
     versions: Sequence[str],
 ) -> str:
-    """Returns the first four steps, which lead to the table.
+    """Returns the text of the first four steps: how the table was made.
 
     Args:
       field: What is varied.
@@ -151,7 +151,7 @@ def field_method(
 
 
 def field_recommendation(field: str, rows: Sequence[FieldRow]) -> str:
-    """Returns the fifth step, the decision.
+    """Returns the text of the fifth step, the decision.
 
     Args:
       field: What is varied.

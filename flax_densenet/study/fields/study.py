@@ -1,16 +1,11 @@
-"""What a study takes unless a flag says otherwise: small enough for ten minutes on two cores."""
+"""The study of one field: the same training with each of its values."""
 
-import contextlib
 import dataclasses
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from flax_densenet.data import Dataset
 from flax_densenet.implementations.choose import choose_implementation
-from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.study.directory import StudyDirectory, open_study
+from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.study.fields.figure import draw_field
 from flax_densenet.study.fields.report import (
     FieldRow,
@@ -21,104 +16,13 @@ from flax_densenet.study.fields.report import (
     training_record,
 )
 from flax_densenet.study.fields.values import check_values, with_value
-from flax_densenet.study.memory import step_memory
 from flax_densenet.study.result import StudyResult
+from flax_densenet.study.step_memory.study import step_memory
 from flax_densenet.study.trainings import Training, check_trainings, train_all
 from flax_densenet.summary.summarize import summarize
-from flax_densenet.training.config import Augment, Execution, RunConfig
-from flax_densenet.training.recipes import default_run
+from flax_densenet.training.config import Execution, RunConfig
 from flax_densenet.training.state import start
 from flax_densenet.training.workdir import Record
-
-SEEDS = 3
-
-# Four layers in each of three blocks; with bottlenecks, two at the same depth.
-_NETWORK = DenseNetConfig(depth=16, growth_rate=12)
-_NETWORKS = {"gradient_flow": DenseNetConfig(depth=40, growth_rate=12)}
-_EPOCHS = 20
-# Of the 1,442 training digits 500 are left: with more, all networks make almost no errors, and with
-# fewer validation images one image decides.
-_DIGITS_HELD_OUT = 942
-_HELD_OUT = 5000  # as the paper's authors did (section 4.1, CIFAR)
-
-# Of the study of memory, which needs no images.
-MEMORY_NETWORK = DenseNetConfig(growth_rate=12, bottleneck=True, compression=0.5)
-DEPTHS = (10, 16, 22, 28)
-BATCH_SIZE = 64
-IMAGE_SIZE = 32
-
-
-def baseline_run(
-    study: str,
-    dataset: str,
-    data_dir: str | None = None,
-    network: DenseNetConfig | None = None,
-    augment: Augment | None = None,
-) -> RunConfig:
-    """Returns the run whose network a study changes; as `default_run`, with validation images.
-
-    Args:
-      study: Key of `STUDIES`.
-      dataset: What `--dataset` says.
-      data_dir: What `--data_dir` says.
-      network: The network; None is a small one for the digits, and the recipe's for other images.
-      augment: What `--augment` says; None is the data set's default.
-
-    Raises:
-      InputError: There is no such data set.
-    """
-    is_digits = dataset == "digits"
-    if network is None and is_digits:
-        network = _NETWORKS.get(study, _NETWORK)
-    run = default_run(dataset, data_dir, network, augment)
-    held_out = _DIGITS_HELD_OUT if is_digits else run.data.validation_images or _HELD_OUT
-    epochs = _EPOCHS if is_digits else run.optimization.epochs
-    return dataclasses.replace(
-        run,
-        data=dataclasses.replace(run.data, validation_images=held_out),
-        optimization=dataclasses.replace(run.optimization, epochs=epochs),
-    )
-
-
-class Plan(Protocol):
-    """A study that is about to be done."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The study's name as "study", and groups of settings that all its runs have in common."""
-
-    def execute(self, directory: StudyDirectory) -> StudyResult:
-        """Does what the directory does not have yet, and returns the result."""
-
-
-def carry_out(
-    plan: Plan, directory: str | Path | None, formats: Sequence[str] = ("png",)
-) -> StudyResult:
-    """Does a study, or what is left of it, and writes table and picture.
-
-    Args:
-      plan: The study.
-      directory: Where its results are kept; None keeps nothing.
-      formats: Endings of the picture's files.
-
-    Raises:
-      InputError: The directory holds something else.
-      SavingFailed: Something cannot be written.
-    """
-    with _opened(directory) as path:
-        study = open_study(path, plan.settings)
-        result = plan.execute(study)
-        result.save(study.path, formats)
-    return result
-
-
-@contextlib.contextmanager
-def _opened(directory: str | Path | None) -> Iterator[Path]:
-    if directory is not None:
-        yield Path(directory).expanduser().absolute()
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary) / "study"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +68,7 @@ class FieldPlan:
 
     @property
     def execution(self) -> Execution:
-        """One implementation for all: otherwise their times would be those of different programs."""
+        """One implementation for all: otherwise the times would be of different programs."""
         chosen = {
             choose_implementation(
                 "auto", training.run.network, train=True, axis_name=None, captured=False

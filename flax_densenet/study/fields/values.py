@@ -1,4 +1,4 @@
-"""Values of a field of the configuration: as words, as text, and in a network."""
+"""Values of a field: how they are read, used and chosen between."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.sample import Sample
 from flax_densenet.study.catalog import FIELD_STUDIES
-from flax_densenet.study.result import Sample
 
 _TRUTH = {"true": True, "false": False}
 # Each fixes the network's depth in its own way.
@@ -45,10 +45,10 @@ def _parse(field: str, word: str, example: Any) -> Any:
 
 
 def check_values(field: str, values: Sequence[Any]) -> None:
-    """Checks that no value is there twice, and that there is one.
+    """Checks that there are values, and none of them twice.
 
     Raises:
-      InputError: It is.
+      InputError: There are none, or one of them is there twice.
     """
     twice = sorted({value_text(value) for value in values if list(values).count(value) > 1})
     if twice:
@@ -65,7 +65,7 @@ def value_text(value: Any) -> str:
 
 
 def with_value(network: DenseNetConfig, field: str, value: Any) -> DenseNetConfig:
-    """Returns the network with another value of a field; all that depends on it changes, too.
+    """Returns the network with another value of a field, and everything that depends on it.
 
     Args:
       network: The network.
@@ -100,7 +100,7 @@ class Candidate(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What the rule says.
+    """Result of the rule.
 
     Attributes:
       best: Index of the candidate with the smallest mean error.
@@ -116,8 +116,8 @@ class Decision(NamedTuple):
 def decide(candidates: Sequence[Candidate]) -> Decision:
     """Applies the rule of one standard error.
 
-    It is that of Breiman et al., "Classification and Regression Trees" (1984), section 3.4.3, with
-    the standard error over seeds.
+    Source: Breiman et al., "Classification and Regression Trees" (1984), section 3.4.3. Here the
+    standard error is over seeds.
 
     Args:
       candidates: At least one.

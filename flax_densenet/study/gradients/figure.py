@@ -1,4 +1,4 @@
-"""The picture of the gradient in each layer."""
+"""Picture of the gradient in each layer."""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any

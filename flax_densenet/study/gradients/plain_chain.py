@@ -1,10 +1,8 @@
 """The same layers without the direct connections, to show what these do.
 
-Axes: B batch, H height, W width, C channels.
-
 In a dense block, layer l reads the maps of all layers before it (paper, equation 2). In the chain
-it reads those of layer l - 1 alone. Everything else is the dense network's: depth, kind of the
-layers (BN-ReLU-Conv), transitions, classifier and initial distributions.
+it reads only the maps of layer l - 1. Everything else is as in the dense network: depth, kind of
+the layers (BN-ReLU-Conv), transitions, classifier and initial distributions.
 
 | | dense block | chain |
 |---|---|---|
@@ -12,8 +10,10 @@ layers (BN-ReLU-Conv), transitions, classifier and initial distributions.
 | layer l gives | k maps | w maps |
 | the block gives | k0 + L k maps | w maps |
 
-With w = k the chain would have a small part of the parameters. The width w is therefore the one
-that gives the chain as many parameters as the dense network, as nearly as possible.
+With w = k the chain would have far fewer parameters. So w is chosen to give the chain as nearly as
+possible as many parameters as the dense network has.
+
+Axes: B batch, H height, W width, C channels.
 """
 
 import bisect
@@ -38,7 +38,7 @@ from flax_densenet.network.model import DenseBlock, DenseLayer, DenseNet
 
 
 class ChainBlock(DenseBlock):
-    """The layers of a dense block, each of which sees the feature maps of the one before it."""
+    """The layers of a dense block; each sees only the feature maps of the layer before it."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W w"]:
@@ -76,7 +76,7 @@ def chain_config(config: DenseNetConfig) -> DenseNetConfig:
       config: The dense network.
 
     Raises:
-      InputError: It has what the chain does not have.
+      InputError: The dense network has options, another stem or another type.
     """
     if config.stem != "cifar" or config.options or config.dtype != "float32":
         raise InputError(
@@ -105,7 +105,7 @@ def count_chain_parameters(config: DenseNetConfig) -> int:
 
 
 def initialize_chain(config: DenseNetConfig, seed: int) -> dict[str, Any]:
-    """Returns the variables of `PlainChain(config)`, of the distributions of `initialize`.
+    """Returns initial variables of `PlainChain(config)`, distributed as those of `initialize`.
 
     Args:
       config: The chain.

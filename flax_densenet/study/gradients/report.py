@@ -6,7 +6,8 @@ from typing import NamedTuple
 from flax_densenet.data import Dataset
 from flax_densenet.machine import hardware
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.study.result import Columns, Sample
+from flax_densenet.sample import Sample
+from flax_densenet.study.result import Columns
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.workdir import Record
 
@@ -40,19 +41,13 @@ class GradientRow(NamedTuple):
         return Sample(max(norms) / min(norms) for norms in by_seed)
 
 
-def _four_digits(sample: Sample) -> str:
-    return (
-        f"{sample.mean:.3g} ± {sample.deviation:.2g}" if len(sample) > 1 else f"{sample.mean:.3g}"
-    )
-
-
 COLUMNS: Columns = {
     "network": lambda row: CONNECTIONS[row.connections],
     "epochs done": lambda row: str(row.epoch),
     "parameters": lambda row: f"{row.parameters:,}",
-    "gradient of the first dense layer": lambda row: _four_digits(row.norms[0]),
-    "of the last": lambda row: _four_digits(row.norms[-1]),
-    "largest / smallest": lambda row: _four_digits(row.spans),
+    "gradient of the first dense layer": lambda row: row.norms[0].rounded(),
+    "of the last": lambda row: row.norms[-1].rounded(),
+    "largest / smallest": lambda row: row.spans.rounded(),
     "test error in the end (%)": lambda row: row.test_error.text(100),
 }
 
@@ -116,9 +111,11 @@ def gradient_conclusion(rows: Sequence[GradientRow]) -> str:
     """Returns what the rows say of the start and the end."""
     sentences = []
     for when, place in (("At initialization", 0), ("After the last epoch", -1)):
-        of = {name: [r for r in rows if r.connections == name][place] for name in CONNECTIONS}
-        spans = {name: f"{row.spans.mean:.3g}" for name, row in of.items()}
-        ratios = {name: f"{row.norms[0].mean / row.norms[-1].mean:.3g}" for name, row in of.items()}
+        found = {name: [r for r in rows if r.connections == name][place] for name in CONNECTIONS}
+        spans = {name: f"{row.spans.mean:.3g}" for name, row in found.items()}
+        ratios = {
+            name: f"{row.norms[0].mean / row.norms[-1].mean:.3g}" for name, row in found.items()
+        }
         sentences.append(
             f"{when} the gradient of the first layer is {ratios['direct']} times that of the last "
             f"with direct connections, and {ratios['chain']} times in the plain chain; the largest "

@@ -1,10 +1,10 @@
-"""How large the gradient is in each dense layer.
+"""The study of gradients, with and without the direct connections.
+
+The dense network and the plain chain of plain_chain.py have the same depth and nearly the same
+number of parameters, and are trained alike. Before the first step and after each epoch the gradient
+of the same batch is measured.
 
 Axes: B batch, H height, W width, C channels; L dense layers.
-
-The dense network and the plain chain of the same depth and number of parameters
-(`flax_densenet.study.gradients.plain_chain`) are trained alike. Before the first step and after each epoch
-the gradient of the same batch is measured.
 """
 
 import dataclasses
@@ -97,7 +97,7 @@ def _norms(
     return jnp.stack(norms)
 
 
-# The chain is written layer by layer; the other implementation has the same gradients.
+# The chain has no other implementation, and both networks are to be computed in the same way.
 _EXECUTION = Execution(implementation="plain")
 
 
@@ -183,7 +183,7 @@ class GradientPlan:
         variables = initialize_chain(config, seed)
         params = variables["params"]
         return state.replace(
-            model=PlainChain(config, state.model.axis_name),
+            model=PlainChain(config, axis_name=state.model.axis_name),
             params=params,
             batch_stats=variables["batch_stats"],
             optimizer_state=jax.jit(state.optimizer.init)(params),

@@ -1,36 +1,36 @@
-"""Memory of training over depth, with and without remat."""
+"""The study of memory: compiled training steps over depth, with and without remat."""
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError
 from flax_densenet.implementations.choose import ChosenImplementation, choose_implementation
-from flax_densenet.machine import hardware, software
+from flax_densenet.machine import software
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.initialization import check_x64
 from flax_densenet.network.layers import count_parameters
 from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.study.fields.values import check_values, with_value
-from flax_densenet.study.result import Columns, StudyResult
-from flax_densenet.study.styles import LINES, MARKER_SIZE
+from flax_densenet.study.result import StudyResult
+from flax_densenet.study.step_memory.report import (
+    MemoryRow,
+    draw_memory,
+    memory_columns,
+    memory_conclusion,
+    memory_method,
+)
 from flax_densenet.summary.memory import TrainingMemory
 from flax_densenet.summary.summarize import summarize
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.config import Execution
-from flax_densenet.training.optimizer import sgd
 from flax_densenet.training.parallel import parallel_steps
-from flax_densenet.training.state import create_state
+from flax_densenet.training.state import network_state
 from flax_densenet.training.step import TrainState
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class StepMemory(NamedTuple):
@@ -70,14 +70,11 @@ def step_memory(
     if sizes is None:
         raise InputError(
             f"XLA does not state the memory of a program on {jax.default_backend()}; set the "
-            "environment variable JAX_PLATFORMS=cpu to see that of the CPU"
+            "environment variable JAX_PLATFORMS=cpu to see the memory on the CPU"
         )
     results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     temporary = sizes.temp_size_in_bytes
     return StepMemory(temporary, temporary + sizes.argument_size_in_bytes + results)
-
-
-_MIB = 2**20
 
 
 class Way(NamedTuple):
@@ -93,139 +90,16 @@ class Way(NamedTuple):
 
 
 def ways_with(implementation: ChosenImplementation) -> dict[str, Way]:
-    """Returns naive and remat, and both in another implementation unless that is plain, too.
+    """Returns the plain way with and without remat, and the same two in another implementation.
 
     Args:
-      implementation: The one that training chooses here.
+      implementation: The one that training chooses here; plain adds nothing.
     """
     ways = {"naive": Way("plain", False), "remat": Way("plain", True)}
     if implementation != "plain":
         name = implementation.replace("_", "-")
         ways |= {name: Way(implementation, False), f"{name}, remat": Way(implementation, True)}
     return ways
-
-
-class MemoryRow(NamedTuple):
-    """Memory at one depth, in bytes.
-
-    Attributes:
-      depth: Depth of the network.
-      parameters: Trainable parameters.
-      temporary: Temporary memory of the compiled step, by name of the way.
-      estimated: Estimate of the same (activations and working set), naive and with remat.
-    """
-
-    depth: int
-    parameters: int
-    temporary: Mapping[str, int]
-    estimated: Mapping[str, int]
-
-
-def memory_columns(ways: Sequence[str]) -> Columns:
-    """Returns the columns of the table.
-
-    Args:
-      ways: Names of the ways.
-    """
-
-    def of_xla(way: str) -> Columns:
-        return {f"{way}, XLA (MiB)": lambda row: f"{row.temporary[way] / _MIB:.0f}"}
-
-    def estimated(way: str) -> Columns:
-        return {f"{way}, estimate (MiB)": lambda row: f"{row.estimated[way] / _MIB:.0f}"}
-
-    columns: dict[str, object] = {
-        "depth": lambda row: str(row.depth),
-        "parameters": lambda row: f"{row.parameters:,}",
-    }
-    for way in ("naive", "remat"):
-        columns |= estimated(way)
-    for way in ways:
-        columns |= of_xla(way)
-    return columns  # type: ignore[return-value]
-
-
-def memory_method(
-    network: DenseNetConfig, batch_size: int, image_size: int, ways: Sequence[str], version: str
-) -> str:
-    """Returns what was done.
-
-    Args:
-      network: The network, whatever its depth.
-      batch_size: Images in a batch.
-      image_size: Height and width in pixels.
-      ways: Names of the ways.
-      version: Software that compiled.
-    """
-    others = (
-        f" {ways[2].capitalize()} is what training chooses here (docs/performance.md)."
-        if len(ways) > 2
-        else ""
-    )
-    return (
-        f"One step of training with {batch_size} images of {image_size}x{image_size} pixels, "
-        f"growth rate {network.growth_rate}, bottleneck {network.bottleneck}, compression "
-        f"{network.compression:g}, {network.dtype}; compiled, not run. XLA: temporary memory, by "
-        "`memory_analysis`. Estimate: activations and working set, as `flax-densenet summary` "
-        "counts them. Naive keeps all activations; remat computes dense layers a second time in "
-        "the backward pass (https://arxiv.org/abs/1707.06990)."
-        f"{others} {hardware()}; {version}."
-    )
-
-
-def memory_conclusion(rows: Sequence[MemoryRow]) -> str:
-    """Returns what the rows say."""
-    first, last = rows[0], rows[-1]
-    sentences = [
-        f"At depth {last.depth}, {way} takes "
-        f"{100 * last.temporary[way] / last.temporary['naive']:.0f} % of the naive memory."
-        for way in last.temporary
-        if way != "naive"
-    ]
-    if len(rows) > 1:
-        growth = ", ".join(
-            f"{way} {last.temporary[way] / first.temporary[way]:.1f}" for way in last.temporary
-        )
-        sentences.append(
-            f"From depth {first.depth} to {last.depth}, a factor of "
-            f"{last.depth / first.depth:.1f}, memory grows by these factors: {growth}."
-        )
-    return " ".join(sentences)
-
-
-_MIB = 2**20
-_ESTIMATES = {"naive": (0, (6, 2)), "remat": (0, (1, 1.5))}  # lines without markers
-
-
-def draw_memory(result: StudyResult) -> "Figure":
-    """Draws measured and estimated memory over depth.
-
-    Args:
-      result: A study whose rows are `MemoryRow`s.
-    """
-    from matplotlib.figure import Figure  # half a second to import
-
-    rows: tuple[MemoryRow, ...] = result.rows
-    depths = [row.depth for row in rows]
-    figure = Figure(figsize=(6.6, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(result.title, fontsize=10)
-    for way, style in zip(rows[0].temporary, LINES, strict=False):
-        sizes = [row.temporary[way] / _MIB for row in rows]
-        axes.plot(depths, sizes, label=f"{way} (XLA)", markersize=MARKER_SIZE, **style)
-    for way, line in _ESTIMATES.items():
-        sizes = [row.estimated[way] / _MIB for row in rows]
-        axes.plot(
-            depths, sizes, color="0.35", linestyle=line, linewidth=1, label=f"{way} (estimate)"
-        )
-    axes.set(
-        xlabel="depth L (convolutions and classifier)", ylabel="memory of a training step (MiB)"
-    )
-    axes.set_ylim(bottom=0)
-    axes.set_xticks(depths)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    return figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,15 +174,11 @@ class MemoryPlan:
         start = time.perf_counter()
         config = with_value(self.network, "depth", depth)
         channels = config.in_channels
-        state = create_state(
-            DenseNet(config, remat=way.remat, implementation=way.implementation),
-            sgd(0.1, 1e-4),
-            Preprocess((0.0,) * channels, (1.0,) * channels, "none"),
-            seed=0,
-        )
+        execution = Execution(remat=way.remat, implementation=way.implementation)
+        preprocess = Preprocess((0.0,) * channels, (1.0,) * channels, "none")
         memory = step_memory(
-            state,
-            Execution(remat=way.remat),
+            network_state(config, preprocess, execution=execution),
+            execution,
             batch_size=self.batch_size,
             image_shape=(self.image_size, self.image_size, channels),
         )
