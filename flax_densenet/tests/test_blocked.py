@@ -1,4 +1,4 @@
-"""Tests of flax_densenet/implementations/blocked: its convolution, pooling, memory and chunks.
+"""Tests of flax_densenet/implementations/blocked: its convolution, pooling, memory and chunks."""
 
 from typing import Any
 

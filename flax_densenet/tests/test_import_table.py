@@ -65,7 +65,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
 
 def part(name: str) -> str | None:
     """Returns the part of the package that a module belongs to; None for other packages."""
-    if name == "flax_densenet.__version__":
+    if name.startswith("flax_densenet.__version__"):
         return None
     first, _, rest = name.partition(".")
     if first == "flax_densenet":
