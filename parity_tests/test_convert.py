@@ -174,7 +174,7 @@ def test_new_head_and_other_channels(tmp_path: Path, printed: Printed) -> None:
         (["--layout", "torchvision"], "cannot be an Orbax directory, which holds Flax variables"),
         (["--depth", "22"], "depth (=22) is not the 16 of"),
         (["--growth_rate", "12"], "growth_rate (=12) is not the 4 of"),
-        (["--weights", "ema"], "has no weights at 'ema'; choose one of ''"),
+        (["--weight_set", "ema"], "has no weights at 'ema'; choose one of ''"),
     ],
 )
 def test_wrong_request_is_one_message_and_writes_nothing(

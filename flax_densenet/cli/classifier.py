@@ -75,18 +75,18 @@ def _logits(
     return jax.numpy.asarray(model.apply(variables, preprocess.normalize(image), train=False))
 
 
-def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Classifier:
+def load_classifier(path: str, weight_set: str | None, options: ImageOptions) -> Classifier:
     """Reads a checkpoint, and prepares for images as it and the flags say; prints warnings.
 
     Args:
       path: Whatever `convert` reads.
-      weights: Which weights in it, where there are several.
+      weight_set: Which set of weights in it, where there are several.
       options: What is not as the checkpoint says.
 
     Raises:
       InputError: The checkpoint cannot be read, or what using it takes is not told.
     """
-    checkpoint = load_checkpoint(Path(path).expanduser(), weights=weights)
+    checkpoint = load_checkpoint(Path(path).expanduser(), weight_set=weight_set)
     for warning in checkpoint.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     config = checkpoint.config

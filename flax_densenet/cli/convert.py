@@ -37,7 +37,7 @@ class ConvertArguments:
         FILE.safetensors (whichever of the two the source is not).
       layout: Whose names the target has; torchvision, or flax. Others are on request.
       optimizer: Take the momentum and the step of SGD along, so that the training can go on.
-      weights: Which weights of the source to take, by their place in it, where there are several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       dtype: Type of the target's parameters. Running statistics have at least float32.
       variant: The network that the source is expected to hold; another one is an error.
       depth: Depth that the source is expected to have, likewise.
@@ -61,7 +61,7 @@ class ConvertArguments:
     target: Annotated[str, tyro.conf.Positional]
     layout: str | None = None
     optimizer: bool = False
-    weights: str | None = None
+    weight_set: str | None = None
     dtype: StoredType = "float32"
     variant: str | None = None
     depth: int | None = None
@@ -127,7 +127,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         raise InputError(f"{target} is the source, too, which is not replaced; give another target")
     source = load_checkpoint(
         source_path,
-        weights=arguments.weights,
+        weight_set=arguments.weight_set,
         optimizer=arguments.optimizer,
     )
     for heading, text in describe(source).items():

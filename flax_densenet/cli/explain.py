@@ -41,8 +41,7 @@ class ExplainArguments:
       out: Picture to write; its ending decides the format. IMAGE-cam.png or IMAGE-gradcam.png in
         the current directory if not given.
       overwrite: Replace the picture if it exists.
-      weights: Which weights of the checkpoint to take, by their place in it, where there are
-        several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       preparation: How the image is prepared.
     """
 
@@ -53,7 +52,7 @@ class ExplainArguments:
     layer: str | None = None
     out: str | None = None
     overwrite: bool = False
-    weights: str | None = None
+    weight_set: str | None = None
     preparation: ImageOptions = ImageOptions()
 
     def __post_init__(self) -> None:
@@ -93,7 +92,7 @@ def run(arguments: ExplainArguments, prog: str) -> None:
     check_picture(target)
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another --out, or replace it with --overwrite")
-    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
+    classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
     layer = arguments.layer or "norm5"
     layers = gradient_layers(classifier.model)
     require(layer in layers, "layer", layer, f"one of {', '.join(layers)}")

@@ -42,8 +42,7 @@ class ExportArguments:
       uint8: Take pixels from 0 to 255 and normalize them inside of the network.
       tf32: Let an NVIDIA GPU round the factors of products to TF32 (stablehlo): faster, and logits
         differ by about 1e-3 of the largest. ONNX Runtime has an option of its own.
-      weights: Which weights of the checkpoint to take, by their place in it, where there are
-        several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       mean: Mean of each image channel in 0 to 255, if the checkpoint does not tell or is wrong.
       std: Standard deviation of each image channel, likewise.
       overwrite: Replace what is there.
@@ -55,7 +54,7 @@ class ExportArguments:
     image_size: tuple[int, ...] | None = None
     uint8: bool = False
     tf32: bool = False
-    weights: str | None = None
+    weight_set: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     overwrite: bool = False
@@ -157,7 +156,7 @@ def _check_targets(paths: Sequence[Path], source: Path, arguments: ExportArgumen
 
 def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
     """Returns the checkpoint in float32, and prints what it is."""
-    checkpoint = load_checkpoint(source, weights=arguments.weights)
+    checkpoint = load_checkpoint(source, weight_set=arguments.weight_set)
     for heading, text in describe(checkpoint).items():
         print(f"{heading:<10} {text}")
     for warning in checkpoint.warnings:

@@ -33,8 +33,7 @@ class PredictArguments:
       top_k: Classes to show for each image.
       json: Print one JSON object for each image, one a line.
       batch_size: Images per step; it does not change the result.
-      weights: Which weights of the checkpoint to take, by their place in it, where there are
-        several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       preparation: How images are prepared.
     """
 
@@ -45,7 +44,7 @@ class PredictArguments:
     top_k: int = 5
     json: bool = False
     batch_size: int = 32
-    weights: str | None = None
+    weight_set: str | None = None
     preparation: ImageOptions = ImageOptions()
 
     def __post_init__(self) -> None:
@@ -84,7 +83,7 @@ def run(arguments: PredictArguments, prog: str) -> None:
     """
     choose_devices(DeviceOptions())
     paths = find_images(arguments.images)
-    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
+    classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
     batch_size = min(arguments.batch_size, len(paths))
     failed: list[str] = []
     for batch in read_images(paths, classifier.image_format, batch_size):

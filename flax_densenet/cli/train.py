@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import jax
 import tyro
@@ -67,6 +67,8 @@ class FineTuningArguments(FineTuningConfig):
     wildcards * ? [] are allowed, as in norm?.
     """
 
+    # Files call it "weights", as they always did.
+    weights: Annotated[str | None, tyro.conf.arg(name="weight_set")] = None
     init_from_sha256: tyro.conf.Suppress[str | None] = None  # found out, not given
 
     @property
@@ -112,7 +114,7 @@ def parse(args: Sequence[str], prog: str) -> TrainArguments:
     elif first.init_from:
         from flax_densenet.training.fine_tuning import open_source  # JAX, and perhaps PyTorch
 
-        source = open_source(first.init_from, first.weights)
+        source = open_source(first.init_from, first.weight_set)
         run = _run_from(source, first)
     fine_tuning = run.fine_tuning if run else FineTuningConfig()
     arguments = parse_run_arguments(

@@ -37,7 +37,7 @@ class RunArguments:
 
 Arguments = TypeVar("Arguments", bound=RunArguments)
 _DECIDING = (
-    "dataset data_dir augment variant preset blocks depth workdir init_from weights"
+    "dataset data_dir augment variant preset blocks depth workdir init_from weight_set"
 ).split()
 
 

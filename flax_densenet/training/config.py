@@ -104,7 +104,8 @@ class FineTuningConfig:
     Attributes:
       init_from: Start from the weights in a file or directory that `convert` reads (PyTorch,
         safetensors, Keras, Orbax, a work directory), which decides the network.
-      weights: Which weights of init_from to take, by their place in it, where there are several.
+      weights: Which set of weights in init_from to take, by its place there, where there are
+        several.
       new_head: Replace the classifier by one with initial weights, as other classes need.
       freeze: Parts that are not trained: PART,PART,... or none. See docs/fine-tuning.md.
       freeze_batch_norm: Normalize by the running statistics in training, too, which stay as they
@@ -126,14 +127,14 @@ class FineTuningConfig:
         wanted = "a path; is a variable of the shell empty?"
         require(self.init_from != "", "init_from", self.init_from, wanted)
         needs_weights = {
-            "weights": self.weights,
+            "weight_set": self.weights,
             "new_head": self.new_head,
-            "freeze": self.frozen_parts,
+            "freeze": self.frozen_parts and self.freeze,
             "freeze_batch_norm": self.freeze_batch_norm,
         }
         for name, value in needs_weights.items():
             if value and self.init_from is None:
-                raise InputError(f"{name} (={getattr(self, name)}) needs weights: give init_from")
+                raise InputError(f"{name} (={value}) needs weights: give init_from")
         _ = self.factors  # refuses what cannot be read
 
     @property

@@ -40,18 +40,18 @@ class Source(NamedTuple):
     checkpoint: Checkpoint
 
 
-def open_source(init_from: str | Path, weights: str | None = None) -> Source:
+def open_source(init_from: str | Path, weight_set: str | None = None) -> Source:
     """Reads weights to start from.
 
     Args:
       init_from: A file or directory that `load_checkpoint` reads.
-      weights: Which weights in it, where there are several.
+      weight_set: Which set of weights in it, where there are several.
 
     Raises:
       InputError: They cannot be read; `load_checkpoint` says why.
     """
     path = newest_checkpoint(Path(init_from).expanduser().absolute())
-    checkpoint = load_checkpoint(path, weights=weights)
+    checkpoint = load_checkpoint(path, weight_set=weight_set)
     return Source(path, _sha256(path) if path.is_file() else None, checkpoint)
 
 

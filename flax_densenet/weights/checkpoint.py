@@ -81,14 +81,14 @@ class Checkpoint(NamedTuple):
 
 
 def load_checkpoint(
-    path: str | Path, *, weights: str | None = None, optimizer: bool = False
+    path: str | Path, *, weight_set: str | None = None, optimizer: bool = False
 ) -> Checkpoint:
     """Reads a DenseNet checkpoint of any known software, and understands all of it or refuses.
 
     Args:
       path: A .pth, .safetensors or .h5 file, whatever its name, an Orbax directory or a work
         directory of `train`.
-      weights: Which set of weights to take, by its place in the file, where there are several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       optimizer: Whether to take the state of SGD along, if there is one.
 
     Returns:
@@ -107,8 +107,8 @@ def load_checkpoint(
     path = Path(path)
     contents = read_weights(path)
     candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
-    chosen = _choose(path, find_weight_sets(candidates), contents, weights)
-    unneeded = _check_rest(path, contents, chosen, asked=weights is not None)
+    chosen = _choose(path, find_weight_sets(candidates), contents, weight_set)
+    unneeded = _check_rest(path, contents, chosen, asked=weight_set is not None)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     layout = LAYOUTS[chosen.layout]
@@ -150,7 +150,7 @@ def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | 
     if len(sets) > 1:
         places = ", ".join(f"{one.where!r} ({len(one.arrays)} arrays)" for one in sets)
         raise InputError(
-            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weights"
+            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weight_set"
         )
     return sets[0]
 

@@ -24,13 +24,13 @@ from flax_densenet.weights.adapt import check_agreement, with_in_channels, with_
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 
 
-def load(path: str | Path, *, weights: str | None = None) -> tuple[DenseNet, dict[str, Any]]:
+def load(path: str | Path, *, weight_set: str | None = None) -> tuple[DenseNet, dict[str, Any]]:
     """Returns the network in a file, and its variables.
 
     Args:
       path: Whatever `flax-densenet convert` reads: a file of PyTorch, safetensors or Keras, an
         Orbax directory, or a work directory of `train`.
-      weights: Which set of weights to take, by its place in the file, where there are several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
 
     Returns:
       The module, and {"params", "batch_stats"} as arrays on the default device.
@@ -43,7 +43,7 @@ def load(path: str | Path, *, weights: str | None = None) -> tuple[DenseNet, dic
         model, variables = flax_densenet.load("densenet121.safetensors")
         logits = model.apply(variables, image, train=False)
     """
-    checkpoint = load_checkpoint(path, weights=weights)
+    checkpoint = load_checkpoint(path, weight_set=weight_set)
     return DenseNet(checkpoint.config), _on_device(checkpoint.variables)
 
 
