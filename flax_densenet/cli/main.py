@@ -1,6 +1,5 @@
 """The command line `flax-densenet COMMAND ...`, and what a failure looks like."""
 
-import difflib
 import errno
 import logging
 import os
@@ -18,6 +17,7 @@ from flax_densenet.errors import (
     SavingFailed,
     TrainingDiverged,
     TrainingInterrupted,
+    nearest,
 )
 
 
@@ -140,8 +140,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if words else _EXIT_INPUT
     if words[0] not in _COMMANDS:
-        near = difflib.get_close_matches(words[0], _COMMANDS, n=1)
-        hint = f"; perhaps you meant {near[0]}" if near else ""
+        hint = nearest(words[0], _COMMANDS)
         print(f"error: no command {words[0]!r}{hint}\n{_usage()}", file=sys.stderr)
         return _EXIT_INPUT
     return run_command(words[0], words[1:], prog=f"flax-densenet {words[0]}")

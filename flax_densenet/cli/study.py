@@ -20,8 +20,7 @@ from flax_densenet.cli.study_options import (
 )
 from flax_densenet.cli.two_pass import implied_run, parse_run_arguments, read_first
 from flax_densenet.errors import InputError, TrainingInterrupted
-from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
-from flax_densenet.study.fields.study import MEMORY_NETWORK, baseline_run
+from flax_densenet.study.catalog import FIELD_STUDIES, MEMORY_NETWORK, STUDIES, baseline_run
 from flax_densenet.study.fields.values import parse_values, value_text
 from flax_densenet.training.workdir import write_whole
 

@@ -9,7 +9,7 @@ from flax_densenet.cli.devices import DeviceOptions
 from flax_densenet.cli.flags import NetworkArguments
 from flax_densenet.cli.two_pass import RunArguments
 from flax_densenet.errors import require
-from flax_densenet.study.fields.study import BATCH_SIZE, DEPTHS, IMAGE_SIZE, SEEDS
+from flax_densenet.study.catalog import BATCH_SIZE, DEPTHS, IMAGE_SIZE, SEEDS
 
 Format = Literal["png", "svg", "pdf"]
 

@@ -1,10 +1,9 @@
 """The ways to compute everything but the classifier, all with one result.
 
-`model.py` has the plain one. `native` and `blocked` are made for the CPU (the second
-needs no C++ compiler), `gpu` for the GPU.
+The network's own is the plain one. `native` and `blocked` are made for the CPU (the second needs
+no C++ compiler), `gpu` is made for the GPU.
 """
 
-from flax_densenet.implementations.choose import choose_implementation
-from flax_densenet.implementations.variables import apply
+import lazy_loader
 
-__all__ = ["apply", "choose_implementation"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

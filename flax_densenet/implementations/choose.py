@@ -1,13 +1,15 @@
-"""Chooses the implementation for a network and device."""
+"""Chooses the implementation for a network and device.
 
-from typing import Literal
+Importing it does not import JAX, for the command line needs its names alone.
+"""
 
-import jax
+from typing import TYPE_CHECKING, Literal
 
 from flax_densenet.errors import InputError
-from flax_densenet.implementations import native
-from flax_densenet.implementations.combination import Combine, combine_each
 from flax_densenet.network.config import DenseNetConfig
+
+if TYPE_CHECKING:
+    from flax_densenet.implementations.combination import Combine
 
 ChosenImplementation = Literal["plain", "native", "blocked", "gpu"]
 Implementation = Literal["auto", ChosenImplementation]
@@ -38,6 +40,10 @@ def choose_implementation(
     Raises:
       InputError: The implementation that is asked for cannot compute the network here.
     """
+    import jax
+
+    from flax_densenet.implementations import native
+
     wanted = implementation
     if wanted == "auto":
         wanted = "plain" if captured else _fastest(jax.default_backend(), jax.device_count())
@@ -56,8 +62,11 @@ def choose_implementation(
     return wanted
 
 
-def choose_combine(implementation: ChosenImplementation) -> Combine:
+def choose_combine(implementation: ChosenImplementation) -> "Combine":
     """Returns how trees of arrays are added up where the network is computed in a way."""
+    from flax_densenet.implementations import native
+    from flax_densenet.implementations.combination import combine_each
+
     return native.combine if implementation == "native" else combine_each
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple, Protocol
 
-import jax
 import numpy as np
 
 from flax_densenet.network.fields import ComputeType
@@ -41,6 +40,8 @@ SETTINGS: dict[Precision, Setting] = {
 @contextmanager
 def computing(setting: Setting) -> Iterator[None]:
     """Sets JAX to a precision."""
+    import jax  # not at the top: the command line needs the names of the settings alone
+
     exact = jax.default_matmul_precision("highest") if setting.is_exact else nullcontext()
     with jax.enable_x64(setting.dtype == "float64"), exact:
         yield

@@ -7,17 +7,17 @@ from typing import Any
 
 from flax_densenet.errors import require
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.study.catalog import FIELD_STUDIES, STUDIES
-from flax_densenet.study.fields.study import (
+from flax_densenet.study.catalog import (
     BATCH_SIZE,
     DEPTHS,
+    FIELD_STUDIES,
     IMAGE_SIZE,
     MEMORY_NETWORK,
     SEEDS,
-    FieldPlan,
+    STUDIES,
     baseline_run,
-    carry_out,
 )
+from flax_densenet.study.fields.study import FieldPlan, carry_out
 from flax_densenet.study.gradients.study import GradientPlan
 from flax_densenet.study.memory import MemoryPlan
 from flax_densenet.study.result import StudyResult

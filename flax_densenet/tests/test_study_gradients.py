@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from flax_densenet import DenseNetConfig, InputError, count_parameters, study
 from flax_densenet.data.batches import TrainBatch
-from flax_densenet.study.fields.study import baseline_run
+from flax_densenet.study.catalog import baseline_run
 from flax_densenet.study.gradients.plain_chain import (
     chain_config,
     count_chain_parameters,

@@ -1,4 +1,4 @@
-"""What a study takes unless a flag says otherwise: small enough for ten minutes on two cores."""
+"""Studies that vary one field of the network: the runs of each value, and what every study does."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from flax_densenet.data import Dataset
 from flax_densenet.implementations.choose import choose_implementation
-from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.study.directory import StudyDirectory, open_study
 from flax_densenet.study.fields.figure import draw_field
 from flax_densenet.study.fields.report import (
@@ -25,59 +24,9 @@ from flax_densenet.study.memory import step_memory
 from flax_densenet.study.result import StudyResult
 from flax_densenet.study.trainings import Training, check_trainings, train_all
 from flax_densenet.summary.summarize import summarize
-from flax_densenet.training.config import Augment, Execution, RunConfig
-from flax_densenet.training.recipes import default_run
+from flax_densenet.training.config import Execution, RunConfig
 from flax_densenet.training.state import start
 from flax_densenet.training.workdir import Record
-
-SEEDS = 3
-
-# Four layers in each of three blocks; with bottlenecks, two at the same depth.
-_NETWORK = DenseNetConfig(depth=16, growth_rate=12)
-_NETWORKS = {"gradient_flow": DenseNetConfig(depth=40, growth_rate=12)}
-_EPOCHS = 20
-# Of the 1,442 training digits 500 are left: with more, all networks make almost no errors, and with
-# fewer validation images one image decides.
-_DIGITS_HELD_OUT = 942
-_HELD_OUT = 5000  # as the paper's authors did (section 4.1, CIFAR)
-
-# Of the study of memory, which needs no images.
-MEMORY_NETWORK = DenseNetConfig(growth_rate=12, bottleneck=True, compression=0.5)
-DEPTHS = (10, 16, 22, 28)
-BATCH_SIZE = 64
-IMAGE_SIZE = 32
-
-
-def baseline_run(
-    study: str,
-    dataset: str,
-    data_dir: str | None = None,
-    network: DenseNetConfig | None = None,
-    augment: Augment | None = None,
-) -> RunConfig:
-    """Returns the run whose network a study changes; as `default_run`, with validation images.
-
-    Args:
-      study: Key of `STUDIES`.
-      dataset: What `--dataset` says.
-      data_dir: What `--data_dir` says.
-      network: The network; None is a small one for the digits, and the recipe's for other images.
-      augment: What `--augment` says; None is the data set's default.
-
-    Raises:
-      InputError: There is no such data set.
-    """
-    is_digits = dataset == "digits"
-    if network is None and is_digits:
-        network = _NETWORKS.get(study, _NETWORK)
-    run = default_run(dataset, data_dir, network, augment)
-    held_out = _DIGITS_HELD_OUT if is_digits else run.data.validation_images or _HELD_OUT
-    epochs = _EPOCHS if is_digits else run.optimization.epochs
-    return dataclasses.replace(
-        run,
-        data=dataclasses.replace(run.data, validation_images=held_out),
-        optimization=dataclasses.replace(run.optimization, epochs=epochs),
-    )
 
 
 class Plan(Protocol):
