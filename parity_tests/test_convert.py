@@ -262,7 +262,7 @@ def test_verification_can_be_left_out(
     def fail(*args: Any) -> Verified:
         raise AssertionError("verified")
 
-    monkeypatch.setattr(convert_module, "verify", fail)
+    monkeypatch.setattr("flax_densenet.weights.verify.verify", fail)
     torch.save(model_of(BC).state_dict(), tmp_path / "model.pth")
     assert convert(tmp_path / "model.pth", tmp_path / "new", "--no_verify") == 0
     assert "verified" not in printed()

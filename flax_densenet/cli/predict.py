@@ -1,23 +1,21 @@
-"""The flags of `flax-densenet predict`.
+"""`flax-densenet predict`: the most probable classes of images.
 
-Axes: B batch, K classes.
+Axes: K classes.
 """
 
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from jaxtyping import Float
 
 from flax_densenet.cli.classifier import Classifier, load_classifier
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
-from flax_densenet.cli.flags import ImageOptions, parse_flags
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import ImageFlags, parse_flags
 from flax_densenet.data.images.paths import find_images, read_images
 from flax_densenet.errors import ImagesUnreadable, listed, require
 
@@ -45,7 +43,7 @@ class PredictArguments:
     json: bool = False
     batch_size: int = 32
     weight_set: str | None = None
-    preparation: ImageOptions = ImageOptions()
+    preparation: ImageFlags = ImageFlags()
 
     def __post_init__(self) -> None:
         for name in ("top_k", "batch_size"):
@@ -54,17 +52,7 @@ class PredictArguments:
         require(len(self.images) > 0, "images", self.images, "at least one file or directory")
 
 
-def parse(args: Sequence[str], prog: str) -> PredictArguments:
-    """Parses the command line.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    return parse_flags(PredictArguments, args, prog)
+parse = partial(parse_flags, PredictArguments)
 
 
 _NOT_FINITE = "the network's output for it is not finite"
@@ -75,13 +63,16 @@ def run(arguments: PredictArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: The checkpoint or a path cannot be used.
       ImagesUnreadable: Some images could not be read; all others are done.
     """
-    choose_devices(DeviceOptions())
+    import jax
+    import jax.numpy as jnp
+
+    choose_devices(DeviceFlags())
     paths = find_images(arguments.images)
     classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
     batch_size = min(arguments.batch_size, len(paths))

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import flax_densenet
 import flax_densenet.training
 import flax_densenet.weights
+from flax_densenet import cli
 from flax_densenet.cli.main import _COMMANDS
 
 LAZY_PACKAGES = (flax_densenet, flax_densenet.weights, flax_densenet.training)
@@ -39,7 +41,16 @@ def test_using_every_name_imports_neither_torch_nor_tensorflow() -> None:
     assert not {"torch", "torch_reference", "tensorflow", "tensorflow_datasets"} & modules
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in _COMMANDS)])
+def test_importing_the_command_line_imports_nothing_slow() -> None:
+    names = (file.stem for file in Path(cli.__file__).parent.glob("[a-z]*.py"))
+    assert slow_modules_after(f"from flax_densenet.cli import {', '.join(names)}") == set()
+
+
+STUDIES = ("growth_rate", "gradient_flow", "memory", "feature_reuse")
+HELP = [[], *([name] for name in _COMMANDS), *(["study", name] for name in STUDIES)]
+
+
+@pytest.mark.parametrize("command", HELP)
 def test_help_waits_for_nothing_slow(command: list[str]) -> None:
     program = (
         "import contextlib\n"

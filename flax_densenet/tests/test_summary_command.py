@@ -254,6 +254,6 @@ def test_wrong_input_is_one_message(
 def test_help_names_every_flag(status: Status, printed: Printed) -> None:
     assert status("summary", "--help") == 0
     text = printed()
-    assert text.startswith("usage: flax-densenet summary [-h] [OPTIONS] [NAME]")
+    assert text.startswith("usage: flax-densenet summary [-h] [OPTIONS] [NAME|CHECKPOINT]")
     for flag in ("image_size", "batch_size", "json", "depth", "growth_rate", "precision"):
         assert f"--{flag}" in text
