@@ -218,7 +218,7 @@ def test_source_is_never_its_own_target(tmp_path: Path, printed: Printed) -> Non
     torch.save(model_of(BC).state_dict(), tmp_path / "model.pth")
     before = (tmp_path / "model.pth").read_bytes()
     assert convert(tmp_path / "model.pth", tmp_path / "model.pth", "--overwrite") == 2
-    assert "is the source, too, which is not replaced" in printed()
+    assert "is the checkpoint itself; give another target" in printed()
     assert (tmp_path / "model.pth").read_bytes() == before
 
 

@@ -77,24 +77,17 @@ def test_lazy_package_has_every_name_that_it_lists(package: ModuleType) -> None:
         home = getattr(defined, "__module__", None)  # a table has none
         if isinstance(home, str) and home.startswith("flax_densenet"):
             assert getattr(importlib.import_module(home), name) is defined
-    assert set(dir(package)) >= {"__name__", "__all__"}
 
 
-def test_modules_of_a_lazy_package_are_found() -> None:
-    program = (
-        "import flax_densenet\nassert flax_densenet.network.config.DenseNetConfig().depth is None"
-    )
+def test_packages_in_the_package_are_found() -> None:
+    program = "import flax_densenet; flax_densenet.weights.__all__, flax_densenet.training.__all__"
     assert slow_modules_after(program) == set()
 
 
 @pytest.mark.parametrize("package", LAZY_PACKAGES)
-def test_unknown_name_is_told_as_usual(package: ModuleType) -> None:
-    with pytest.raises(AttributeError) as wrong:
+def test_unknown_name_is_an_attribute_error(package: ModuleType) -> None:
+    with pytest.raises(AttributeError, match=f"{package.__name__} .*DensNet"):
         package.DensNet  # noqa: B018
-    with pytest.raises(AttributeError) as usual:
-        sys.DensNet  # type: ignore[attr-defined]  # noqa: B018
-    assert str(wrong.value) == str(usual.value).replace("'sys'", repr(package.__name__))
-    assert (wrong.value.name, wrong.value.obj) == ("DensNet", package)
 
 
 def test_package_is_a_program() -> None:

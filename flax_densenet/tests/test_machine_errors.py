@@ -124,7 +124,10 @@ def test_similar_command_is_named(status: Status, printed: Printed) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("convert", "", "x"), "source (='') must be a path; is a variable of the shell empty?"),
+        (
+            ("convert", "", "x"),
+            "checkpoint (='') must be a path; is a variable of the shell empty?",
+        ),
         (("convert", "x", ""), "target (='') must be a path"),
         (("train", "--init_from", ""), "init_from (='') must be a path"),
         (
