@@ -1,7 +1,8 @@
-"""Errors that input or environment cause, not bugs."""
+"""Errors caused by input or environment, not by bugs, and words for their messages."""
 
+import difflib
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _MAX_LISTED = 5
@@ -81,3 +82,17 @@ def listed(names: Sequence[str]) -> str:
     """Returns the first of some names for a message, and how many more there are."""
     more = len(names) - _MAX_LISTED
     return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Returns a hint for the end of a clause, such as "; perhaps you meant densenet121".
+
+    Args:
+      name: What was given.
+      names: What it may be.
+
+    Returns:
+      The hint, or "" if no name is similar.
+    """
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; perhaps you meant {close[0]}" if close else ""

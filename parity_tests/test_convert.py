@@ -174,7 +174,7 @@ def test_new_head_and_other_channels(tmp_path: Path, printed: Printed) -> None:
         (["--layout", "torchvision"], "cannot be an Orbax directory, which holds Flax variables"),
         (["--depth", "22"], "depth (=22) is not the 16 of"),
         (["--growth_rate", "12"], "growth_rate (=12) is not the 4 of"),
-        (["--weights", "ema"], "has no weights at 'ema'; choose one of ''"),
+        (["--weight_set", "ema"], "has no weights at 'ema'; choose one of ''"),
     ],
 )
 def test_wrong_request_is_one_message_and_writes_nothing(
@@ -218,7 +218,7 @@ def test_source_is_never_its_own_target(tmp_path: Path, printed: Printed) -> Non
     torch.save(model_of(BC).state_dict(), tmp_path / "model.pth")
     before = (tmp_path / "model.pth").read_bytes()
     assert convert(tmp_path / "model.pth", tmp_path / "model.pth", "--overwrite") == 2
-    assert "is the source, too, which is not replaced" in printed()
+    assert "is the checkpoint itself; give another target" in printed()
     assert (tmp_path / "model.pth").read_bytes() == before
 
 
@@ -262,7 +262,7 @@ def test_verification_can_be_left_out(
     def fail(*args: Any) -> Verified:
         raise AssertionError("verified")
 
-    monkeypatch.setattr(convert_module, "verify", fail)
+    monkeypatch.setattr("flax_densenet.weights.verify.verify", fail)
     torch.save(model_of(BC).state_dict(), tmp_path / "model.pth")
     assert convert(tmp_path / "model.pth", tmp_path / "new", "--no_verify") == 0
     assert "verified" not in printed()

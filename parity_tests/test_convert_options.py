@@ -81,7 +81,7 @@ def test_what_weights_do_not_tell_is_told_by_flags(
     text = capsys.readouterr().out
     assert f"network    {_TANH.title}, blocks" in text
     assert (
-        "note: the arrays in back.pth do not tell --activation tanh --transition_pool max" in text
+        "note: the arrays in back.pth do not show --activation tanh --transition_pool max" in text
     )
     first, second = torch.load(source), torch.load(tmp_path / "back.pth")
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -1,5 +1,5 @@
-"""The command line.
+"""The command line: one file for each command, and what several of them share.
 
-The modules that parse flags (`*arguments.py`) import no framework, so that help does not wait for
-one; those that carry a command out may import everything.
+A command's flags are a dataclass at the top of its file. Its `run` imports JAX and whatever needs
+it, so that `--help` and a wrong flag do not wait for that.
 """

@@ -1,24 +1,22 @@
-"""Keeping the memory of a step for the next one, and not that of the compiler beside it."""
+"""Keeps the memory of a step for the next one, and frees that of the compiler."""
 
 import ctypes
 import functools
 import sys
 from typing import Any
 
-import jax
-
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # mallopt(3)
 _NEVER = -1
 _COMPILED = "/jax/core/compile/backend_compile_duration"
-_SECONDS = 0.5  # what compiles faster has not taken much
+_SECONDS = 0.5  # a shorter compilation has not taken much
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep what is freed instead of giving it back to the kernel.
+    """Makes glibc keep freed memory instead of giving it back to the kernel.
 
-    XLA on the CPU asks for all temporary memory of a step at once, and frees it after the step.
-    Given back, it costs every step the page faults of hundreds of MiB. The process then stays as
-    large as it once was. Other C libraries are left as they are.
+    XLA on the CPU allocates all temporary memory of a step at once and frees it after the step. If
+    it went back to the kernel, every step would pay for the page faults of hundreds of MiB. The
+    price is that the process stays as large as it once was. Other C libraries are not changed.
     """
     mallopt = _function("mallopt")
     if mallopt is not None:
@@ -28,11 +26,13 @@ def keep_freed_memory() -> None:
 
 @functools.cache
 def give_back_after_compiling() -> None:
-    """Has glibc give back what a compilation has freed, before the compiled program runs.
+    """Makes glibc give back the memory of a compilation before the compiled program runs.
 
-    XLA takes hundreds of MiB to compile a step, in small pieces all over the heap. Between them the
-    memory that the step asks for in one piece does not fit: it would come on top.
+    XLA takes hundreds of MiB to compile a step, in small pieces all over the heap. The step then
+    allocates its memory in one piece, which does not fit between them and would come on top.
     """
+    import jax
+
     malloc_trim = _function("malloc_trim")
     if malloc_trim is None:
         return
@@ -45,5 +45,5 @@ def give_back_after_compiling() -> None:
 
 
 def _function(name: str) -> Any:
-    """Returns a function of glibc, or None where the C library is another or has it not."""
+    """Returns a function of glibc, or None if the C library is another one or lacks it."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

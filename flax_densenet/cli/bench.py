@@ -1,23 +1,21 @@
-"""The flags of `flax-densenet bench`."""
+"""`flax-densenet bench`: how fast a network is on this machine."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax
 import tyro
 
-from flax_densenet.bench.measure import MIB, Measured, measure
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
-from flax_densenet.cli.flags import check_name, parse_flags
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import parse_flags
+from flax_densenet.cli.two_pass import find_network
 from flax_densenet.errors import require
-from flax_densenet.machine import busy, count_cpus, describe_machine
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.network.variants import IMAGE_SIZES, VARIANTS
-from flax_densenet.sample import Sample
-from flax_densenet.weights.checkpoint import load_checkpoint
+from flax_densenet.network.variants import IMAGE_SIZES
+
+if TYPE_CHECKING:
+    from flax_densenet.bench.measure import Measured
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,7 @@ class BenchArguments:
     """Measure how fast a network is on this machine, in evaluation and in training.
 
     Attributes:
-      network: A network of the paper, such as densenet121, or a checkpoint that
+      name: A network of the paper, such as densenet121, or a checkpoint that
         `flax-densenet convert` reads.
       batch_size: Images in a batch; each number is measured.
       image_size: Height and width in pixels. If not given, 32 for the cifar stem and 224 for the
@@ -35,7 +33,7 @@ class BenchArguments:
       json: Print everything, every single time included, as JSON (docs/benchmarks.md).
     """
 
-    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME|CHECKPOINT]")] = (
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME|CHECKPOINT]")] = (
         "densenet-40-12"
     )
     batch_size: tuple[int, ...] = (1, 16, 64)
@@ -52,17 +50,7 @@ class BenchArguments:
             require(value is None or value >= 1, name, value, "an integer of at least 1")
 
 
-def parse(args: Sequence[str], prog: str) -> BenchArguments:
-    """Parses the command line.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    return parse_flags(BenchArguments, args, prog)
+parse = partial(parse_flags, BenchArguments)
 
 
 _COLUMNS = {  # and their widths
@@ -81,14 +69,19 @@ def run(arguments: BenchArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: There is no such network, or it cannot take images of this size.
     """
+    from flax_densenet.bench.measure import measure
+    from flax_densenet.machine import describe_machine
+
     machine = describe_machine()
-    choose_devices(DeviceOptions())  # as `train` does
-    config = _find_network(arguments)
+    choose_devices(DeviceFlags())  # as `train` does
+    config = find_network(arguments.name)
+    if arguments.precision is not None:
+        config = dataclasses.replace(config, dtype=arguments.precision)
     size = arguments.image_size or IMAGE_SIZES[config.stem]
     config.check_image(height=size, width=size, channels=config.in_channels)
     results: list[Measured] = []
@@ -105,19 +98,11 @@ def run(arguments: BenchArguments, prog: str) -> None:
         print(json.dumps(_as_json(config, size, machine, results)))
 
 
-def _find_network(arguments: BenchArguments) -> DenseNetConfig:
-    name = arguments.network
-    if name in VARIANTS or not Path(name).expanduser().exists():
-        check_name("NAME", name, VARIANTS)
-        config = VARIANTS[name]
-    else:
-        config = load_checkpoint(Path(name).expanduser()).config
-    if arguments.precision is None:
-        return config
-    return dataclasses.replace(config, dtype=arguments.precision)
-
-
 def _print_heading(config: DenseNetConfig, size: int, machine: dict[str, Any], steps: int) -> None:
+    import jax
+
+    from flax_densenet.machine import busy, count_cpus
+
     device = jax.devices()[0]
     where = device.device_kind
     if device.platform == "cpu":
@@ -129,7 +114,10 @@ def _print_heading(config: DenseNetConfig, size: int, machine: dict[str, Any], s
     print(f"\n{_line(list(_COLUMNS))}")
 
 
-def _cells(one: Measured) -> list[str]:
+def _cells(one: "Measured") -> list[str]:
+    from flax_densenet.bench.measure import MIB
+    from flax_densenet.sample import Sample
+
     implementation = f"{one.implementation} (auto)" if one.is_automatic else one.implementation
     cells = [str(one.batch_size), one.step, implementation]
     seconds = Sample(one.seconds)
@@ -157,8 +145,12 @@ def _line(cells: list[str]) -> str:
 
 
 def _as_json(
-    config: DenseNetConfig, size: int, machine: dict[str, Any], results: list[Measured]
+    config: DenseNetConfig, size: int, machine: dict[str, Any], results: "list[Measured]"
 ) -> dict[str, Any]:
+    import jax
+
+    from flax_densenet.sample import Sample
+
     return {
         "title": config.title,
         "network": dataclasses.asdict(config),

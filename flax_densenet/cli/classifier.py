@@ -1,114 +1,97 @@
-"""JSON as its standard has it, which knows no infinity and no NaN.
+"""A trained network and how its images are prepared, for commands that look at images.
 
 Axes: B batch, H height, W width, C channels, K classes.
 """
 
 import dataclasses
 import json
-import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-from jaxtyping import Array, Float, UInt8
-
-from flax_densenet.cli.flags import ImageOptions
+from flax_densenet.cli.flags import ImageFlags
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.preparation import Preparation
-from flax_densenet.densenet import DenseNet
 from flax_densenet.errors import InputError
-from flax_densenet.weights.checkpoint import load_checkpoint
-from flax_densenet.weights.pretrained import as_network, image_inputs
 
+if TYPE_CHECKING:
+    import jax
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Returns the text of nested mappings, sequences and plain values.
-
-    Args:
-      value: What to write; numbers that are not finite become null.
-      indent: As for `json.dumps`.
-    """
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    from flax_densenet.densenet import DenseNet
 
 
 class Classifier(NamedTuple):
-    """A network, and what it takes.
+    """A network, its weights and how its images are prepared.
 
     Attributes:
       model: The network.
       variables: {"params", "batch_stats"}.
-      image_format: What every image file becomes.
-      statistics: What images are normalized with.
-      class_names: One name per class; None if nobody has told.
+      image_format: Size and channels to which every image file is brought.
+      statistics: Mean and deviation that images are normalized with.
+      logits: Compiled function from images, [B, H, W, C] in 0 to 255, to logits, [B, K].
+      class_names: One name per class; None if they are not known.
     """
 
-    model: DenseNet
+    model: "DenseNet"
     variables: dict[str, Any]
     image_format: ImageFormat
     statistics: ChannelStatistics
+    logits: "Callable[[jax.Array], jax.Array]"
     class_names: tuple[str, ...] | None
 
-    def logits(self, image: UInt8[Array, "B H W C"]) -> Float[Array, "B K"]:
-        """Returns the logits of images, 0 to 255, in a compiled step."""
-        return _logits(self.model, self.statistics, self.variables, image)
-
     def class_name(self, index: int) -> str:
-        """Returns a name for people."""
+        """Returns the name of a class, for people."""
         return self.class_names[index] if self.class_names else f"class {index}"
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _logits(
-    model: DenseNet, statistics: ChannelStatistics, variables: Any, image: UInt8[Array, "B H W C"]
-) -> Float[Array, "B K"]:
-    return jax.numpy.asarray(model.apply(variables, statistics.normalize(image), train=False))
-
-
-def load_classifier(path: str, weights: str | None, options: ImageOptions) -> Classifier:
+def load_classifier(path: str, weight_set: str | None, flags: ImageFlags) -> Classifier:
     """Reads a checkpoint, and prepares for images as it and the flags say; prints warnings.
 
     Args:
       path: Whatever `convert` reads.
-      weights: Which weights in it, where there are several.
-      options: What is not as the checkpoint says.
+      weight_set: Which set of weights in it, where there are several.
+      flags: What is to differ from the checkpoint.
 
     Raises:
-      InputError: The checkpoint cannot be read, or what using it takes is not told.
+      InputError: The checkpoint cannot be read, or something that images need is not known.
     """
-    checkpoint = load_checkpoint(Path(path).expanduser(), weight_set=weights)
+    import jax
+
+    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.pretrained import as_network, image_inputs
+
+    checkpoint = load_checkpoint(Path(path).expanduser(), weight_set=weight_set)
     for warning in checkpoint.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     config = checkpoint.config
-    checkpoint = checkpoint._replace(preparation=_changed(checkpoint.preparation, options))
+    checkpoint = checkpoint._replace(preparation=_changed(checkpoint.preparation, flags))
     names = checkpoint.class_names
-    if options.class_names is not None:
-        names = _read_class_names(Path(options.class_names).expanduser())
+    if flags.class_names is not None:
+        names = _read_class_names(Path(flags.class_names).expanduser())
     if names is not None and len(names) != config.num_classes:
-        where = options.class_names or path
+        where = flags.class_names or path
         raise InputError(
             f"{where} names {len(names)} classes and the network has {config.num_classes}; give a "
             "file with one name for each class, in the order of training, with --class_names"
         )
-    return Classifier(*as_network(checkpoint), *image_inputs(checkpoint), names)
+    model, variables = as_network(checkpoint)
+    image_format, statistics = image_inputs(checkpoint)
+
+    @jax.jit
+    def logits(variables: Any, image: jax.Array) -> jax.Array:
+        return jax.numpy.asarray(model.apply(variables, statistics.normalize(image), train=False))
+
+    return Classifier(model, variables, image_format, statistics, partial(logits, variables), names)
 
 
-def _changed(preparation: Preparation, options: ImageOptions) -> Preparation:
-    if options.image_size is not None:
-        preparation = preparation.resized_to(options.image_size)
+def _changed(preparation: Preparation, flags: ImageFlags) -> Preparation:
+    if flags.image_size is not None:
+        preparation = preparation.resized_to(flags.image_size)
     names = ("shorter_side", "interpolation", "mean", "std")
-    given = {name: getattr(options, name) for name in names}
+    given = {name: getattr(flags, name) for name in names}
     return dataclasses.replace(preparation, **{k: v for k, v in given.items() if v is not None})
 
 

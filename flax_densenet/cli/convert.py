@@ -1,28 +1,26 @@
-"""The flags of `flax-densenet convert`."""
+"""`flax-densenet convert`: a checkpoint of one software for another."""
 
 import dataclasses
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import tyro
 
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import parse_flags
 from flax_densenet.errors import InputError, SavingFailed, require
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.fields import Activation, TransitionPool
 from flax_densenet.network.variants import VARIANTS
-from flax_densenet.weights.adapt import StoredType, adapt, cast_tree, check_variant
-from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.weights.layouts import LAYOUTS
-from flax_densenet.weights.report import describe, write_report
-from flax_densenet.weights.statement import given_statistics
-from flax_densenet.weights.verify import choose_sides, verify
-from flax_densenet.weights.write import TORCH_ENDINGS, default_layout, write_target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flax_densenet.weights.checkpoint import Checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,37 +28,37 @@ class ConvertArguments:
     """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, Flax or PyTorch out.
 
     Attributes:
-      source: A .pth, .safetensors or .h5 file, an Orbax directory or a work directory of train.
+      checkpoint: A .pth, .safetensors or .h5 file, an Orbax directory or a work directory of train.
       target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict) or
-        FILE.safetensors (whichever of the two the source is not).
-      layout: Whose names the target has; torchvision, or flax. Others are on request.
+        FILE.safetensors (whichever of the two the checkpoint is not).
+      layout: Whose names the target has; torchvision or flax if not given.
       optimizer: Take the momentum and the step of SGD along, so that the training can go on.
-      weights: Which weights of the source to take, by their place in it, where there are several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       dtype: Type of the target's parameters. Running statistics have at least float32.
-      variant: The network that the source is expected to hold; another one is an error.
-      depth: Depth that the source is expected to have, likewise.
-      growth_rate: Growth rate that the source is expected to have, likewise.
-      num_classes: Classes of the target. Another number than the source's needs new_head.
+      variant: The network that the checkpoint is expected to hold; another one is an error.
+      depth: Depth that it is expected to have.
+      growth_rate: Growth rate that it is expected to have.
+      num_classes: Classes of the target. Another number than the checkpoint's needs new_head.
       new_head: Give the target a classifier with initial weights.
       in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
         number from 1 (the kernel is divided).
-      activation: Activation of the source, if it does not tell: weights alone show no difference
-        between those without parameters.
-      transition_pool: Pooling of the source, likewise.
-      batch_norm_epsilon: What the source's training added to variances, if its layout's is wrong.
-      mean: Mean of each image channel in 0 to 255, if the source does not tell or is wrong.
-      std: Standard deviation of each image channel, likewise.
+      activation: Activation of the network, if the checkpoint does not say: weights alone show no
+        difference between those without parameters.
+      transition_pool: Pooling of its transitions, if the checkpoint does not say.
+      batch_norm_epsilon: What its training added to variances, if the layout's is wrong.
+      mean: Mean of each image channel in 0 to 255, if the checkpoint does not say, or is wrong.
+      std: Standard deviation of each image channel, in the same way.
       overwrite: Replace the target if it exists.
       no_verify: Do not run both networks afterwards to compare them.
       report: CSV file for the mapping, one row for each array.
     """
 
-    source: Annotated[str, tyro.conf.Positional]
-    target: Annotated[str, tyro.conf.Positional]
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     layout: str | None = None
     optimizer: bool = False
-    weights: str | None = None
-    dtype: StoredType = "float32"
+    weight_set: str | None = None
+    dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32"
     variant: str | None = None
     depth: int | None = None
     growth_rate: int | None = None
@@ -77,7 +75,7 @@ class ConvertArguments:
     report: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("source", "target"):
+        for name in ("checkpoint", "target"):
             require(
                 bool(getattr(self, name)), name, "", "a path; is a variable of the shell empty?"
             )
@@ -89,20 +87,10 @@ class ConvertArguments:
             require(value is None or value >= 1, name, value, "an integer of at least 1")
 
 
-def parse(args: Sequence[str], prog: str) -> ConvertArguments:
-    """Parses the command line.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    return parse_flags(ConvertArguments, args, prog)
+parse = partial(parse_flags, ConvertArguments)
 
 
-_UNTOLD_OPTIONS = ("activation", "transition_pool")
+_INVISIBLE_OPTIONS = ("activation", "transition_pool")
 
 
 def run(arguments: ConvertArguments, prog: str) -> None:
@@ -110,22 +98,26 @@ def run(arguments: ConvertArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
-      InputError: The source is not understood, or the target cannot be made from it.
-      SavingFailed: The target cannot be written, or is not equal to the source.
+      InputError: The checkpoint is not understood, or the target cannot be made from it.
+      SavingFailed: The target cannot be written, or is not equal to the checkpoint.
     """
-    choose_devices(DeviceOptions())
+    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.report import describe, write_report
+    from flax_densenet.weights.write import default_layout, write_target
+
+    choose_devices(DeviceFlags())
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another target, or replace it with --overwrite")
-    source_path = Path(arguments.source).expanduser()
+    source_path = Path(arguments.checkpoint).expanduser()
     if source_path.exists() and target.exists() and target.samefile(source_path):
-        raise InputError(f"{target} is the source, too, which is not replaced; give another target")
+        raise InputError(f"{target} is the checkpoint itself; give another target")
     source = load_checkpoint(
         source_path,
-        weight_set=arguments.weights,
+        weight_set=arguments.weight_set,
         optimizer=arguments.optimizer,
     )
     for heading, text in describe(source).items():
@@ -140,11 +132,11 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         target,
         adapted,
         layout_name,
-        source_name=Path(arguments.source).name,
+        source_name=Path(arguments.checkpoint).name,
         overwrite=arguments.overwrite,
     )
     print(f"wrote      {target}, as {LAYOUTS[layout_name].title} names it")
-    _note_untold_options(adapted.config, target)
+    _note_invisible_options(adapted.config, target)
     if arguments.report is not None:
         write_report(Path(arguments.report), source, adapted, LAYOUTS[layout_name])
         print(f"report     {arguments.report}")
@@ -152,10 +144,10 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         _verify(source, adapted, target, arguments)
 
 
-def _describe_optimizer(source: Checkpoint, arguments: ConvertArguments) -> str:
+def _describe_optimizer(source: "Checkpoint", arguments: ConvertArguments) -> str:
     if source.optimizer is None:
         raise InputError(
-            f"{arguments.source} holds no momentum of SGD; leave out --optimizer, or give the "
+            f"{arguments.checkpoint} holds no momentum of SGD; leave out --optimizer, or give the "
             "checkpoint of a training"
         )
     if arguments.new_head or arguments.in_channels is not None:
@@ -167,24 +159,27 @@ def _describe_optimizer(source: Checkpoint, arguments: ConvertArguments) -> str:
     return "momentum of SGD, " + ("step not in the file" if step is None else f"step {step}")
 
 
-def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
+def _adapt(source: "Checkpoint", arguments: ConvertArguments) -> "Checkpoint":
+    from flax_densenet.weights.adapt import adapt, cast_tree, check_variant
+    from flax_densenet.weights.statement import given_statistics
+
     config, variables = source.config, source.variables
     if arguments.variant is not None:
-        check_variant(config, arguments.variant, arguments.source, "leave --variant out")
+        check_variant(config, arguments.variant, arguments.checkpoint, "leave --variant out")
     got = {"depth": config.num_weight_layers, "growth_rate": config.growth_rate}
     for name, value in got.items():
         if (asked := getattr(arguments, name)) not in (None, value):
             raise InputError(
-                f"{name} (={asked}) is not the {value} of {arguments.source}, {config.title}; "
+                f"{name} (={asked}) is not the {value} of {arguments.checkpoint}, {config.title}; "
                 "leave the flag out"
             )
-    config = _with_untold_options(config, arguments)
+    config = _with_invisible_options(config, arguments)
     if arguments.batch_norm_epsilon is not None:
         config = dataclasses.replace(config, batch_norm_epsilon=arguments.batch_norm_epsilon)
     classes = arguments.num_classes or config.num_classes
     if classes != config.num_classes and not arguments.new_head:
         raise InputError(
-            f"num_classes (={classes}) is not the {config.num_classes} of {arguments.source}; "
+            f"num_classes (={classes}) is not the {config.num_classes} of {arguments.checkpoint}; "
             "leave it out, or give the target a new classifier with --new_head"
         )
     variables, config = adapt(
@@ -215,39 +210,47 @@ def _adapt(source: Checkpoint, arguments: ConvertArguments) -> Checkpoint:
     )
 
 
-def _with_untold_options(config: DenseNetConfig, arguments: ConvertArguments) -> DenseNetConfig:
-    """Returns the configuration with the options that weights do not tell, as asked for."""
-    for name in _UNTOLD_OPTIONS:
+def _with_invisible_options(config: DenseNetConfig, arguments: ConvertArguments) -> DenseNetConfig:
+    """Returns the configuration with the options asked for, where weights do not show them."""
+    for name in _INVISIBLE_OPTIONS:
         asked, found = getattr(arguments, name), getattr(config, name)
         if asked in (None, found):
             continue
-        if name in config.options or asked == "prelu":  # the file tells, or would
+        if name in config.options or asked == "prelu":  # the file says it, or would
             raise InputError(
-                f"{name} (={asked}) is not the {found} of {arguments.source}, {config.title}; "
+                f"{name} (={asked}) is not the {found} of {arguments.checkpoint}, {config.title}; "
                 "leave the flag out"
             )
         config = dataclasses.replace(config, **{name: asked})
     return config
 
 
-def _note_untold_options(config: DenseNetConfig, target: Path) -> None:
-    """Says what whoever reads a PyTorch file has to know, which holds arrays alone."""
-    untold = {
+def _note_invisible_options(config: DenseNetConfig, target: Path) -> None:
+    """Prints which flags a PyTorch file needs when it is read, since it holds arrays alone."""
+    from flax_densenet.weights.write import TORCH_ENDINGS
+
+    invisible = {
         name: value
         for name, value in config.options.items()
-        if name in _UNTOLD_OPTIONS and value != "prelu"
+        if name in _INVISIBLE_OPTIONS and value != "prelu"
     }
-    if untold and target.suffix in TORCH_ENDINGS:
-        flags = " ".join(f"--{name} {value}" for name, value in untold.items())
-        print(f"note: the arrays in {target.name} do not tell {flags}; say so when you read it")
+    if invisible and target.suffix in TORCH_ENDINGS:
+        flags = " ".join(f"--{name} {value}" for name, value in invisible.items())
+        print(
+            f"note: the arrays in {target.name} do not show {flags}; give these flags to whatever "
+            "reads it"
+        )
 
 
 def _verify(
-    source: Checkpoint, adapted: Checkpoint, target: Path, arguments: ConvertArguments
+    source: "Checkpoint", adapted: "Checkpoint", target: Path, arguments: ConvertArguments
 ) -> None:
     if importlib.util.find_spec("torch") is None:
         print("not verified: that needs torch; install flax-densenet[torch] and convert again")
         return
+    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.verify import choose_sides, verify
+
     renewed = arguments.new_head or adapted.config.in_channels != source.config.in_channels
     torch_side, flax_side = choose_sides(
         source, adapted, load_checkpoint(target), arguments.dtype, renewed=renewed
@@ -256,15 +259,15 @@ def _verify(
     if not result.is_equal:
         _remove(target)
         raise SavingFailed(
-            f"{target} was not equal to {arguments.source}, and is removed: the logits differed by "
-            f"{result.difference:.1e} of the largest; report this as a fault"
+            f"{target} was not equal to {arguments.checkpoint}, and is removed: the logits "
+            f"differed by {result.difference:.1e} of the largest; report this as a fault"
         )
     print(f"verified   logits of both networks differ by {result.difference:.1e} of the largest")
 
 
 def _torch_logits(
-    arrays: dict[str, np.ndarray], config: DenseNetConfig, image: np.ndarray
-) -> np.ndarray:
+    arrays: "dict[str, np.ndarray]", config: DenseNetConfig, image: "np.ndarray"
+) -> "np.ndarray":
     """Returns the logits [B, K] of images [B, C, H, W], as PyTorch computes them in float64."""
     import torch
 

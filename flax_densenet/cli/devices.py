@@ -1,8 +1,7 @@
-"""Chooses devices and joins processes, before JAX starts."""
+"""Chooses devices and joins processes before JAX starts."""
 
 import dataclasses
 
-import jax
 import platformdirs
 
 from flax_densenet.cli.allocator import give_back_after_compiling, keep_freed_memory
@@ -10,7 +9,7 @@ from flax_densenet.errors import InputError, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeviceOptions:
+class DeviceFlags:
     """Which devices take part.
 
     Attributes:
@@ -27,7 +26,7 @@ class DeviceOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProcessOptions:
+class ProcessFlags:
     """Which processes take part.
 
     Attributes:
@@ -69,25 +68,27 @@ _SECONDS_TO_JOIN = 300
 _SECONDS_WITHOUT_HEARTBEAT = 30  # after which a silent process counts as dead
 
 
-def choose_devices(options: DeviceOptions, processes: ProcessOptions = ProcessOptions()) -> None:
-    """Sets JAX up; must come before anything is computed, and before Orbax opens a checkpoint.
+def choose_devices(devices: DeviceFlags, processes: ProcessFlags = ProcessFlags()) -> None:
+    """Sets JAX up, before anything is computed and before Orbax opens a checkpoint.
 
     Args:
-      options: Devices.
-      processes: Processes; this one alone by default.
+      devices: Which devices take part.
+      processes: Which processes take part; by default this one alone.
 
     Raises:
-      InputError: A device or process that is asked for cannot be had.
+      InputError: A device or process is not available.
     """
+    import jax
+
     keep_freed_memory()
     give_back_after_compiling()
-    if options.cpu_devices is not None:
+    if devices.cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", options.cpu_devices)
+        jax.config.update("jax_num_cpu_devices", devices.cpu_devices)
     if processes.distributed or processes.coordinator is not None:
         _join_processes(processes)
     _check_platform()
-    if options.require_accelerator and jax.default_backend() == "cpu":
+    if devices.require_accelerator and jax.default_backend() == "cpu":
         raise InputError(
             "--require_accelerator is given, and JAX sees the CPU only; install "
             "flax-densenet[cuda12], check the driver with nvidia-smi, or leave the flag out"
@@ -96,6 +97,8 @@ def choose_devices(options: DeviceOptions, processes: ProcessOptions = ProcessOp
 
 
 def _check_platform() -> None:
+    import jax
+
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion where a plugin is not installed
@@ -107,18 +110,20 @@ def _check_platform() -> None:
         ) from error
 
 
-def _join_processes(options: ProcessOptions) -> None:
+def _join_processes(processes: ProcessFlags) -> None:
+    import jax
+
     try:
         jax.distributed.initialize(
-            options.coordinator,
-            options.num_processes,
-            options.process_id,
+            processes.coordinator,
+            processes.num_processes,
+            processes.process_id,
             initialization_timeout=_SECONDS_TO_JOIN,
             heartbeat_timeout_seconds=_SECONDS_WITHOUT_HEARTBEAT,
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        asked = options.coordinator or "the environment of SLURM, Open MPI or Kubernetes"
+        asked = processes.coordinator or "the environment of SLURM, Open MPI or Kubernetes"
         raise InputError(
             f"cannot join the other processes through {asked} ({reason}); start all processes "
             "within 5 minutes, with the same --coordinator and --num_processes and each with its "
@@ -127,9 +132,11 @@ def _join_processes(options: ProcessOptions) -> None:
 
 
 def _use_compilation_cache() -> None:
-    """Keeps compiled steps for the next run of the same network, unless JAX is told where to."""
+    """Keeps compiled steps for the next run of the same network; JAX's own setting goes first."""
+    import jax
+
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         directory = platformdirs.user_cache_path("flax-densenet") / "xla"
         jax.config.update("jax_compilation_cache_dir", str(directory))
-        # Many small programs around the steps take less than the second from which JAX keeps them.
+        # JAX keeps what compiles for a second or more; many programs around the steps take less.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,34 +1,26 @@
-"""The flags of `flax-densenet evaluate`."""
+"""`flax-densenet evaluate`: the errors of a trained network, class by class."""
 
 import dataclasses
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-import jax
 import numpy as np
 import tyro
 
-from flax_densenet.cli.classifier import to_json
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import parse_flags
+from flax_densenet.cli.report import to_json
 from flax_densenet.data import Dataset, Split
 from flax_densenet.errors import InputError, require
 from flax_densenet.files import make_directory, write_text, written_whole
-from flax_densenet.training.augment import Preprocess
-from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import DataConfig, RunConfig
-from flax_densenet.training.epoch import describe_unreadable
-from flax_densenet.training.evaluation import (
-    Evaluation,
-    confusion_step,
-    evaluate_by_class,
-    plot_confusion,
-)
-from flax_densenet.training.parallel import check_batch_size, parallel_steps
 from flax_densenet.training.run_data import channel_statistics, check_dataset, load_run_data
-from flax_densenet.training.state import network_state
-from flax_densenet.training.step import TrainState
 from flax_densenet.training.workdir import WorkDir
+
+if TYPE_CHECKING:
+    from flax_densenet.training.evaluation import Evaluation
+    from flax_densenet.training.step import TrainState
 
 SplitName = Literal["test", "validation", "train"]
 
@@ -38,12 +30,12 @@ class EvaluateArguments:
     """Evaluate a trained network: loss, errors, a table by class and a confusion matrix.
 
     Attributes:
-      path: A work directory, or one of its checkpoints, such as runs/mine/checkpoints/220.
+      checkpoint: A work directory, or one of its checkpoints, such as runs/mine/checkpoints/220.
       best: Take the work directory's best checkpoint instead of its newest.
       dataset: Evaluate on another data set with the same classes.
       data_dir: Directory that holds its files.
-      image_size: Height and width in pixels to which images in files are brought; the run's if not
-        given, but for another data set.
+      image_size: Height and width in pixels to which images in files are brought. If not given, it
+        is the run's; another data set of image files needs it.
       split: Images to evaluate on.
       batch_size: Images per step; it does not change the result.
       num_workers: Processes that read and decode images in files; 0 reads in the main process.
@@ -52,7 +44,7 @@ class EvaluateArguments:
       devices: Which devices take part.
     """
 
-    path: Annotated[str, tyro.conf.Positional]
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
     best: bool = False
     dataset: str | None = None
     data_dir: str | None = None
@@ -61,7 +53,7 @@ class EvaluateArguments:
     batch_size: int = 256
     num_workers: int = 0
     output: str | None = None
-    devices: DeviceOptions = DeviceOptions()
+    devices: DeviceFlags = DeviceFlags()
 
     def __post_init__(self) -> None:
         for name, minimum in (("batch_size", 1), ("num_workers", 0)):
@@ -69,23 +61,7 @@ class EvaluateArguments:
             require(value >= minimum, name, value, f"an integer of at least {minimum}")
 
 
-def parse(args: Sequence[str], prog: str) -> EvaluateArguments:
-    """Parses the command line.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    return tyro.cli(
-        EvaluateArguments,
-        args=args,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+parse = partial(parse_flags, EvaluateArguments, pairs=True)
 
 
 _MAX_ROWS = 100
@@ -97,12 +73,18 @@ def run(arguments: EvaluateArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: There is no such checkpoint, or the data set does not suit it.
       SavingFailed: The result cannot be written.
     """
+    import jax
+
+    from flax_densenet.training.epoch import describe_unreadable
+    from flax_densenet.training.evaluation import confusion_step, evaluate_by_class
+    from flax_densenet.training.parallel import check_batch_size, parallel_steps
+
     choose_devices(arguments.devices)
     workdir, step = _find_checkpoint(arguments)
     run = workdir.read_config()
@@ -121,7 +103,8 @@ def run(arguments: EvaluateArguments, prog: str) -> None:
 
 
 def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
-    path = Path(arguments.path).expanduser().absolute()
+
+    path = Path(arguments.checkpoint).expanduser().absolute()
     if path.name.isdecimal() and path.parent.name == "checkpoints":
         workdir, asked = WorkDir(path.parent.parent), int(path.name)
     else:
@@ -132,6 +115,8 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
             f"{workdir.config_file} or no {workdir.checkpoints}; give the directory that --workdir "
             "named, or one of the numbered directories in its checkpoints/"
         )
+    from flax_densenet.training.checkpoints import CheckpointStore
+
     with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.all_steps()
         newest = checkpoints.best_step() if arguments.best else checkpoints.latest_step()
@@ -149,7 +134,7 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
 def _load(arguments: EvaluateArguments, run: RunConfig) -> Dataset:
     data = run.data
     if arguments.dataset is not None:
-        # What suits the run's own images need not suit others.
+        # Settings for the run's own images may not suit others.
         data = DataConfig(
             dataset=arguments.dataset,
             image_size=arguments.image_size,
@@ -178,14 +163,18 @@ def _choose_split(dataset: Dataset, name: SplitName) -> Split:
     return split
 
 
-def _restore(workdir: WorkDir, step: int, run: RunConfig, dataset: Dataset) -> TrainState:
+def _restore(workdir: WorkDir, step: int, run: RunConfig, dataset: Dataset) -> "TrainState":
+    from flax_densenet.training.augment import Preprocess
+    from flax_densenet.training.checkpoints import CheckpointStore
+    from flax_densenet.training.state import network_state
+
     mean, std = channel_statistics(run, dataset)
     state = network_state(run.network, Preprocess(mean, std, "none"))
     with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return state.replace(**checkpoints.restore_variables(step, like=state))
 
 
-def _print_result(result: Evaluation, dataset: Dataset, title: str) -> None:
+def _print_result(result: "Evaluation", dataset: Dataset, title: str) -> None:
     confusion = result.confusion
     print(title)
     print(f"loss {result.loss:.4f}  top-1 error {result.error:.2%}", end="")
@@ -220,7 +209,9 @@ def _row(confusion: np.ndarray, class_names: tuple[str, ...], index: int) -> _Ro
     )
 
 
-def _write_result(result: Evaluation, dataset: Dataset, title: str, directory: Path) -> None:
+def _write_result(result: "Evaluation", dataset: Dataset, title: str, directory: Path) -> None:
+    from flax_densenet.training.evaluation import plot_confusion
+
     text = to_json(
         {
             "title": title,

@@ -1,25 +1,18 @@
-"""The flags of `flax-densenet explain`."""
+"""`flax-densenet explain`: which part of an image speaks for a class."""
 
 import dataclasses
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from flax_densenet.cli.classifier import Classifier, load_classifier
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
-from flax_densenet.cli.flags import ImageOptions, check_name, parse_flags
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import ImageFlags, check_name, parse_flags
 from flax_densenet.data.images.paths import read_image
 from flax_densenet.errors import InputError, require
-from flax_densenet.explanation.activation_maps import (
-    class_activation_map,
-    gradient_activation_map,
-    gradient_layers,
-)
-from flax_densenet.explanation.picture import check_picture, plot_activation_map
 from flax_densenet.files import written_whole
 
 Method = Literal["cam", "gradcam"]
@@ -38,11 +31,10 @@ class ExplainArguments:
         weighted by their gradients.
       layer: Layer that gradcam looks at: denseblock1, denseblock2... or norm5, which it is if not
         given.
-      out: Picture to write; its ending decides the format. IMAGE-cam.png or IMAGE-gradcam.png in
+      output: Picture to write; its ending decides the format. IMAGE-cam.png or IMAGE-gradcam.png in
         the current directory if not given.
       overwrite: Replace the picture if it exists.
-      weights: Which weights of the checkpoint to take, by their place in it, where there are
-        several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       preparation: How the image is prepared.
     """
 
@@ -51,10 +43,10 @@ class ExplainArguments:
     chosen_class: Annotated[str | None, tyro.conf.arg(name="class")] = None
     method: Method = "cam"
     layer: str | None = None
-    out: str | None = None
+    output: str | None = None
     overwrite: bool = False
-    weights: str | None = None
-    preparation: ImageOptions = ImageOptions()
+    weight_set: str | None = None
+    preparation: ImageFlags = ImageFlags()
 
     def __post_init__(self) -> None:
         if self.layer is not None and self.method != "gradcam":
@@ -63,17 +55,7 @@ class ExplainArguments:
             )
 
 
-def parse(args: Sequence[str], prog: str) -> ExplainArguments:
-    """Parses the command line.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    return parse_flags(ExplainArguments, args, prog)
+parse = partial(parse_flags, ExplainArguments)
 
 
 def run(arguments: ExplainArguments, prog: str) -> None:
@@ -81,19 +63,28 @@ def run(arguments: ExplainArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: The checkpoint, the image or the class cannot be used, or the picture is there.
       SavingFailed: The picture cannot be written.
     """
-    choose_devices(DeviceOptions())
+    import jax.numpy as jnp
+
+    from flax_densenet.explanation.activation_maps import (
+        class_activation_map,
+        gradient_activation_map,
+        gradient_layers,
+    )
+    from flax_densenet.explanation.picture import check_picture, plot_activation_map
+
+    choose_devices(DeviceFlags())
     source = Path(arguments.image).expanduser()
-    target = Path(arguments.out or f"{source.stem}-{arguments.method}.png").expanduser()
+    target = Path(arguments.output or f"{source.stem}-{arguments.method}.png").expanduser()
     check_picture(target)
     if target.exists() and not arguments.overwrite:
-        raise InputError(f"{target} exists; give another --out, or replace it with --overwrite")
-    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
+        raise InputError(f"{target} exists; give another --output, or replace it with --overwrite")
+    classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
     layer = arguments.layer or "norm5"
     layers = gradient_layers(classifier.model)
     require(layer in layers, "layer", layer, f"one of {', '.join(layers)}")
@@ -120,7 +111,7 @@ def run(arguments: ExplainArguments, prog: str) -> None:
 
 
 def _choose_class(asked: str | None, classifier: Classifier) -> int | None:
-    """Returns the index of a class by its name, or else by its index."""
+    """Returns the index of a class that is given by its name, or else by its index."""
     num_classes, names = classifier.model.config.num_classes, classifier.class_names
     if asked is None:
         return None

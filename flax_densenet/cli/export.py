@@ -1,26 +1,25 @@
-"""The flags of `flax-densenet export`."""
+"""`flax-densenet export`: a trained network for programs without this package."""
 
 import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import tyro
 
-from flax_densenet.cli.flags import parse_flags
+from flax_densenet.cli.flags import check_size, parse_flags
 from flax_densenet.data.preparation import Preparation
-from flax_densenet.errors import InputError, require
-from flax_densenet.export.interface import Interface
-from flax_densenet.export.verification import verify
+from flax_densenet.errors import InputError
 from flax_densenet.files import check_target, written_whole
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.weights.adapt import adapt
-from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
-from flax_densenet.weights.report import describe
-from flax_densenet.weights.statement import given_statistics
+
+if TYPE_CHECKING:
+    from flax_densenet.export.interface import Interface
+    from flax_densenet.weights.checkpoint import Checkpoint
 
 ExportFormat = Literal["stablehlo", "onnx"]
 _WEIGHT_FILES = (".pth", ".pt", ".safetensors", "")
@@ -33,51 +32,48 @@ class ExportArguments:
     Attributes:
       checkpoint: Whatever `flax-densenet convert` reads: a .pth, .safetensors or .h5 file, an Orbax
         directory or a work directory of train.
-      out: File to write: FILE.stablehlo (for JAX; FILE.stablehlo.json beside it describes it) or
-        FILE.onnx.
-      to: Format, if it is not the ending of out.
+      target: File to write: FILE.stablehlo (for JAX; FILE.stablehlo.json beside it describes it)
+        or FILE.onnx.
+      to: Format, if it is not the ending of the target.
       image_size: Height and width in pixels, one number if they are equal; free if not given.
       uint8: Take pixels from 0 to 255 and normalize them inside of the network.
       tf32: Let an NVIDIA GPU round the factors of products to TF32 (stablehlo): faster, and logits
-        differ by about 1e-3 of the largest. ONNX Runtime has an option of its own.
-      weights: Which weights of the checkpoint to take, by their place in it, where there are
-        several.
-      mean: Mean of each image channel in 0 to 255, if the checkpoint does not tell or is wrong.
-      std: Standard deviation of each image channel, likewise.
+        differ by about 1e-3 of the largest. For ONNX, set ONNX Runtime's option use_tf32.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      mean: Mean of each image channel in 0 to 255, if the checkpoint does not say, or is wrong.
+      std: Standard deviation of each image channel, in the same way.
       overwrite: Replace what is there.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
-    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     to: ExportFormat | None = None
     image_size: tuple[int, ...] | None = None
     uint8: bool = False
     tf32: bool = False
-    weights: str | None = None
+    weight_set: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        size = self.image_size
-        is_size = size is None or (len(size) in (1, 2) and min(size) >= 1)
-        require(is_size, "image_size", size, "one number of at least 1, or two: HEIGHT,WIDTH")
+        check_size(self.image_size)
         if self.tf32 and self.format == "onnx":
             raise InputError(
-                "--tf32 is for StableHLO; in an ONNX file it is not decided, but by the provider "
-                "option use_tf32 of ONNX Runtime; leave it out"
+                "--tf32 is for StableHLO; for ONNX leave it out, and set ONNX Runtime's provider "
+                "option use_tf32"
             )
 
     @property
     def format(self) -> ExportFormat:
-        """The format that `to` or the ending of `out` asks for.
+        """The format that `to` or the ending of the target asks for.
 
         Raises:
           InputError: Neither does.
         """
         if self.to is not None:
             return self.to
-        suffix = Path(self.out).suffix
+        suffix = Path(self.target).suffix
         for name in get_args(ExportFormat):
             if suffix == f".{name}":
                 return name
@@ -87,20 +83,10 @@ class ExportArguments:
             else "or say the format with --to"
         )
         ending = f"ends in {suffix}" if suffix else "has no ending"
-        raise InputError(f"{self.out} {ending}; wanted .stablehlo or .onnx; {hint}")
+        raise InputError(f"{self.target} {ending}; wanted .stablehlo or .onnx; {hint}")
 
 
-def parse(args: Sequence[str], prog: str) -> ExportArguments:
-    """Parses the command line.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    return parse_flags(ExportArguments, args, prog)
+parse = partial(parse_flags, ExportArguments)
 
 
 def run(arguments: ExportArguments, prog: str) -> None:
@@ -108,25 +94,27 @@ def run(arguments: ExportArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: The checkpoint is not understood, or cannot be exported like this.
       NetworksDiffer: The exported network is not equal to the checkpoint's; nothing is written.
       SavingFailed: Writing failed.
     """
-    target = arguments.format
-    source, out = (
-        Path(path).expanduser().absolute() for path in (arguments.checkpoint, arguments.out)
+    from flax_densenet.export.interface import Interface
+    from flax_densenet.export.verification import verify
+
+    source, target = (
+        Path(path).expanduser().absolute() for path in (arguments.checkpoint, arguments.target)
     )
-    paths = [out]
-    if target == "stablehlo":  # which has no place for a description inside
-        paths.append(out.with_name(f"{out.name}.json"))
+    paths = [target]
+    if arguments.format == "stablehlo":  # which has no place for a description inside
+        paths.append(target.with_name(f"{target.name}.json"))
     _check_targets(paths, source, arguments)
     checkpoint = _load(source, arguments)
     config, variables = checkpoint.config, checkpoint.variables
     interface = Interface(
-        axes="BCHW" if target == "onnx" else "BHWC",
+        axes="BCHW" if arguments.format == "onnx" else "BHWC",
         channels=config.in_channels,
         image_size=_image_size(arguments, config),
         preparation=_preparation(checkpoint, arguments),
@@ -147,15 +135,20 @@ def run(arguments: ExportArguments, prog: str) -> None:
 
 
 def _check_targets(paths: Sequence[Path], source: Path, arguments: ExportArguments) -> None:
+
     for path in paths:
         check_target(path, overwrite=arguments.overwrite)
         if source.exists() and path.exists() and path.samefile(source):
-            raise InputError(f"{path} is the checkpoint, too, which is not replaced")
+            raise InputError(f"{path} is the checkpoint itself, which is not replaced")
 
 
-def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
+def _load(source: Path, arguments: ExportArguments) -> "Checkpoint":
     """Returns the checkpoint in float32, and prints what it is."""
-    checkpoint = load_checkpoint(source, weight_set=arguments.weights)
+    from flax_densenet.weights.adapt import adapt
+    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.report import describe
+
+    checkpoint = load_checkpoint(source, weight_set=arguments.weight_set)
     for heading, text in describe(checkpoint).items():
         print(f"{heading:<10} {text}")
     for warning in checkpoint.warnings:
@@ -165,10 +158,12 @@ def _load(source: Path, arguments: ExportArguments) -> Checkpoint:
     return checkpoint._replace(config=config, variables=variables)
 
 
-def _preparation(checkpoint: Checkpoint, arguments: ExportArguments) -> Preparation:
+def _preparation(checkpoint: "Checkpoint", arguments: ExportArguments) -> Preparation:
     if arguments.mean is None and arguments.std is None:
         return checkpoint.preparation
-    print("given      --mean and --std, which take the place of what the checkpoint tells")
+    from flax_densenet.weights.statement import given_statistics
+
+    print("given      --mean and --std, instead of what the checkpoint says")
     channels = checkpoint.config.in_channels
     mean, std = given_statistics(arguments.mean, arguments.std, channels)
     return dataclasses.replace(checkpoint.preparation, mean=mean, std=std)
@@ -183,7 +178,7 @@ def _make(
     arguments: ExportArguments,
     config: DenseNetConfig,
     variables: Mapping[str, Any],
-    interface: Interface,
+    interface: "Interface",
     description: Mapping[str, Any],
 ) -> _Exported:
     if arguments.format == "stablehlo":
@@ -195,7 +190,7 @@ def _make(
         from flax_densenet.export.onnx_network import load_onnx, to_onnx
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{error.name} is not installed, which writes ONNX or checks it; install "
+            f"{error.name}, which writes or checks ONNX, is not installed; install "
             "flax-densenet[onnx]"
         ) from error
     serialized = to_onnx(config, variables, interface, description)

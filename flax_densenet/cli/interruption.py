@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: never a traceback, and never lost."""
+"""Handles Ctrl-C in a command: never a traceback, and never lost."""
 
 import _thread
 import contextlib
@@ -13,13 +13,13 @@ _SECONDS_TO_LEAVE = 0.01
 
 
 class Interruption:
-    """What Ctrl-C does now.
+    """What Ctrl-C does at the moment.
 
     Attributes:
       received: Whether it came.
-      raises: Whether it raises KeyboardInterrupt, for a command that cleans up; else it ends the
-        program at once, as while modules are imported: an extension that is being initialized
-        turns the exception into another one.
+      raises: Whether it raises KeyboardInterrupt, so that a command can clean up. Otherwise it ends
+        the program at once. That is needed while modules are imported, since an extension that is
+        being initialized turns the exception into another one.
     """
 
     def __init__(self) -> None:
@@ -35,18 +35,18 @@ class Interruption:
 
 
 def exit_on_interrupt() -> None:
-    """Has Ctrl-C end the program at once; for the first lines of a program."""
+    """Makes Ctrl-C end the program at once; for the first lines of a program."""
     if _is_default():
         signal.signal(signal.SIGINT, Interruption().handle)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Handles Ctrl-C inside, unless somebody else does or it is ignored, as in `nohup`."""
+    """Handles Ctrl-C inside, unless another handler is set or it is ignored, as in `nohup`."""
     interruption = Interruption()
     previous = None
     if _is_default():
-        with contextlib.suppress(ValueError):  # threads may not, but for the main one
+        with contextlib.suppress(ValueError):  # only the main thread may
             previous = signal.signal(signal.SIGINT, interruption.handle)
     if previous is None:
         interruption.raises = True
@@ -59,14 +59,14 @@ def interruptible() -> Iterator[Interruption]:
 
 
 def raise_again(unraisable: "sys.UnraisableHookArgs") -> bool:
-    """Sends Ctrl-C again if it was lost in a callback, where Python cannot raise.
+    """Sends Ctrl-C again if it was lost in a callback, in which Python cannot raise.
 
     Returns:
       Whether it was.
     """
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         return False
-    import threading  # not at the top, which is to be done before the first Ctrl-C
+    import threading  # not at the top, which must be done before the first Ctrl-C
 
     timer = threading.Timer(_SECONDS_TO_LEAVE, _thread.interrupt_main)  # after the callback
     timer.daemon = True

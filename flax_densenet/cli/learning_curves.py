@@ -1,43 +1,35 @@
-"""The flags of `flax-densenet learning-curves`."""
+"""`flax-densenet learning-curves`: trainings in Flax and in PyTorch, compared."""
 
 import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
-import jax
+import tyro
 
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
-from flax_densenet.cli.two_pass import RunArguments, parse_run_arguments
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import parse_flags
+from flax_densenet.cli.two_pass import FROM_INITIAL_WEIGHTS, implied_run
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import InputError, TrainingInterrupted, require
 from flax_densenet.files import write_text, written_whole
 from flax_densenet.machine import hardware, software
-from flax_densenet.parity.learning_curves import (
-    FRAMEWORKS,
-    comparison_table,
-    group_runs,
-    learning_rates,
-    plot_learning_curves,
-)
 from flax_densenet.study.directory import StudyDirectory, open_study
 from flax_densenet.training.config import RunConfig
-from flax_densenet.training.epoch import describe_epoch
-from flax_densenet.training.loop import fit
-from flax_densenet.training.parallel import check_batch_size
 from flax_densenet.training.run_data import check_dataset, load_run_data
 from flax_densenet.training.workdir import Record, open_workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StudyOptions:
+class StudyFlags:
     """Which runs there are, and where their results are kept.
 
     Attributes:
       seeds: Runs of each framework; their seeds are those from `seed` on.
       output: Directory for config.json, results.jsonl, learning-curves.png and comparison.md. If
-        it holds a part of the study already, the rest is done.
+        it holds a part of the study, the rest is done.
     """
 
     seeds: int = 5
@@ -48,25 +40,43 @@ class StudyOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LearningCurvesArguments(RunArguments):
+class LearningCurvesArguments:
     """Train the same network in Flax and in PyTorch, several times each, and compare.
 
     Recipe and order of the images are the same; each framework draws its own initial weights,
     augmentation and dropout.
+
+    Attributes:
+      config: What is trained, and how.
+      study: Which runs there are.
+      devices: Which devices take part.
     """
 
-    study: StudyOptions = StudyOptions()
-    devices: DeviceOptions = DeviceOptions()
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    study: StudyFlags = StudyFlags()
+    devices: DeviceFlags = DeviceFlags()
 
 
 def parse(args: Sequence[str], prog: str) -> LearningCurvesArguments:
-    """Parses the command line; as `parse_run_arguments`.
+    """Parses the command line.
 
     Args:
       args: Words after the command.
       prog: Name of the command, for messages.
+
+    Raises:
+      InputError: A default cannot be determined, such as that of an unknown data set.
+      SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    return parse_run_arguments(LearningCurvesArguments, args, prog)
+    default = LearningCurvesArguments(config=implied_run(args))
+    return parse_flags(
+        LearningCurvesArguments,
+        args,
+        prog,
+        default=default,
+        spelled=FROM_INITIAL_WEIGHTS,
+        pairs=True,
+    )
 
 
 _PACKAGES = {"flax": ("jax", "flax"), "torch": ("torch",)}
@@ -79,15 +89,19 @@ def run(arguments: LearningCurvesArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
-      InputError: PyTorch is not there, or a flag, the directory or the data set cannot be used.
+      InputError: PyTorch is not installed, or a flag, the directory or the data set cannot be used.
       SavingFailed: Something could not be written.
       TrainingDiverged: A loss was not finite.
       TrainingInterrupted: A signal came during a run; the finished runs are kept.
     """
-    run = arguments.run_config
+    import jax
+
+    from flax_densenet.training.parallel import check_batch_size
+
+    run = arguments.config
     fit_torch = _torch_training(run)
     choose_devices(arguments.devices)
     dataset = load_run_data(run, num_workers=0)
@@ -111,7 +125,7 @@ def run(arguments: LearningCurvesArguments, prog: str) -> None:
 
 
 def _torch_training(run: RunConfig) -> Callable[[RunConfig, Dataset], list[Record]]:
-    """Returns the training in PyTorch, which is imported here alone.
+    """Returns the training in PyTorch, which is imported only here.
 
     Raises:
       InputError: It is not installed, or the reference cannot train in this way.
@@ -123,6 +137,8 @@ def _torch_training(run: RunConfig) -> Callable[[RunConfig, Dataset], list[Recor
             "learning-curves trains in PyTorch, too, and torch is not installed; install "
             "flax-densenet[torch]"
         ) from error
+    from flax_densenet.parity.learning_curves import learning_rates
+    from flax_densenet.training.epoch import describe_epoch
     from torch_reference import loop
 
     loop.check_supported(run)
@@ -138,6 +154,8 @@ def _torch_training(run: RunConfig) -> Callable[[RunConfig, Dataset], list[Recor
 
 
 def _fit_flax(run: RunConfig, dataset: Dataset) -> list[Record]:
+    from flax_densenet.training.loop import fit
+
     with tempfile.TemporaryDirectory() as directory:
         return fit(run, dataset, open_workdir(directory, resume=False), resume=False)
 
@@ -150,6 +168,8 @@ def _train_unless_done(
     seed: int,
     train: Callable[[RunConfig, Dataset], list[Record]],
 ) -> None:
+    from flax_densenet.parity.learning_curves import FRAMEWORKS
+
     title = f"{FRAMEWORKS[framework]}, seed {seed}"
     identity = {"framework": framework, "seed": seed}
     if study.find(identity):
@@ -165,6 +185,12 @@ def _train_unless_done(
 def _write_comparison(
     study: StudyDirectory, run: RunConfig, dataset: Dataset, seeds: range
 ) -> None:
+    from flax_densenet.parity.learning_curves import (
+        comparison_table,
+        group_runs,
+        plot_learning_curves,
+    )
+
     records = study.read()
     runs = group_runs(records, seeds)
     versions = sorted({record["version"] for record in records})

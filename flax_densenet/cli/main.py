@@ -1,6 +1,5 @@
-"""The command line `flax-densenet COMMAND ...`, and what a failure looks like."""
+"""Runs `flax-densenet COMMAND ...`, and turns failures into a line and an exit status."""
 
-import difflib
 import errno
 import logging
 import os
@@ -18,6 +17,7 @@ from flax_densenet.errors import (
     SavingFailed,
     TrainingDiverged,
     TrainingInterrupted,
+    nearest,
 )
 
 
@@ -92,8 +92,7 @@ class _Command(NamedTuple):
 
     Attributes:
       module: Imports its module, whose `parse(words, prog)` returns the arguments that its
-        `run(arguments, prog)` takes. Neither the module nor `parse` imports JAX, so that help and
-        wrong flags do not wait for it.
+        `run(arguments, prog)` takes.
       description: A line for the help.
     """
 
@@ -140,8 +139,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if words else _EXIT_INPUT
     if words[0] not in _COMMANDS:
-        near = difflib.get_close_matches(words[0], _COMMANDS, n=1)
-        hint = f"; perhaps you meant {near[0]}" if near else ""
+        hint = nearest(words[0], _COMMANDS)
         print(f"error: no command {words[0]!r}{hint}\n{_usage()}", file=sys.stderr)
         return _EXIT_INPUT
     return run_command(words[0], words[1:], prog=f"flax-densenet {words[0]}")
@@ -160,14 +158,14 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     """
     for logger in _LOGGERS_OF_ORBAX:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    sys.unraisablehook = _report_unless_told
+    sys.unraisablehook = _report_unless_known
     with interruptible() as interruption:
         try:
             command = _COMMANDS[name].module()
             arguments = command.parse(args, prog)
             interruption.raises = True
             command.run(arguments, prog)
-            sys.stdout.flush()  # here, where a full disk can be told
+            sys.stdout.flush()  # here, where a full disk can still be reported
         except InputError as error:
             return _failed(str(error), _EXIT_INPUT)
         except (ImagesUnreadable, NetworksDiffer, TrainingDiverged, SavingFailed) as error:
@@ -180,11 +178,11 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except Exception as error:
-            if interruption.received:  # others make other exceptions of a KeyboardInterrupt
+            if interruption.received:  # libraries turn KeyboardInterrupt into other exceptions
                 return EXIT_INTERRUPTED
-            if (told := _describe(error)) is None:
+            if (description := _describe(error)) is None:
                 raise
-            return _failed(told, _EXIT_FAILED)
+            return _failed(description, _EXIT_FAILED)
     return 0
 
 
@@ -194,9 +192,9 @@ def _failed(message: str, status: int) -> int:
 
 
 def _describe(error: Exception) -> str | None:
-    """Returns a line on what the machine lacks; None for a fault in the program."""
+    """Returns a line about what the machine lacks; None for a bug in the program."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    # XLA and PyTorch have exceptions of their own, which are not imported for this.
+    # XLA and PyTorch have their own exceptions; this does not import them.
     if (
         isinstance(error, MemoryError)
         or "RESOURCE_EXHAUSTED" in reason
@@ -219,10 +217,10 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _report_unless_told(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Reports an exception in a callback as usual, but neither Ctrl-C nor those of a failed save.
+def _report_unless_known(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Reports an exception in a callback as usual, except for Ctrl-C and failures of a save.
 
-    TensorStore's threads raise one for each file, when Orbax has long raised the failure itself.
+    TensorStore's threads raise one for each file, long after Orbax has raised the failure itself.
     """
     if raise_again(unraisable):
         return
@@ -240,6 +238,6 @@ def _usage() -> str:
             "commands:",
             *lines,
             "",
-            "flax-densenet COMMAND --help lists the options of a command",
+            "flax-densenet COMMAND --help lists the flags of a command",
         ]
     )

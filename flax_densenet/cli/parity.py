@@ -1,80 +1,32 @@
-"""Opening what `parity` is given: a checkpoint, and somebody's own PyTorch network."""
+"""`flax-densenet parity`: whether two frameworks compute the same network, layer by layer."""
 
-import argparse
 import contextlib
 import dataclasses
-import importlib
 import shlex
 import sys
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
 
-from flax_densenet.cli.classifier import to_json
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
-from flax_densenet.cli.flags import NetworkName, UntypedNetworkArguments, parse_with_network
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import NetworkFlags, check_size
+from flax_densenet.cli.report import to_json
+from flax_densenet.cli.two_pass import given, parse_with_network
 from flax_densenet.errors import InputError, NetworksDiffer, require
 from flax_densenet.files import make_directory, written_whole
 from flax_densenet.implementations.choose import Implementation
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.fields import ComputeType
 from flax_densenet.network.variants import VARIANTS
 from flax_densenet.parity.half import Precision
-from flax_densenet.parity.page import write_page
-from flax_densenet.parity.report import Report, describe_environment
-from flax_densenet.parity.table import render
 from flax_densenet.summary.operations import list_operations
-from flax_densenet.weights.adapt import OWN_NETWORK_HINT, check_agreement
-from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
+    from flax_densenet.parity.report import Report
     from flax_densenet.parity.theirs.counterpart import Counterpart
     from flax_densenet.weights.checkpoint import Checkpoint
-
-
-def open_networks(
-    weights: str | None, own_network: str | None
-) -> "tuple[Checkpoint | None, Counterpart | None]":
-    """Opens what there is.
-
-    Args:
-      weights: What `--weights` says.
-      own_network: What `--against` says, if that is FILE.py:NAME.
-
-    Raises:
-      InputError: PyTorch is not installed, or something cannot be opened.
-    """
-    find_counterpart = set_up_frameworks().find_counterpart
-    checkpoint = load_checkpoint(weights) if weights else None
-    counterpart = None
-    if own_network is not None:
-        # What the user's own module prints does not belong to the JSON.
-        with contextlib.redirect_stdout(sys.stderr):
-            counterpart = find_counterpart(own_network)
-    return checkpoint, counterpart
-
-
-def set_up_frameworks() -> types.ModuleType:
-    """Sets JAX up, which must come before Orbax opens a checkpoint, and imports PyTorch.
-
-    Returns:
-      `flax_densenet.parity.theirs.counterpart`.
-
-    Raises:
-      InputError: PyTorch is not installed.
-    """
-    try:
-        counterpart = importlib.import_module("flax_densenet.parity.theirs.counterpart")
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise InputError(
-            "parity compares with PyTorch, and torch is not installed; install flax-densenet[torch]"
-        ) from error
-    choose_devices(DeviceOptions())
-    return counterpart
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +34,7 @@ class ParityArguments:
     """Show, layer by layer, that Flax and PyTorch compute the same network.
 
     Attributes:
-      name: A network of the paper, such as densenet121; flags behind it change it further.
+      name: A network of the paper, such as densenet121; flags after it change it further.
       network: The network.
       weights: A checkpoint of any layout that convert reads; the weights are random if not given.
       against: What to compare with: torchvision or timm, if they are installed, or
@@ -101,8 +53,8 @@ class ParityArguments:
       html: Write a page with the table and plots to this file.
     """
 
-    name: NetworkName = None
-    network: UntypedNetworkArguments
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    network: DenseNetConfig
     weights: str | None = None
     against: str | None = None
     precision: tuple[Precision, ...] = ("float64", "float32")
@@ -118,9 +70,14 @@ class ParityArguments:
         for name, minimum in (("steps", 0), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             require(value >= minimum, name, value, f"an integer of at least {minimum}")
-        size = self.image_size
-        is_size = size is None or (len(size) in (1, 2) and min(size) >= 1)
-        require(is_size, "image_size", size, "one number of at least 1, or two: HEIGHT,WIDTH")
+        check_size(self.image_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _UntypedNetworkFlags(NetworkFlags):
+    """The network; --precision says what it is computed in."""
+
+    dtype: tyro.conf.Suppress[ComputeType] = "float32"
 
 
 class ParityRequest(NamedTuple):
@@ -142,8 +99,8 @@ class ParityRequest(NamedTuple):
 def parse(args: Sequence[str], prog: str) -> ParityRequest:
     """Parses the command line.
 
-    A checkpoint or a network of the user's own decides the defaults of the network's flags, so that
-    it is opened first.
+    A checkpoint or a network of the user's own is opened first, since it decides the defaults of
+    the network's flags.
 
     Args:
       args: Words after the command.
@@ -153,37 +110,58 @@ def parse(args: Sequence[str], prog: str) -> ParityRequest:
       InputError: There is no such network, or it cannot be opened.
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    weights, against = _read_first(args)
+    weights, against = given(args, "weights"), given(args, "against")
     is_package = against in ("torchvision", "timm")
-    own_network = None if is_package else against
-    checkpoint = counterpart = None
-    if weights or own_network is not None:
-        pass  # JAX and PyTorch
-
-        checkpoint, counterpart = open_networks(weights, own_network)
+    checkpoint, counterpart = _open(weights, None if is_package else against)
     opened = checkpoint or counterpart
     usual = VARIANTS["densenet121"] if is_package else DenseNetConfig()
     arguments = parse_with_network(
         ParityArguments,
         args,
         prog,
-        flags=UntypedNetworkArguments,
         otherwise=opened.config if opened else usual,
+        spelled={DenseNetConfig: _UntypedNetworkFlags},
     )
     command = shlex.join([*prog.split(), *args])
     return ParityRequest(arguments, checkpoint, counterpart, command)
 
 
-def _read_first(args: Sequence[str]) -> tuple[str | None, str | None]:
-    """Returns --weights and --against, which decide the defaults of the network's flags."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--weights")
-    parser.add_argument("--against")
-    try:
-        first = parser.parse_known_args(args)[0]
-    except argparse.ArgumentError:  # a flag without its value, which tyro explains
+def _open(
+    weights: str | None, own_network: str | None
+) -> "tuple[Checkpoint | None, Counterpart | None]":
+    """Opens the checkpoint and the user's own network that are given."""
+    if not weights and own_network is None:
         return None, None
-    return first.weights, first.against
+    find_counterpart = _set_up_frameworks()
+    from flax_densenet.weights.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(weights) if weights else None
+    if own_network is None:
+        return checkpoint, None
+    # What the user's own module prints does not belong to the JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        return checkpoint, find_counterpart(own_network)
+
+
+def _set_up_frameworks() -> "Callable[..., Counterpart]":
+    """Sets JAX up, which must come before Orbax opens a checkpoint, and imports PyTorch.
+
+    Returns:
+      `find_counterpart`, which needs both.
+
+    Raises:
+      InputError: PyTorch is not installed.
+    """
+    try:
+        from flax_densenet.parity.theirs.counterpart import find_counterpart
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError(
+            "parity compares with PyTorch, and torch is not installed; install flax-densenet[torch]"
+        ) from error
+    choose_devices(DeviceFlags())
+    return find_counterpart
 
 
 _USUAL_SIZE = {"cifar": (32, 32), "imagenet": (64, 64)}
@@ -195,16 +173,20 @@ def run(request: ParityRequest, prog: str) -> None:
 
     Args:
       request: What is to be compared.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: The network or its counterpart cannot be had, or they are different networks.
       NetworksDiffer: The frameworks differ by more than rounding.
       SavingFailed: The page cannot be written.
     """
-    find_counterpart = set_up_frameworks().find_counterpart
+    find_counterpart = _set_up_frameworks()
+    from flax_densenet.parity.page import write_page
+    from flax_densenet.parity.table import render
+    from flax_densenet.weights.adapt import OWN_NETWORK_HINT, check_agreement
+
     arguments, checkpoint, counterpart, command = request
-    config = arguments.network.config
+    config = arguments.network
     found = {
         f"{arguments.weights}": checkpoint and checkpoint.config,
         f"{arguments.against}": counterpart and counterpart.config,
@@ -215,7 +197,7 @@ def run(request: ParityRequest, prog: str) -> None:
     if arguments.against is not None and counterpart is None:
         counterpart = find_counterpart(arguments.against, config)
     with contextlib.redirect_stdout(sys.stderr):
-        report = _compare(arguments, config, checkpoint, counterpart, command)
+        report = _compare(arguments, checkpoint, counterpart, command)
     print(to_json(report.as_json(), indent=1) if arguments.json else render(report))
     if arguments.html is not None:
         page = Path(arguments.html).expanduser()
@@ -229,19 +211,21 @@ def run(request: ParityRequest, prog: str) -> None:
 
 def _compare(
     arguments: ParityArguments,
-    config: DenseNetConfig,
-    checkpoint: Checkpoint | None,
+    checkpoint: "Checkpoint | None",
     counterpart: "Counterpart | None",
     command: str,
-) -> Report:
+) -> "Report":
     import torch
 
+    from flax_densenet.parity.report import Report, describe_environment
     from flax_densenet.parity.theirs.comparison import Comparison
 
+    config = arguments.network
     size = arguments.image_size or _USUAL_SIZE[config.stem]
     height, width = size[0], size[-1]
     config.check_image(height=height, width=width, channels=config.in_channels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    device_name = torch.cuda.get_device_name() if device == "cuda" else device
     comparison = Comparison(
         config=config,
         variables=checkpoint and checkpoint.variables,
@@ -268,15 +252,9 @@ def _compare(
             *(counterpart.notes if counterpart else []),
             *outcome.notes,
         ],
-        environment=describe_environment(_describe_device(device)),
+        environment=describe_environment(device_name),
         command=command,
     )
-
-
-def _describe_device(device: str) -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
 def _notes(config: DenseNetConfig, image_shape: tuple[int, int, int, int]) -> list[str]:

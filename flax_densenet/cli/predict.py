@@ -1,23 +1,21 @@
-"""The flags of `flax-densenet predict`.
+"""`flax-densenet predict`: the most probable classes of images.
 
-Axes: B batch, K classes.
+Axes: K classes.
 """
 
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from jaxtyping import Float
 
 from flax_densenet.cli.classifier import Classifier, load_classifier
-from flax_densenet.cli.devices import DeviceOptions, choose_devices
-from flax_densenet.cli.flags import ImageOptions, parse_flags
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import ImageFlags, parse_flags
 from flax_densenet.data.images.paths import find_images, read_images
 from flax_densenet.errors import ImagesUnreadable, listed, require
 
@@ -33,8 +31,7 @@ class PredictArguments:
       top_k: Classes to show for each image.
       json: Print one JSON object for each image, one a line.
       batch_size: Images per step; it does not change the result.
-      weights: Which weights of the checkpoint to take, by their place in it, where there are
-        several.
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
       preparation: How images are prepared.
     """
 
@@ -45,8 +42,8 @@ class PredictArguments:
     top_k: int = 5
     json: bool = False
     batch_size: int = 32
-    weights: str | None = None
-    preparation: ImageOptions = ImageOptions()
+    weight_set: str | None = None
+    preparation: ImageFlags = ImageFlags()
 
     def __post_init__(self) -> None:
         for name in ("top_k", "batch_size"):
@@ -55,17 +52,7 @@ class PredictArguments:
         require(len(self.images) > 0, "images", self.images, "at least one file or directory")
 
 
-def parse(args: Sequence[str], prog: str) -> PredictArguments:
-    """Parses the command line.
-
-    Args:
-      args: Words after the command.
-      prog: Name of the command, for messages.
-
-    Raises:
-      SystemExit: After `--help`, or with a message for a wrong flag.
-    """
-    return parse_flags(PredictArguments, args, prog)
+parse = partial(parse_flags, PredictArguments)
 
 
 _NOT_FINITE = "the network's output for it is not finite"
@@ -76,15 +63,18 @@ def run(arguments: PredictArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: The checkpoint or a path cannot be used.
       ImagesUnreadable: Some images could not be read; all others are done.
     """
-    choose_devices(DeviceOptions())
+    import jax
+    import jax.numpy as jnp
+
+    choose_devices(DeviceFlags())
     paths = find_images(arguments.images)
-    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
+    classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
     batch_size = min(arguments.batch_size, len(paths))
     failed: list[str] = []
     for batch in read_images(paths, classifier.image_format, batch_size):

@@ -1,15 +1,14 @@
-"""What `train` prints before the first epoch and after the last."""
+"""Text of results: what `train` prints before and after, and JSON for other programs."""
 
+import json
+import math
 from collections.abc import Mapping
-
-import jax
+from typing import Any
 
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.machine import python_and
 from flax_densenet.training.config import FineTuningConfig, RunConfig
-from flax_densenet.training.loop import selection_error
-from flax_densenet.training.parts import parameter_counts
 from flax_densenet.training.recipes import Preset
 from flax_densenet.training.run_data import channel_statistics
 from flax_densenet.training.workdir import Record, WorkDir
@@ -24,8 +23,12 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
       run: The run.
       dataset: Its data set.
       workdir: Its directory.
-      preset: The published result it starts from, if any.
+      preset: The published result that the run repeats, if any.
     """
+    import jax
+
+    from flax_densenet.training.parts import parameter_counts
+
     devices = jax.devices()
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     height, width, channels = dataset.image_shape
@@ -67,6 +70,8 @@ def print_result(
       num_test_images: Number of test images, if they were read.
       seconds: How long it took; 0 if nothing was trained.
     """
+    from flax_densenet.training.loop import selection_error
+
     final, best = records[-1], min(records, key=selection_error)
     error = f"{final['test_error']:.2%}"
     if num_test_images is not None:
@@ -104,3 +109,21 @@ def _describe_start(fine_tuning: FineTuningConfig) -> str:
 def _describe_trained(record: Record) -> str:
     total, trained = (record.get(name) for name in ("parameters", "trained_parameters"))
     return "" if trained == total else f"; {trained:,} of {total:,} parameters trained"
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Returns JSON as its standard has it, without infinity and NaN.
+
+    Args:
+      value: Nested mappings, sequences and plain values; numbers that are not finite become null.
+      indent: As for `json.dumps`.
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

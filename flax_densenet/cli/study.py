@@ -1,31 +1,138 @@
-"""The command line of `flax-densenet study NAME`."""
+"""`flax-densenet study NAME`: a question about DenseNet, answered by a table and a picture."""
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
 from flax_densenet import study as studies
-from flax_densenet.cli.devices import choose_devices
-from flax_densenet.cli.flags import check_name, comma_separated_registry, network_arguments
-from flax_densenet.cli.study_options import (
-    FieldArguments,
-    FieldOptions,
-    GradientArguments,
-    MemoryArguments,
-    ReuseArguments,
-)
-from flax_densenet.cli.two_pass import implied_run, parse_run_arguments, read_first
-from flax_densenet.errors import InputError, TrainingInterrupted
+from flax_densenet.cli.devices import DeviceFlags, choose_devices
+from flax_densenet.cli.flags import check_name, parse_flags
+from flax_densenet.cli.two_pass import FROM_INITIAL_WEIGHTS, implied_run
+from flax_densenet.errors import InputError, TrainingInterrupted, require
 from flax_densenet.files import write_text
-from flax_densenet.study.catalog import FIELD_STUDIES, MEMORY_NETWORK, STUDIES, baseline_run
+from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.study.catalog import (
+    BATCH_SIZE,
+    DEPTHS,
+    FIELD_STUDIES,
+    IMAGE_SIZE,
+    MEMORY_NETWORK,
+    SEEDS,
+    STUDIES,
+    baseline_run,
+)
 from flax_densenet.study.fields.values import parse_values, value_text
+from flax_densenet.training.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputFlags:
+    """What is written.
+
+    Attributes:
+      output: Directory for table.md, results.jsonl, the picture and command.txt; studies/NAME if
+        not given. If it holds a part of the study, the rest is done.
+      format: Formats of the picture, with commas between them.
+    """
+
+    output: str | None = None
+    format: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingFlags:
+    """What the trainings have in common.
+
+    Attributes:
+      seeds: Trainings of each network; their seeds are those from `seed` on.
+      variant: Start from a named network of the paper; other flags change it further.
+    """
+
+    seeds: int = SEEDS
+    variant: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.seeds >= 1, "seeds", self.seeds, "an integer of at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldFlags(TrainingFlags):
+    """What is compared.
+
+    Attributes:
+      values: Values of the field, with commas between them; the layers of blocks as 6-12-24.
+    """
+
+    values: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientArguments:
+    """Measure the gradient in each layer, with and without the direct connections."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    study: TrainingFlags = TrainingFlags()
+    written: OutputFlags = OutputFlags()
+    devices: DeviceFlags = DeviceFlags()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldArguments:
+    """Train the same network with several values of one field, and compare.
+
+    The table has the error, size, time and memory of each value, and recommends one.
+    """
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    study: FieldFlags
+    written: OutputFlags = OutputFlags()
+    devices: DeviceFlags = DeviceFlags()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryArguments:
+    """Compile a training step at several depths, naive and with less memory.
+
+    Attributes:
+      network: The network; its depth varies.
+      values: Depths, with commas between them.
+      batch_size: Images in a batch.
+      image_size: Height and width of an image in pixels.
+      written: What is written.
+      devices: Which devices take part.
+    """
+
+    network: DenseNetConfig = MEMORY_NETWORK
+    values: tuple[int, ...] = DEPTHS
+    batch_size: int = BATCH_SIZE
+    image_size: int = IMAGE_SIZE
+    written: OutputFlags = OutputFlags()
+    devices: DeviceFlags = DeviceFlags()
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "image_size"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReuseArguments:
+    """Show which earlier layers the layers of a trained network read (paper, Figure 5).
+
+    Attributes:
+      checkpoint: Whatever `flax-densenet convert` reads, such as a work directory of `train`.
+      written: What is written.
+    """
+
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    written: OutputFlags = OutputFlags()
+
 
 StudyArguments = FieldArguments | GradientArguments | MemoryArguments | ReuseArguments
-_Any = TypeVar("_Any")
 
 
 class StudyCommand(NamedTuple):
@@ -71,27 +178,16 @@ def parse(args: Sequence[str], prog: str) -> StudyCommand:
 
 def _parse(name: str, words: Sequence[str], prog: str) -> StudyArguments:
     if name == "feature_reuse":
-        return _parse_flags(ReuseArguments, words, prog)
+        return parse_flags(ReuseArguments, words, prog)
     if name == "memory":
-        default = MemoryArguments(network=network_arguments(MEMORY_NETWORK))
-        return _parse_flags(MemoryArguments, words, prog, default=default)
-    run = implied_run(read_first(words), make_run=partial(baseline_run, name))
-    if name == "gradient_flow":
-        return parse_run_arguments(GradientArguments, words, prog, default=run)
-    values = ",".join(value_text(value) for value in FIELD_STUDIES[name].values)
-    options = FieldOptions(values=values)
-    return parse_run_arguments(FieldArguments, words, prog, default=run, study=options)
-
-
-def _parse_flags(kind: type[_Any], words: Sequence[str], prog: str, **default: Any) -> _Any:
-    return tyro.cli(
-        kind,
-        args=words,
-        prog=prog,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes,),
-        registry=comma_separated_registry(),
-        **default,
+        return parse_flags(MemoryArguments, words, prog, pairs=True)
+    config = implied_run(words, make_run=partial(baseline_run, name))
+    default: FieldArguments | GradientArguments = GradientArguments(config=config)
+    if name != "gradient_flow":
+        values = ",".join(value_text(value) for value in FIELD_STUDIES[name].values)
+        default = FieldArguments(config=config, study=FieldFlags(values=values))
+    return parse_flags(
+        type(default), words, prog, default=default, spelled=FROM_INITIAL_WEIGHTS, pairs=True
     )
 
 
@@ -104,7 +200,7 @@ def _usage(prog: str) -> str:
             "studies:",
             *lines,
             "",
-            f"{prog} NAME --help lists the options of a study",
+            f"{prog} NAME --help lists the flags of a study",
         ]
     )
 
@@ -114,7 +210,7 @@ def run(command: StudyCommand, prog: str) -> None:
 
     Args:
       command: The command line.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
       InputError: A value, the data set, the checkpoint or the directory cannot be used.
@@ -125,16 +221,16 @@ def run(command: StudyCommand, prog: str) -> None:
     arguments = command.arguments
     if not isinstance(arguments, ReuseArguments):
         choose_devices(arguments.devices)
-    directory = Path(arguments.output.out or f"studies/{command.name}").expanduser().absolute()
-    settings: dict[str, Any] = {"output": directory, "formats": arguments.output.format}
+    directory = Path(arguments.written.output or f"studies/{command.name}").expanduser().absolute()
+    settings: dict[str, Any] = {"output": directory, "formats": arguments.written.format}
     match arguments:
         case FieldArguments():
-            settings |= {"run": arguments.run_config, "seeds": arguments.study.seeds}
+            settings |= {"run": arguments.config, "seeds": arguments.study.seeds}
             settings |= {"values": command.values}
         case GradientArguments():
-            settings |= {"run": arguments.run_config, "seeds": arguments.study.seeds}
+            settings |= {"run": arguments.config, "seeds": arguments.study.seeds}
         case MemoryArguments():
-            settings |= {"network": arguments.network.config, "values": arguments.values}
+            settings |= {"network": arguments.network, "values": arguments.values}
             settings |= {"batch_size": arguments.batch_size, "image_size": arguments.image_size}
         case ReuseArguments():
             settings |= {"checkpoint": arguments.checkpoint}

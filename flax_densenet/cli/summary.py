@@ -7,8 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from flax_densenet.cli.flags import NetworkArguments, NetworkName, parse_with_network
+from flax_densenet.cli.flags import check_size
+from flax_densenet.cli.two_pass import find_network, parse_with_network
 from flax_densenet.errors import require
+from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.variants import IMAGE_SIZES
 from flax_densenet.summary.published import Quantity
 from flax_densenet.summary.summarize import Row, Summary, summarize
@@ -30,7 +32,8 @@ class SummaryArguments:
     """Show every operation of a network, its parameters, FLOPs and memory.
 
     Attributes:
-      name: A network of the paper, such as densenet121; flags behind it change it further.
+      name: A network of the paper, such as densenet121, or a checkpoint that
+        `flax-densenet convert` reads; flags after it change it further.
       network: The network.
       image_size: Height and width in pixels, one number if they are equal. If not given, 32 for the
         cifar stem and 224 for the imagenet stem.
@@ -38,27 +41,27 @@ class SummaryArguments:
       json: Print everything as JSON (docs/summary.md).
     """
 
-    name: NetworkName = None
-    network: NetworkArguments
+    name: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME|CHECKPOINT]")
+    ] = None
+    network: DenseNetConfig
     image_size: tuple[int, ...] | None = None
     batch_size: int = 64
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     def __post_init__(self) -> None:
-        size = self.image_size
-        is_size = size is None or (len(size) in (1, 2) and min(size) >= 1)
-        require(is_size, "image_size", size, "one number of at least 1, or two: HEIGHT,WIDTH")
+        check_size(self.image_size)
         require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer of at least 1")
 
 
 def parse(args: Sequence[str], prog: str) -> SummaryArguments:
-    """Parses the command line; as `parse_with_network`.
+    """Parses the command line; see `parse_with_network`.
 
     Args:
       args: Words after the command.
       prog: Name of the command, for messages.
     """
-    return parse_with_network(SummaryArguments, args, prog)
+    return parse_with_network(SummaryArguments, args, prog, find=find_network)
 
 
 def run(arguments: SummaryArguments, prog: str) -> None:
@@ -66,12 +69,12 @@ def run(arguments: SummaryArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, for messages.
+      prog: Name of the command, which messages do not need.
 
     Raises:
-      InputError: There is no such network, or it cannot take images of this size.
+      InputError: The network cannot take images of this size.
     """
-    config = arguments.network.config
+    config = arguments.network
     size = arguments.image_size or (IMAGE_SIZES[config.stem],)
     result = summarize(config, image_size=(size[0], size[-1]), batch_size=arguments.batch_size)
     if arguments.json:

@@ -1,45 +1,31 @@
-"""The flags of `flax-densenet train`, whose defaults a run or weights may decide."""
+"""`flax-densenet train`: trains a network, or goes on with a training."""
 
-import argparse
 import dataclasses
 import datetime
 import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import jax
 import tyro
 
-from flax_densenet.cli.devices import DeviceOptions, ProcessOptions, choose_devices
+from flax_densenet.cli.devices import DeviceFlags, ProcessFlags, choose_devices
+from flax_densenet.cli.flags import parse_flags
 from flax_densenet.cli.report import print_result, print_start
-from flax_densenet.cli.two_pass import (
-    RunArguments,
-    check_names,
-    implied_run,
-    named_variant,
-    parse_run_arguments,
-    read_first,
-)
+from flax_densenet.cli.two_pass import given, implied_run, named_variant
 from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
-from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import Execution, FineTuningConfig, RunConfig
-from flax_densenet.training.loop import fit
-from flax_densenet.training.parallel import check_batch_size
-from flax_densenet.training.parts import find_parts
 from flax_densenet.training.recipes import PRESETS
-from flax_densenet.training.records import check_tensorboard
 from flax_densenet.training.run_data import check_dataset, load_run_data
 from flax_densenet.training.workdir import WorkDir, open_workdir
-from flax_densenet.weights.files.orbax_files import newest_checkpoint
 
 if TYPE_CHECKING:
     from flax_densenet.training.fine_tuning import Source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunFlags:
     """Where the run is kept and what it starts from.
 
     Attributes:
@@ -58,71 +44,74 @@ class RunOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FineTuningArguments(FineTuningConfig):
-    """Where the weights start from, and which of them are trained how fast.
-
-    A PART of the network is what stands between dots in the names that PyTorch gives its
-    parameters: features, denseblock4, features.denseblock1.denselayer2, classifier, bias; the
-    wildcards * ? [] are allowed, as in norm?.
-    """
-
-    init_from_sha256: tyro.conf.Suppress[str | None] = None  # found out, not given
-
-    @property
-    def config(self) -> FineTuningConfig:
-        """The same without the command line."""
-        return FineTuningConfig(**vars(self))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainArguments(RunArguments):
+class TrainArguments:
     """Train a DenseNet.
 
     Without any flag it is DenseNet (L=40, k=12) on the handwritten digits of scikit-learn.
+
+    Attributes:
+      config: Everything that decides the outcome.
+      run: Where the run is kept, and what it starts from.
+      execution: How it is executed.
+      devices: Which devices take part.
+      processes: Which processes take part.
     """
 
-    fine_tuning: FineTuningArguments = FineTuningArguments()
-    run: RunOptions = RunOptions()
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    run: RunFlags = RunFlags()
     execution: Execution = Execution()
-    devices: DeviceOptions = DeviceOptions()
-    processes: ProcessOptions = ProcessOptions()
+    devices: DeviceFlags = DeviceFlags()
+    processes: ProcessFlags = ProcessFlags()
 
-    @property
-    def run_config(self) -> RunConfig:
-        """The part that decides the outcome."""
-        return dataclasses.replace(super().run_config, fine_tuning=self.fine_tuning.config)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _FineTuningFlags(FineTuningConfig):
+    """Where the weights start from, and which of them are trained how fast.
+
+    Attributes:
+      freeze: Parts that are not trained: PART,PART,... or none. A part is named by the words
+        between dots in PyTorch's names of parameters, such as features, denseblock4,
+        features.denseblock1.denselayer2, classifier or bias; the wildcards * ? [] are allowed, as
+        in norm?. See docs/fine-tuning.md.
+    """
+
+    # Its name in config.json is "weights".
+    weights: Annotated[str | None, tyro.conf.arg(name="weight_set")] = None
+    init_from_sha256: tyro.conf.Suppress[str | None] = None  # computed, not given
 
 
 def parse(args: Sequence[str], prog: str) -> TrainArguments:
-    """Parses the command line of `train`.
+    """Parses the command line.
 
     Args:
       args: Words after the command.
       prog: Name of the command, for messages.
 
     Raises:
-      InputError: As `parse_run_arguments`, or flags exclude each other or contradict the weights.
+      InputError: A default cannot be determined, such as that of an unknown data set, or flags
+        exclude each other or contradict the weights.
       SystemExit: After `--help`, or with a message for a wrong flag.
     """
-    first = read_first(args)
-    source, run = None, None
-    if first.resume:
-        run = _resumed_run(first)
-    elif first.init_from:
+    source, init_from = None, given(args, "init_from")
+    if "--resume" in args:
+        config = _resumed_run(args)
+    elif init_from:
         from flax_densenet.training.fine_tuning import open_source  # JAX, and perhaps PyTorch
 
-        source = open_source(first.init_from, first.weights)
-        run = _run_from(source, first)
-    fine_tuning = run.fine_tuning if run else FineTuningConfig()
-    arguments = parse_run_arguments(
+        source = open_source(init_from, given(args, "weight_set"))
+        config = _run_from(source, args)
+    else:
+        config = implied_run(args)
+    arguments = parse_flags(
         TrainArguments,
         args,
         prog,
-        default=run,
-        fine_tuning=FineTuningArguments(**vars(fine_tuning)),
+        default=TrainArguments(config=config),
+        spelled={FineTuningConfig: _FineTuningFlags},
+        pairs=True,
     )
-    arguments = _with_source(arguments, source)
-    if not arguments.optimization.synchronized_batch_norm:
+    arguments = dataclasses.replace(arguments, config=_with_source(arguments.config, source))
+    if not arguments.config.optimization.synchronized_batch_norm:
         if arguments.execution.parallel != "pmap":
             raise InputError(
                 "--no_synchronized_batch_norm needs --parallel pmap; with jit the statistics are "
@@ -131,50 +120,54 @@ def parse(args: Sequence[str], prog: str) -> TrainArguments:
     return arguments
 
 
-def _resumed_run(first: argparse.Namespace) -> RunConfig:
-    if first.workdir is None:
+def _resumed_run(args: Sequence[str]) -> RunConfig:
+    if (workdir := given(args, "workdir")) is None:
         raise InputError("--resume needs --workdir, the directory of the run to go on with")
-    check_names(first)
-    return WorkDir(Path(first.workdir).expanduser().absolute()).read_config()
+    named_variant(args)  # refuses names that do not exist
+    return WorkDir(Path(workdir).expanduser().absolute()).read_config()
 
 
-def _run_from(source: "Source", first: argparse.Namespace) -> RunConfig:
+def _run_from(source: "Source", args: Sequence[str]) -> RunConfig:
     """Returns the defaults that weights decide."""
     from flax_densenet.weights.adapt import check_variant
 
-    config = source.checkpoint.config
+    network = source.checkpoint.config
     what_to_do = "leave the network's name and flags out, which the weights decide"
-    if (variant := named_variant(first)) is not None:
-        check_variant(config, variant, str(source.path), what_to_do)
-    if first.depth is not None and config.blocks is not None:
+    if (variant := named_variant(args)) is not None:
+        check_variant(network, variant, str(source.path), what_to_do)
+    if (depth := given(args, "depth")) is not None and network.blocks is not None:
         raise InputError(
-            f"depth (={first.depth}) does not describe {source.path}, which is {config.title} with "
-            f"blocks {config.blocks}; {what_to_do}"
+            f"depth (={depth}) does not describe {source.path}, which is {network.title} with "
+            f"blocks {network.blocks}; {what_to_do}"
         )
     return dataclasses.replace(
-        implied_run(first, config),
+        implied_run(args, network),
         fine_tuning=FineTuningConfig(init_from=str(source.path), init_from_sha256=source.sha256),
     )
 
 
-def _with_source(arguments: TrainArguments, source: "Source | None") -> TrainArguments:
-    """Checks the flags against the weights, and fills in what only these tell."""
-    how = arguments.fine_tuning
+def _with_source(config: RunConfig, source: "Source | None") -> RunConfig:
+    """Returns the run that starts from the weights, and checks that it can.
+
+    Images are normalized as the weights are used to, unless flags say otherwise.
+    """
+    how, network, data = config.fine_tuning, config.network, config.data
     if source is None:
         if how.init_from is not None:  # of a resumed run, where it is not read again
+            from flax_densenet.weights.files.orbax_files import newest_checkpoint
+
             path = newest_checkpoint(Path(how.init_from).expanduser().absolute())
             how = dataclasses.replace(how, init_from=str(path))
-        return dataclasses.replace(arguments, fine_tuning=how)
+        return dataclasses.replace(config, fine_tuning=how)
     from flax_densenet.training.fine_tuning import check_source
 
-    network, data = arguments.network, arguments.data
-    check_source(source, network.config, new_head=how.new_head)
+    check_source(source, network, new_head=how.new_head)
     statistics = source.checkpoint.statistics
-    given = data.mean is not None or data.std is not None
-    if statistics is not None and not given and len(statistics.mean) == network.in_channels:
+    is_given = data.mean is not None or data.std is not None
+    if statistics is not None and not is_given and len(statistics.mean) == network.in_channels:
         data = dataclasses.replace(data, mean=statistics.mean, std=statistics.std)
     how = dataclasses.replace(how, init_from=str(source.path), init_from_sha256=source.sha256)
-    return dataclasses.replace(arguments, fine_tuning=how, data=data)
+    return dataclasses.replace(config, fine_tuning=how, data=data)
 
 
 def run(arguments: TrainArguments, prog: str) -> None:
@@ -188,10 +181,17 @@ def run(arguments: TrainArguments, prog: str) -> None:
       InputError: A flag, the work directory or the data set cannot be used.
       SavingFailed: Something could not be written.
       TrainingDiverged: A loss was not finite.
-      TrainingInterrupted: A signal came; the message that tells how to go on is printed.
+      TrainingInterrupted: A signal came; a message that says how to go on is printed.
     """
+    import jax
+
+    from flax_densenet.training.loop import fit
+    from flax_densenet.training.parallel import check_batch_size
+    from flax_densenet.training.parts import find_parts
+    from flax_densenet.training.records import check_tensorboard
+
     start = time.perf_counter()
-    run = arguments.run_config
+    run = arguments.config
     find_parts(run.network, run.fine_tuning)  # refuses what is not in the network
     if arguments.execution.tensorboard:
         check_tensorboard()
@@ -250,11 +250,13 @@ def _resume_command(prog: str, workdir: WorkDir) -> str:
 
 
 def _workdir_path(arguments: TrainArguments) -> Path:
+    import jax
+
     if arguments.run.workdir is not None:
         return Path(arguments.run.workdir)
     if jax.process_count() > 1:
         raise InputError("several processes need the same --workdir, on a disk that all can reach")
-    run, now = arguments.run_config, datetime.datetime.now()
+    run, now = arguments.config, datetime.datetime.now()
     data = run.data.dataset.replace(":", "-").replace("/", "-")
     seed = run.optimization.seed
     return Path("runs") / f"{run.network.slug}-{data}-seed{seed}-{now:%Y-%m-%d-%H%M%S}"
@@ -262,6 +264,8 @@ def _workdir_path(arguments: TrainArguments) -> Path:
 
 def _is_finished(workdir: WorkDir, epochs: int) -> bool:
     """Tells whether every epoch has its record and its checkpoint, and the curves are drawn."""
+    from flax_densenet.training.checkpoints import CheckpointStore
+
     records = workdir.read_records()
     if len(records) < epochs or not workdir.curves_file.exists():
         return False
@@ -270,10 +274,10 @@ def _is_finished(workdir: WorkDir, epochs: int) -> bool:
 
 
 def _check_resume(workdir: WorkDir, run: RunConfig) -> tuple[int, int] | None:
-    """Refuses a resumed run that is another run; returns the old and new epochs if they differ."""
+    """Refuses another configuration than the run's; returns old and new epochs if they differ."""
     differences = workdir.read_config().differences(run)
     changed_epochs = differences.pop("epochs", None)
-    differences.pop("data_dir", None)  # the same data may lie elsewhere
+    differences.pop("data_dir", None)  # the same data may be elsewhere
     if differences:
         listed = "; ".join(f"{name} was {a!r}, now {b!r}" for name, (a, b) in differences.items())
         raise InputError(

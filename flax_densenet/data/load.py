@@ -1,6 +1,5 @@
 """Opens the data set that `--dataset` names."""
 
-import difflib
 from typing import NamedTuple, NoReturn
 
 from flax_densenet.data import tfds
@@ -13,7 +12,7 @@ from flax_densenet.data.images.imagenet import NUM_CLASSES, load_imagenet
 from flax_densenet.data.images.streamed import OnBroken
 from flax_densenet.data.images.tfds_streamed import load_tfds_streamed
 from flax_densenet.data.readers import digits
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, nearest
 
 _TFDS_PREFIX = "tfds:"
 _FOLDER_PREFIX = "folder:"
@@ -116,9 +115,7 @@ def _rest(name: str, prefix: str) -> str | None:
 
 
 def _refuse(name: str) -> NoReturn:
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), _NAMES, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
     raise InputError(
         f"dataset (={name!r}) must be {', '.join(_NAMES)}, folder:<dir> or tfds:<name>, such as "
-        f"tfds:cifar10{hint}"
+        f"tfds:cifar10{nearest(name.lower().replace('-', '_'), _NAMES)}"
     )

@@ -4,7 +4,6 @@ Plain is the modules of flax_densenet/network/model.py. `native` and `blocked` a
 the first needs a C++ compiler. `gpu` is for a GPU.
 """
 
-from flax_densenet.implementations.choose import choose_implementation
-from flax_densenet.implementations.variables import apply
+import lazy_loader
 
-__all__ = ["apply", "choose_implementation"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

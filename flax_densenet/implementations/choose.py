@@ -1,11 +1,11 @@
-"""Chooses the implementation for a network and device."""
+"""Chooses the implementation for a network and device.
+
+Importing it does not import JAX, for the command line needs its names alone.
+"""
 
 from typing import Literal
 
-import jax
-
 from flax_densenet.errors import InputError
-from flax_densenet.implementations import native
 from flax_densenet.network.config import DenseNetConfig
 
 ChosenImplementation = Literal["plain", "native", "blocked", "gpu"]
@@ -37,6 +37,10 @@ def choose_implementation(
     Raises:
       InputError: The implementation that is asked for cannot compute the network here.
     """
+    import jax
+
+    from flax_densenet.implementations import native
+
     wanted = implementation
     if wanted == "auto":
         wanted = "plain" if captured else _fastest(jax.default_backend(), jax.device_count())

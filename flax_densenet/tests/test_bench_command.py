@@ -14,7 +14,6 @@ from flax_densenet.bench import measure as measure_module
 from flax_densenet.bench import programs
 from flax_densenet.bench.measure import Measured, measure
 from flax_densenet.bench.programs import build_program
-from flax_densenet.cli import bench as bench_command
 from flax_densenet.implementations import choose_implementation
 from flax_densenet.tests.exported import write_checkpoint
 
@@ -99,7 +98,7 @@ def test_table_and_json(
             Measured(batch_size, "evaluation", "blocked", True, "out of memory"),
         ]
 
-    monkeypatch.setattr(bench_command, "measure", measured)
+    monkeypatch.setattr(measure_module, "measure", measured)
     monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 0.1, 0.0))
     write_checkpoint(tmp_path / "mine", TINY)
     words = ["bench", str(tmp_path / "mine"), "--batch_size", "1,16", "--image_size", "8"]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from flax_densenet import InputError
-from flax_densenet.cli import train as train_command
 from flax_densenet.cli.main import run_command
 from flax_densenet.errors import TrainingDiverged
+from flax_densenet.training import loop
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
@@ -36,7 +36,7 @@ def test_failure_is_one_line_and_an_exit_status(
     def fit(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(train_command, "fit", fit)
+    monkeypatch.setattr(loop, "fit", fit)
     args = [*TINY, "--workdir", str(tmp_path / "a b")]
     assert run_command("train", args, prog="prog") == code
     text = printed()

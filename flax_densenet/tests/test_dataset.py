@@ -94,9 +94,9 @@ def test_unusable_arrays_are_refused(train: ArraySplit, test: ArraySplit, messag
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("cifar", "; did you mean cifar10\\?"),
-        ("Digits", "; did you mean digits\\?"),
-        ("fashion-mnist", "; did you mean fashion_mnist\\?"),
+        ("cifar", "; perhaps you meant cifar10"),
+        ("Digits", "; perhaps you meant digits"),
+        ("fashion-mnist", "; perhaps you meant fashion_mnist"),
         ("tfds:", ""),
         ("", ""),
     ],

@@ -108,7 +108,7 @@ def test_each_checkpoint_can_be_named(
         (["{run}/nothing"], "nothing is neither a work directory of `train` nor a checkpoint"),
         (["{run}/config.json"], "config.json is neither a work directory of `train` nor a"),
         (["{run}/checkpoints/1"], r"holds no finished checkpoint 1; it holds \d+"),
-        (["{run}", "--dataset", "minst"], r"dataset \(='minst'\) must be digits, .* mean mnist\?"),
+        (["{run}", "--dataset", "minst"], r"dataset \(='minst'\) must be digits, .* meant mnist"),
         (["{run}", "--batch_size", "0"], r"batch_size \(=0\) must be an integer of at least 1"),
         (["{run}", "--split", "valid"], "test.*validation.*train"),
         ([], "STR"),

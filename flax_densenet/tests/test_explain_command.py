@@ -66,13 +66,13 @@ def test_class_is_found_by_name_and_then_by_index(
     for number, (file, asked, index) in enumerate(
         [("names.txt", "bee", 1), ("names.txt", "2", 2), ("numbers.txt", "2", 0)]
     ):
-        flags = ("--class_names", f"{{d}}/{file}", "--class", asked, "--out", f"{number}.png")
+        flags = ("--class_names", f"{{d}}/{file}", "--class", asked, "--output", f"{number}.png")
         assert explain(*flags) == 0
         assert f"logit {row[index]:.2f} " in printed()
 
 
 def test_method_and_format_are_as_asked(explain: Status, tmp_path: Path) -> None:
-    assert explain("--method", "gradcam", "--layer", "denseblock2", "--out", "x.jpg") == 0
+    assert explain("--method", "gradcam", "--layer", "denseblock2", "--output", "x.jpg") == 0
     assert (tmp_path / "x.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
@@ -80,10 +80,10 @@ def test_pictures_are_not_replaced_unless_asked(
     explain: Status, printed: Printed, tmp_path: Path
 ) -> None:
     (tmp_path / "x.png").write_text("mine")
-    assert explain("--out", "x.png") == 2
-    assert "x.png exists; give another --out, or replace it with --overwrite" in printed()
+    assert explain("--output", "x.png") == 2
+    assert "x.png exists; give another --output, or replace it with --overwrite" in printed()
     assert (tmp_path / "x.png").read_text() == "mine"
-    assert explain("--out", "x.png", "--overwrite") == 0
+    assert explain("--output", "x.png", "--overwrite") == 0
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_pictures_are_not_replaced_unless_asked(
         ),
         (("--layer", "norm5"), 2, r"layer \(='norm5'\) is for --method gradcam"),
         (("--method", "gradcam", "--layer", "x"), 2, r"layer \(='x'\) must be one of denseblock1"),
-        (("--out", "x"), 2, r"out \(='x'\) must be FILE with \.png, "),
+        (("--output", "x"), 2, r"output \(='x'\) must be FILE with \.png, "),
         (
-            ("--out", "no/x.png"),
+            ("--output", "no/x.png"),
             2,
             r"no/x.png cannot be written: \S+/no is no directory; create it",
         ),

@@ -213,7 +213,7 @@ def test_onnx_that_is_not_installed_is_told(
     monkeypatch.delitem(sys.modules, "flax_densenet.export.onnx_network")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert status("export", f"{directory}/bc.safetensors", f"{directory}/x.onnx") == 2
-    assert "onnxruntime is not installed, which writes ONNX or checks it; install " in printed()
+    assert "onnxruntime, which writes or checks ONNX, is not installed; install " in printed()
 
 
 @pytest.mark.parametrize(
@@ -224,14 +224,20 @@ def test_onnx_that_is_not_installed_is_told(
         ("bc.safetensors x", "x has no ending; wanted .stablehlo or .onnx; weights for PyTorch "),
         ("bc.safetensors x.tflite", "wanted .stablehlo or .onnx; or say the format with --to"),
         ("bc.safetensors plain.safetensors --to onnx", "is already there; give another name, or"),
-        ("bc.safetensors bc.safetensors --to onnx --overwrite", "is the checkpoint, too, which is"),
+        (
+            "bc.safetensors bc.safetensors --to onnx --overwrite",
+            "is the checkpoint itself, which is",
+        ),
         ("bc.safetensors nowhere/x.onnx", "nowhere is no directory; create it"),
         ("bc.safetensors x.onnx --image_size 1", "image is 1x1 pixels, but DenseNet-BC (L=9, k=4)"),
         ("bc.safetensors x.onnx --image_size 1,2,3", "image_size (=(1, 2, 3)) must be one number"),
         ("bc.safetensors x.onnx --mean 1", "--mean (=(1.0,)) and --std (=None) must both be 3 "),
         ("bc.safetensors x.onnx --mean 1,2,3 --std 1,0,1", "and deviations above 0"),
-        ("bc.safetensors x.onnx --tf32", "--tf32 is for StableHLO; in an ONNX file it is not "),
-        ("silent.safetensors x.onnx --uint8", "does not say with what; give --mean and --std"),
+        (
+            "bc.safetensors x.onnx --tf32",
+            "--tf32 is for StableHLO; for ONNX leave it out, and set ",
+        ),
+        ("silent.safetensors x.onnx --uint8", "does not tell with what; say it with --mean and "),
     ],
 )
 def test_wrong_input_is_one_message(

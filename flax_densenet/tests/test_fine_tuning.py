@@ -243,7 +243,7 @@ def test_train_command_takes_the_network_from_the_file_and_the_classes_from_the_
         ("--new_head --growth_rate 3", "growth_rate is 2, not 3; leave the network's flags out"),
         ("--new_head --blocks 1,2", "blocks is (1, 1), not (1, 2)"),
         ("--new_head --freeze feature", "perhaps you meant features"),
-        ("--new_head --weights model", "has no weights at 'model'; choose one of ''"),
+        ("--new_head --weight_set model", "has no weights at 'model'; choose one of ''"),
         ("--init_from /nowhere.pth", "/nowhere.pth does not exist"),
     ],
 )

@@ -101,7 +101,7 @@ def test_interrupt_that_is_lost_in_a_callback_comes_again(
 
 
 def _replace_summary(monkeypatch: pytest.MonkeyPatch, run: Callable[..., None]) -> None:
-    monkeypatch.setattr("flax_densenet.cli.summary.summary", run)
+    monkeypatch.setattr("flax_densenet.cli.summary.run", run)
     assert "summary" in main_module._COMMANDS
 
 

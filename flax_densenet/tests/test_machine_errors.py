@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flax_densenet.cli.classifier import to_json
+from flax_densenet.cli.report import to_json
 
 Status = Callable[..., int]
 Printed = Callable[[], str]
@@ -51,7 +51,7 @@ def test_what_the_machine_lacks_is_one_line(
     def command(arguments: Any, prog: str) -> None:
         raise error
 
-    monkeypatch.setattr("flax_densenet.cli.summary.summary", command)
+    monkeypatch.setattr("flax_densenet.cli.summary.run", command)
     monkeypatch.setattr("flax_densenet.cli.main._discard_output", lambda: None)
     assert status("summary") == 1
     assert printed().startswith(message)
@@ -75,7 +75,7 @@ def test_failures_after_the_first_of_a_save_are_not_logged(
             asyncio.run(save())
         gc.collect()
 
-    monkeypatch.setattr("flax_densenet.cli.summary.summary", command)
+    monkeypatch.setattr("flax_densenet.cli.summary.run", command)
     assert status("summary") == 0
     assert caplog.text == ""
 
@@ -86,7 +86,7 @@ def test_fault_in_the_program_is_not_hidden(
     def command(arguments: Any, prog: str) -> None:
         raise KeyError("fault")
 
-    monkeypatch.setattr("flax_densenet.cli.summary.summary", command)
+    monkeypatch.setattr("flax_densenet.cli.summary.run", command)
     with pytest.raises(KeyError, match="fault"):
         status("summary")
 
@@ -124,7 +124,10 @@ def test_similar_command_is_named(status: Status, printed: Printed) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("convert", "", "x"), "source (='') must be a path; is a variable of the shell empty?"),
+        (
+            ("convert", "", "x"),
+            "checkpoint (='') must be a path; is a variable of the shell empty?",
+        ),
         (("convert", "x", ""), "target (='') must be a path"),
         (("train", "--init_from", ""), "init_from (='') must be a path"),
         (

@@ -14,7 +14,7 @@ import pytest
 
 import flax_densenet
 from flax_densenet import InputError
-from flax_densenet.cli.devices import ProcessOptions
+from flax_densenet.cli.devices import ProcessFlags
 
 TRAIN_PY = Path(flax_densenet.__file__).parents[1] / "train.py"
 # Few steps and a small learning rate, so that rounding does not grow.
@@ -134,7 +134,7 @@ def test_incomplete_description_of_the_processes_is_refused(
     options: dict[str, str | int], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        ProcessOptions(**options)  # type: ignore[arg-type]
+        ProcessFlags(**options)  # type: ignore[arg-type]
 
 
 def test_nobody_to_join_is_one_message(tmp_path: Path) -> None:

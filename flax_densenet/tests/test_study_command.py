@@ -67,7 +67,7 @@ def test_every_value_is_trained_with_every_seed_and_everything_is_written(
     asked: Asked, status: Status, printed: Printed, tmp_path: Path
 ) -> None:
     out = tmp_path / "a b"
-    words = ("study", "growth_rate", *_SMALL, "--values", "2,5", "--out", str(out))
+    words = ("study", "growth_rate", *_SMALL, "--values", "2,5", "--output", str(out))
     assert status(*words, "--format", "png,svg") == 0
     text = printed()
     assert [(r.network.growth_rate, r.optimization.seed) for r in asked] == [
@@ -99,7 +99,7 @@ def test_every_value_is_trained_with_every_seed_and_everything_is_written(
     command = (out / "command.txt").read_text()
     assert command == (
         "flax-densenet study growth_rate --depth 7 --epochs 3 --seeds 2 --values 2,5 "
-        f"--out '{out}' --format png,svg\n"
+        f"--output '{out}' --format png,svg\n"
     )
     picture = matplotlib.image.imread(out / "plot.png")
     assert np.ptp(picture[..., :3]) == 1
@@ -111,7 +111,7 @@ def test_every_value_is_trained_with_every_seed_and_everything_is_written(
 def test_what_is_done_is_not_done_again_and_values_and_seeds_are_added(
     asked: Asked, status: Status, tmp_path: Path, printed: Printed
 ) -> None:
-    words = ("study", "growth_rate", "--depth", "7", "--epochs", "3", "--out", str(tmp_path))
+    words = ("study", "growth_rate", "--depth", "7", "--epochs", "3", "--output", str(tmp_path))
     assert status(*words, "--values", "2", "--seeds", "1") == 0
     assert "With one seed there is no standard error" in printed()
     asked.clear()
@@ -125,7 +125,7 @@ def test_what_is_done_is_not_done_again_and_values_and_seeds_are_added(
 def test_an_interrupted_study_says_how_to_go_on(
     asked: Asked, status: Status, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("study", "dropout_rate", *_SMALL, "--values", "0,0.5", "--out", str(tmp_path))
+    words = ("study", "dropout_rate", *_SMALL, "--values", "0,0.5", "--output", str(tmp_path))
     with monkeypatch.context() as patch:
 
         def fit(run: RunConfig, dataset: Any, workdir: Any, **how: Any) -> list[dict[str, Any]]:
@@ -137,8 +137,9 @@ def test_an_interrupted_study_says_how_to_go_on(
         assert status(*words) == 130
     text = printed()
     assert f"interrupted; what is done is in {tmp_path}; the same command goes on: flax-d" in text
-    assert f"study dropout_rate --depth 7 --epochs 3 --seeds 2 --values 0,0.5 --out {tmp_path}" in (
-        text
+    assert (
+        f"study dropout_rate --depth 7 --epochs 3 --seeds 2 --values 0,0.5 --output {tmp_path}"
+        in (text)
     )
     (unfinished,) = (tmp_path / "unfinished").iterdir()
     assert unfinished.name == "dropout_rate-0.0--seed-1"
@@ -156,7 +157,7 @@ def test_divergence_names_the_training_and_keeps_the_others(
         raise TrainingDiverged("training loss is nan at step 3")
 
     monkeypatch.setattr(trainings, "fit", fit)
-    assert status("study", "compression", *_SMALL, "--out", str(tmp_path)) == 1
+    assert status("study", "compression", *_SMALL, "--output", str(tmp_path)) == 1
     assert "error: compression 1.0, seed 0: training loss is nan at step 3" in printed()
 
 
@@ -171,7 +172,7 @@ def test_without_held_out_images_the_test_error_decides(
 
     monkeypatch.setattr(trainings, "fit", fit)
     words = ("study", "growth_rate", *_SMALL, "--validation_images", "0", "--values", "2,3")
-    assert status(*words, "--out", str(tmp_path)) == 0
+    assert status(*words, "--output", str(tmp_path)) == 0
     table = (tmp_path / "table.md").read_text()
     assert "The smallest mean test error is 2.50 % (growth_rate 2)" in table
     assert "No images were held out" in table
@@ -196,7 +197,7 @@ def test_values_of_every_kind(
     networks: list[dict[str, Any]],
 ) -> None:
     words = ("study", name, "--depth", "10", "--growth_rate", "2", "--seeds", "1", "--epochs", "3")
-    assert status(*words, "--values", values, "--out", str(tmp_path)) == 0
+    assert status(*words, "--values", values, "--output", str(tmp_path)) == 0
     for run, wanted in zip(asked, networks, strict=True):
         assert {key: getattr(run.network, key) for key in wanted} == wanted
     table = (tmp_path / "table.md").read_text()
@@ -240,7 +241,7 @@ def test_wrong_words_are_refused_and_nothing_is_written(
     message: str,
 ) -> None:
     out = tmp_path / "study"
-    assert status("study", *words, "--out", str(out)) == 2
+    assert status("study", *words, "--output", str(out)) == 2
     text = printed()
     assert message in text
     assert "Traceback" not in text
@@ -260,7 +261,7 @@ def test_other_networks_and_data_sets_are_studied_with_their_own_recipe(
     asked: Asked, status: Status, printed: Printed, tmp_path: Path
 ) -> None:
     words = ("study", "growth_rate", "--variant", "densenet-bc-100-12", "--values", "8")
-    assert status(*words, "--seeds", "1", "--epochs", "3", "--out", str(tmp_path)) == 0
+    assert status(*words, "--seeds", "1", "--epochs", "3", "--output", str(tmp_path)) == 0
     (run,) = asked
     bc = VARIANTS["densenet-bc-100-12"]
     assert (run.network.depth, run.network.compression) == (bc.depth, bc.compression)

@@ -40,7 +40,16 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_every_way_is_compiled_at_every_depth(
     compiled: list[tuple[Any, ...]], status: Status, printed: Printed, tmp_path: Path
 ) -> None:
-    words = ("study", "memory", "--growth_rate", "2", "--image_size", "8", "--out", str(tmp_path))
+    words = (
+        "study",
+        "memory",
+        "--growth_rate",
+        "2",
+        "--image_size",
+        "8",
+        "--output",
+        str(tmp_path),
+    )
     assert status(*words, "--values", "10") == 0
     assert compiled == [
         (10, "plain", False),

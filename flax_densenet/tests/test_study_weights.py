@@ -77,7 +77,7 @@ def test_a_checkpoint_of_another_framework_is_studied(
     variables = _variables(CONFIG, {"classifier": [(5, 0.7), (3, 0.35)]})
     file, out = tmp_path / "net.safetensors", tmp_path / "out"
     save_safetensors(file, to_torch_arrays(variables, CONFIG), {})
-    assert status("study", "feature_reuse", str(file), "--out", str(out), "--format", "pdf") == 0
+    assert status("study", "feature_reuse", str(file), "--output", str(out), "--format", "pdf") == 0
     assert (out / "plot.pdf").read_bytes().startswith(b"%PDF")
     table = (out / "table.md").read_text()
     assert "| 2 | classifier | 2 | 0.7000 | 0.3500 | block input | 0.50 |" in table
@@ -85,9 +85,9 @@ def test_a_checkpoint_of_another_framework_is_studied(
     assert lines[-1]["target"] == "classifier"
     assert lines[-1]["mean_absolute_weights"] == pytest.approx([0.7, 0.35])
     assert "The classifier reads block input of the last block most" in printed()
-    assert status("study", "feature_reuse", str(file), "--out", str(out)) == 0
+    assert status("study", "feature_reuse", str(file), "--output", str(out)) == 0
     assert len((out / "results.jsonl").read_text().splitlines()) == len(lines)
     other = tmp_path / "other.safetensors"
     other.write_bytes(file.read_bytes())
-    assert status("study", "feature_reuse", str(other), "--out", str(out)) == 2
+    assert status("study", "feature_reuse", str(other), "--output", str(out)) == 2
     assert "has other settings: checkpoint was" in printed()

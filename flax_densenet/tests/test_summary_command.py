@@ -12,6 +12,7 @@ import pytest
 from flax_densenet import VARIANTS
 from flax_densenet.summary import published
 from flax_densenet.summary.published import PUBLISHED, Published
+from flax_densenet.tests.tiny_checkpoints import GRAY, write_torchvision
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
@@ -44,6 +45,16 @@ def summarized(status: Status, capsys: pytest.CaptureFixture[str]) -> Callable[.
         return json.loads(captured.out)
 
     return run
+
+
+def test_network_of_a_checkpoint_is_summarized_and_flags_change_it(
+    summarized: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    file = tmp_path / "tiny.safetensors"
+    write_torchvision(file, GRAY)
+    flags = "--depth 7 --growth_rate 2 --num_classes 3 --in_channels 1".split()
+    assert summarized(str(file))["operations"] == summarized(*flags)["operations"]
+    assert summarized(str(file), "--growth_rate", "3")["network"]["growth_rate"] == 3
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -254,6 +265,6 @@ def test_wrong_input_is_one_message(
 def test_help_names_every_flag(status: Status, printed: Printed) -> None:
     assert status("summary", "--help") == 0
     text = printed()
-    assert text.startswith("usage: flax-densenet summary [-h] [OPTIONS] [NAME]")
+    assert text.startswith("usage: flax-densenet summary [-h] [OPTIONS] [NAME|CHECKPOINT]")
     for flag in ("image_size", "batch_size", "json", "depth", "growth_rate", "precision"):
         assert f"--{flag}" in text

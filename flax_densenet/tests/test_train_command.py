@@ -17,7 +17,7 @@ import pytest
 import flax_densenet
 from flax_densenet.cli import train as train_command
 from flax_densenet.implementations import native
-from flax_densenet.training import RunConfig, WorkDir
+from flax_densenet.training import RunConfig, WorkDir, loop
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
@@ -119,7 +119,7 @@ def test_more_epochs_are_allowed_and_told(
         asked.append((run.optimization.epochs, resume))
         return [{"epoch": 3, "test_error": 0.2}]
 
-    monkeypatch.setattr(train_command, "fit", fit)
+    monkeypatch.setattr(loop, "fit", fit)
     assert status("train", "--resume", "--workdir", str(directory), "--epochs", "3") == 0
     assert asked == [(3, True)]
     text = printed()

@@ -1,6 +1,5 @@
 """Parts of a network: which parameters are trained, and how fast."""
 
-import difflib
 import math
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flax import traverse_util
 
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, nearest
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.training.config import FineTuningConfig
@@ -121,10 +120,9 @@ def _matching(flag: str, part: str, names: Sequence[str]) -> set[str]:
     if found:
         return found
     words = dict.fromkeys(word for name in names for word in name.split("."))
-    near = difflib.get_close_matches(part, words, n=1)
-    hint = f"perhaps you meant {near[0]}; " if near else ""
     raise InputError(
-        f"{part!r} in {flag} fits no parameter of the network; {hint}names are {_examples(names)}"
+        f"{part!r} in {flag} fits no parameter of the network{nearest(part, words)}; names are "
+        f"{_examples(names)}"
     )
 
 

@@ -6,7 +6,6 @@ from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.load import FileReading, load_dataset
 from flax_densenet.data.preparation import CROPPED, trained_format
 from flax_densenet.errors import InputError, require
-from flax_densenet.network.initialization import check_x64
 from flax_densenet.training.config import RunConfig
 
 
@@ -64,6 +63,8 @@ def check_dataset(run: RunConfig, dataset: Dataset) -> None:
     Raises:
       InputError: Classes, channels or image size differ.
     """
+    from flax_densenet.network.initialization import check_x64  # JAX
+
     check_x64(run.network)
     if run.network.num_classes != dataset.num_classes:
         raise InputError(

@@ -15,11 +15,10 @@ from flax_densenet.data.dataset import ChannelStatistics, Dataset
 from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.images.paths import IMAGE_SUFFIXES, images_below, is_image
 from flax_densenet.data.images.streamed import EncodedExample, OnBroken, StreamedSplit
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, listed
 
 TEST_FOLDERS = ("test", "val", "validation")
 _LAYOUT = "wanted train/<class>/<image> and test/<class>/<image> (or val/ or validation/) in it"
-_MAX_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,7 +140,7 @@ def _check_same_classes(
     train_folder: Path, in_train: Sequence[str], test_folder: Path, in_test: Sequence[str]
 ) -> None:
     only = [
-        f"only {folder} has {_some(sorted(set(names) - set(others)))}"
+        f"only {folder} has {listed(sorted(set(names) - set(others)))}"
         for folder, names, others in (
             (train_folder, in_train, in_test),
             (test_folder, in_test, in_train),
@@ -166,13 +165,7 @@ def _find_images(split_folder: Path, class_names: Sequence[str]) -> ImageFiles:
             empty.append(class_name)
     if empty:
         raise InputError(
-            f"dataset folder: {split_folder} has no image for {_some(empty)}; wanted files that "
+            f"dataset folder: {split_folder} has no image for {listed(empty)}; wanted files that "
             f"end in one of {' '.join(sorted(IMAGE_SUFFIXES))}, or no such folder"
         )
     return ImageFiles(split_folder, np.array(path), np.array(label, np.int32))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MAX_NAMED
-    named = ", ".join(names[:_MAX_NAMED])
-    return f"{named} and {more} more" if more > 0 else named
