@@ -3,7 +3,7 @@
 Axes: B batch, H height, W width, C channels, D pooled features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,8 +17,16 @@ from flax_densenet.implementations.choose import ChosenImplementation
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import flax_arrays
 
-_TRAIN = {"native": native.train, "blocked": blocked.train, "gpu": gpu.train}
-_EVALUATE = {"native": native.evaluate, "blocked": blocked.evaluate, "gpu": gpu.evaluate}
+_TRAIN: dict[str, Callable[..., Any]] = {
+    "native": native.train,
+    "blocked": blocked.train,
+    "gpu": gpu.train,
+}
+_EVALUATE: dict[str, Callable[..., Any]] = {
+    "native": native.evaluate,
+    "blocked": blocked.evaluate,
+    "gpu": gpu.evaluate,
+}
 
 
 def apply(

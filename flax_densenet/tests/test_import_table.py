@@ -35,7 +35,8 @@ LAZY_TORCH = {"flax_densenet.weights.table"}
 
 def allowed() -> dict[str, set[str]]:
     """Returns what each part of the package may import."""
-    table, below = {}, set[str]()
+    table: dict[str, set[str]] = {}
+    below: set[str] = set()
     for row in reversed(LAYERS):
         table |= {part: below | own for part, own in row.items()}
         below = below | set(row)

@@ -35,8 +35,8 @@ class TrainState(flax.struct.PyTreeNode):
       key_data: Data of the run's random key, [2] uint32; step and use are folded in.
       model: The network.
       optimizer: The optax transformation.
-      apply_updates: Adds its updates to the parameters.
       preprocess: What happens to an image before the network.
+      apply_updates: Adds the optimizer's updates to the parameters.
       label_smoothing: Share of the target probability that is spread over all classes.
       ema_decay: Weight of the old average at each step.
       frozen: Paths of the parameters that are not trained.
@@ -50,8 +50,10 @@ class TrainState(flax.struct.PyTreeNode):
     key_data: jax.Array
     model: DenseNet = flax.struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = flax.struct.field(pytree_node=False)
-    apply_updates: Callable[[Any, Any], Any] = flax.struct.field(pytree_node=False)
     preprocess: Preprocess = flax.struct.field(pytree_node=False)
+    apply_updates: Callable[[Any, Any], Any] = flax.struct.field(
+        pytree_node=False, default=optax.apply_updates
+    )
     label_smoothing: float = flax.struct.field(pytree_node=False, default=0.0)
     ema_decay: float | None = flax.struct.field(pytree_node=False, default=None)
     frozen: frozenset[ArrayPath] = flax.struct.field(pytree_node=False, default=frozenset())
