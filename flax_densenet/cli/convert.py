@@ -96,7 +96,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: The checkpoint is not understood, or the target cannot be made from it.
@@ -254,7 +254,7 @@ def _check_variant(source: "Checkpoint", variant: str) -> None:
     shapes, got = ([row.shape for row in correspondence(c)] for c in (wanted, source.config))
     if shapes != got or source.config.options:
         raise InputError(
-            f"variant (={variant!r}) is {wanted.title}, and the weights are those of "
+            f"variant (={variant!r}) is {wanted.title}, and the weights are of "
             f"{source.config.title} with blocks {source.config.block_sizes}; leave the flag out"
         )
 
