@@ -1,8 +1,8 @@
 """Flags from dataclasses: how they are parsed, and those that several commands share.
 
 Every field of a command's dataclass is a flag. The configurations of the library (`DenseNetConfig`,
-`RunConfig` and their parts) are parsed as they are. Where a flag is spelled otherwise than its field,
-a subclass says so, and `parse_flags` takes the flags from it.
+`RunConfig` and their parts) are parsed as they are. Where a flag is spelled otherwise than its
+field, a subclass says so, and `parse_flags` takes the flags from it.
 """
 
 import dataclasses
