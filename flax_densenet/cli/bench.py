@@ -30,7 +30,7 @@ class BenchArguments:
         imagenet stem.
       precision: Type of the computation; float32 for networks of the paper, a checkpoint's own.
       steps: Timed steps of each kind.
-      json: Print everything, every single time included, as JSON (docs/benchmarks.md).
+      json: Print everything, every single time included, as JSON (see docs/benchmarks.md).
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME|CHECKPOINT]")] = (
@@ -69,7 +69,7 @@ def run(arguments: BenchArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: There is no such network, or it cannot take images of this size.

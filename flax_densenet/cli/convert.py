@@ -98,7 +98,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: The checkpoint is not understood, or the target cannot be made from it.

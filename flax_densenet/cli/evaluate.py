@@ -73,7 +73,7 @@ def run(arguments: EvaluateArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: There is no such checkpoint, or the data set does not suit it.

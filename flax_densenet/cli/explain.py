@@ -29,8 +29,7 @@ class ExplainArguments:
       chosen_class: Name of a class, or its index from 0; the most probable one if not given.
       method: cam shows what each place adds to the logit, exactly; gradcam the maps of a layer,
         weighted by their gradients.
-      layer: Layer that gradcam looks at: denseblock1, denseblock2... or norm5, which it is if not
-        given.
+      layer: Layer that gradcam looks at: denseblock1, denseblock2... or norm5, the default.
       output: Picture to write; its ending decides the format. IMAGE-cam.png or IMAGE-gradcam.png in
         the current directory if not given.
       overwrite: Replace the picture if it exists.
@@ -51,7 +50,7 @@ class ExplainArguments:
     def __post_init__(self) -> None:
         if self.layer is not None and self.method != "gradcam":
             raise InputError(
-                f"layer (={self.layer!r}) is for --method gradcam; cam is always of the last layer"
+                f"layer (={self.layer!r}) is for --method gradcam; cam always shows the last layer"
             )
 
 
@@ -63,10 +62,10 @@ def run(arguments: ExplainArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
-      InputError: The checkpoint, the image or the class cannot be used, or the picture is there.
+      InputError: The checkpoint, the image or the class cannot be used, or the picture exists.
       SavingFailed: The picture cannot be written.
     """
     import jax.numpy as jnp
@@ -122,7 +121,7 @@ def _choose_class(asked: str | None, classifier: Classifier) -> int | None:
         return int(asked)
     if names is None:
         raise InputError(
-            f"class (={asked!r}) is a name, and the checkpoint tells none; give the class's index "
+            f"class (={asked!r}) is a name, and the checkpoint has none; give the class's index "
             f"in 0 to {num_classes - 1}, or all names with --class_names"
         )
     check_name("class", asked, dict.fromkeys(names))

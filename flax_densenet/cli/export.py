@@ -42,7 +42,7 @@ class ExportArguments:
       weight_set: Which set of weights to take, by its place in the file, where there are several.
       mean: Mean of each image channel in 0 to 255, if the checkpoint does not say, or is wrong.
       std: Standard deviation of each image channel, in the same way.
-      overwrite: Replace what is there.
+      overwrite: Replace the target if it exists.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
@@ -78,7 +78,7 @@ class ExportArguments:
             if suffix == f".{name}":
                 return name
         hint = (
-            "weights for PyTorch and Flax are written by flax-densenet convert"
+            "flax-densenet convert writes weights for PyTorch and Flax"
             if suffix in _WEIGHT_FILES
             else "or say the format with --to"
         )
@@ -94,7 +94,7 @@ def run(arguments: ExportArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: The checkpoint is not understood, or cannot be exported like this.

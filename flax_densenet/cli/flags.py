@@ -1,7 +1,7 @@
 """Flags from dataclasses: how they are parsed, and those that several commands share.
 
 Every field of a command's dataclass is a flag. The configurations of the library (`DenseNetConfig`,
-`RunConfig` and what is in them) are parsed as they are; where a flag is spelled otherwise than the
+`RunConfig` and their parts) are parsed as they are. Where a flag is spelled otherwise than its
 field, a subclass says so, and `parse_flags` takes the flags from it.
 """
 

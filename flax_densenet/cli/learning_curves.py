@@ -89,7 +89,7 @@ def run(arguments: LearningCurvesArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: PyTorch is not installed, or a flag, the directory or the data set cannot be used.

@@ -173,7 +173,7 @@ def run(request: ParityRequest, prog: str) -> None:
 
     Args:
       request: What is to be compared.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: The network or its counterpart cannot be had, or they are different networks.

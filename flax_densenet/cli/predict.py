@@ -63,7 +63,7 @@ def run(arguments: PredictArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: The checkpoint or a path cannot be used.

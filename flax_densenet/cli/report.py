@@ -102,7 +102,7 @@ def _describe_start(fine_tuning: FineTuningConfig) -> str:
     words = [f"weights of {fine_tuning.init_from}"]
     words += ["new classifier"] if fine_tuning.new_head else []
     words += [f"frozen: {', '.join(parts)}"] if (parts := fine_tuning.frozen_parts) else []
-    kept = "kept" if fine_tuning.freeze_batch_norm else "those of the new images"
+    kept = "kept" if fine_tuning.freeze_batch_norm else "of the new images"
     return ", ".join([*words, f"running statistics {kept}"])
 
 

@@ -210,7 +210,7 @@ def run(command: StudyCommand, prog: str) -> None:
 
     Args:
       command: The command line.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: A value, the data set, the checkpoint or the directory cannot be used.
@@ -237,7 +237,7 @@ def run(command: StudyCommand, prog: str) -> None:
     try:
         result = studies.run(command.name, **settings)
     except (KeyboardInterrupt, TrainingInterrupted):
-        print(f"\ninterrupted; what is done is in {directory}; the same command goes on:")
+        print(f"\ninterrupted; the finished part is in {directory}; the same command goes on:")
         print(command.text)
         raise
     write_text(directory / "command.txt", command.text + "\n")

@@ -69,7 +69,7 @@ def run(arguments: SummaryArguments, prog: str) -> None:
 
     Args:
       arguments: Its flags.
-      prog: Name of the command, which messages do not need.
+      prog: Name of the command, which is not needed here.
 
     Raises:
       InputError: The network cannot take images of this size.

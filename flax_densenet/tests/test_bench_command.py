@@ -1,4 +1,4 @@
-"""Tests of `flax-densenet bench`: what is measured, and how it is told."""
+"""Tests of `flax-densenet bench`: what is measured, and how it is shown."""
 
 import json
 import os

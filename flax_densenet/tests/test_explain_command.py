@@ -90,7 +90,7 @@ def test_pictures_are_not_replaced_unless_asked(
     ("flags", "code", "message"),
     [
         (("--class", "3"), 2, r"class \(='3'\) must be below 3, counted from 0"),
-        (("--class", "bee"), 2, r"is a name, and the checkpoint tells none; give the class's"),
+        (("--class", "bee"), 2, r"is a name, and the checkpoint has none; give the class's"),
         (
             ("--class", "be", "--class_names", "{d}/names.txt"),
             2,

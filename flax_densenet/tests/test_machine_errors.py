@@ -1,4 +1,4 @@
-"""Tests of what the machine lacks, told by flax_densenet/cli/main.py in one line."""
+"""Tests of flax_densenet/cli/main.py: what the machine lacks is one line."""
 
 import asyncio
 import errno

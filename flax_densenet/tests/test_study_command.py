@@ -136,7 +136,9 @@ def test_an_interrupted_study_says_how_to_go_on(
         patch.setattr(trainings, "fit", fit)
         assert status(*words) == 130
     text = printed()
-    assert f"interrupted; what is done is in {tmp_path}; the same command goes on: flax-d" in text
+    assert (
+        f"interrupted; the finished part is in {tmp_path}; the same command goes on: flax-d" in text
+    )
     assert (
         f"study dropout_rate --depth 7 --epochs 3 --seeds 2 --values 0,0.5 --output {tmp_path}"
         in (text)
