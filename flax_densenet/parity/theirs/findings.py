@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flax_densenet.errors import InputError, listed
 from flax_densenet.parity.theirs.hooks import to_array
 
-_INNER = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<frozen ")
+_INNER = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<frozen ")
 
 
 @contextlib.contextmanager
