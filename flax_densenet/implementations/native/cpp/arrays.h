@@ -39,8 +39,12 @@ template <typename T>
 StageParameters<T> parameters(const ffi::AnyBuffer& scale, const ffi::AnyBuffer& bias,
                               const ffi::AnyBuffer& kernel) {
   const auto shape = kernel.dimensions();
-  return {data<T>(scale), data<T>(bias), data<T>(kernel), static_cast<int>(shape[0]),
-          static_cast<int>(shape[2]), static_cast<int>(shape[3])};
+  return {data<T>(scale),
+          data<T>(bias),
+          data<T>(kernel),
+          static_cast<int>(shape[0]),
+          static_cast<int>(shape[2]),
+          static_cast<int>(shape[3])};
 }
 
 // Parameters come layer by layer as they lie in the network: scale [c], bias [c] and kernel
@@ -69,6 +73,6 @@ void copy_chunk(Maps<T> from, Maps<T> to, int64_t chunk) {
 }  // namespace densenet
 
 // Makes a function template known under its name, for both types.
-#define DENSENET_DEFINE(name, binding)                                     \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name##_float32, name<float>, binding);     \
+#define DENSENET_DEFINE(name, binding)                                 \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name##_float32, name<float>, binding); \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(name##_float64, name<double>, binding)

@@ -1,7 +1,7 @@
 // A dense block in training, and its gradient.
 //
-// Axes: G chunks, C channels before the block, D after it, P pixels of a chunk, L layers, K channels
-// of a bottleneck.
+// Axes: G chunks, C channels before the block, D after it, P pixels of a chunk, L layers, K
+// channels of a bottleneck.
 
 #include <cstdint>
 #include <vector>
@@ -54,13 +54,12 @@ ffi::Error train(ffi::ThreadPool pool, int64_t height, int64_t width, double eps
 template <typename T>
 ffi::Error gradient(ffi::ThreadPool pool, int64_t height, int64_t width, double epsilon, bool keeps,
                     ffi::AnyBuffer features, ffi::AnyBuffer mean, ffi::AnyBuffer var,
-                    ffi::AnyBuffer inner_mean, ffi::AnyBuffer inner_var,
-                    ffi::AnyBuffer bottlenecks, ffi::AnyBuffer, ffi::AnyBuffer of_mean_in,
-                    ffi::AnyBuffer of_var_in, ffi::AnyBuffer of_inner_mean_in,
-                    ffi::AnyBuffer of_inner_var_in, ffi::RemainingArgs args,
-                    ffi::Result<ffi::AnyBuffer> of_x, ffi::Result<ffi::AnyBuffer> of_features,
-                    ffi::Result<ffi::AnyBuffer> again, ffi::Result<ffi::AnyBuffer> of_bottleneck,
-                    ffi::RemainingRets rets) {
+                    ffi::AnyBuffer inner_mean, ffi::AnyBuffer inner_var, ffi::AnyBuffer bottlenecks,
+                    ffi::AnyBuffer, ffi::AnyBuffer of_mean_in, ffi::AnyBuffer of_var_in,
+                    ffi::AnyBuffer of_inner_mean_in, ffi::AnyBuffer of_inner_var_in,
+                    ffi::RemainingArgs args, ffi::Result<ffi::AnyBuffer> of_x,
+                    ffi::Result<ffi::AnyBuffer> of_features, ffi::Result<ffi::AnyBuffer> again,
+                    ffi::Result<ffi::AnyBuffer> of_bottleneck, ffi::RemainingRets rets) {
   const auto shape = features.dimensions();
   const int64_t chunks = shape[0];
   Passes<T> block(pool, chunks, planes(shape[2], height, width), epsilon);

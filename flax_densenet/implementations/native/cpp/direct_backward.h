@@ -19,10 +19,15 @@ class DirectBackward {
  public:
   // Without `through`, the gradient of the target is complete as it is given.
   DirectBackward(const Stage<T>& stage, const ThroughStatistics<T>* through, Sums<T>& sums)
-      : stage_(stage), through_(through), sums_(sums), span_(stage.planes.template span<T>()),
-        dy_(stage.planes, stage.outputs), panels_(stage.taps() == 1 ? stage.outputs : 0, span_),
+      : stage_(stage),
+        through_(through),
+        sums_(sums),
+        span_(stage.planes.template span<T>()),
+        dy_(stage.planes, stage.outputs),
+        panels_(stage.taps() == 1 ? stage.outputs : 0, span_),
         dz_(stage.planes, kRegisterChannels),
-        z_(stage.planes, kRegisterChannels), pooling_(stage.read) {}
+        z_(stage.planes, kRegisterChannels),
+        pooling_(stage.read) {}
 
   // Reads source [inputs, pixels], target and of_target [outputs, pixels]; adds to of_source, or
   // replaces it.

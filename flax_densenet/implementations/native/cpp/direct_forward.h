@@ -16,8 +16,10 @@ template <typename T>
 class DirectForward {
  public:
   explicit DirectForward(const Stage<T>& stage)
-      : span_(stage.planes.template span<T>()), channels_(channels(stage.planes)),
-        x_(stage.planes, channels_), y_(stage.planes, stage.outputs) {}
+      : span_(stage.planes.template span<T>()),
+        channels_(channels(stage.planes)),
+        x_(stage.planes, channels_),
+        y_(stage.planes, stage.outputs) {}
 
   // Reads source [inputs, pixels], writes target [outputs, pixels].
   void run(const Stage<T>& stage, const T* source, T* target);

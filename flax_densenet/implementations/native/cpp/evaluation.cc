@@ -1,7 +1,7 @@
 // A dense block in evaluation, and the transition behind it if there is one.
 //
-// Nothing depends on other chunks: each goes through all layers by itself, and with a transition its
-// features are never in memory all at once.
+// Nothing depends on other chunks: each goes through all layers by itself, and with a transition
+// its features are never in memory all at once.
 
 #include <cstdint>
 #include <vector>

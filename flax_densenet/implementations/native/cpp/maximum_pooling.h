@@ -29,10 +29,9 @@ class MaximumPooling {
   // of each window is the largest, the first of equal ones.
   void forward(Affine<T> norm, const T* x, T* y, uint8_t* winners) {
     T* z = z_[0];
-    planes_.template for_segments<2 * kLanes<T>>(
-        [=](auto length, int64_t dense, int64_t padded) {
-          store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
-        });
+    planes_.template for_segments<2 * kLanes<T>>([=](auto length, int64_t dense, int64_t padded) {
+      store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
+    });
     const int64_t columns = half(planes_.width);
     for (int64_t row = 0; row < half(planes_.height); ++row) {
       const T* center = z + planes_.row(0, 2 * row);

@@ -35,8 +35,11 @@ struct Normalization {
 
   Normalization(int channels, Statistics<T> statistics, const T* scale_, const T* bias_,
                 double epsilon)
-      : mean(statistics.mean, statistics.mean + channels), factor(channels),
-        bias(bias_, bias_ + channels), scale(scale_, scale_ + channels), deviation(channels) {
+      : mean(statistics.mean, statistics.mean + channels),
+        factor(channels),
+        bias(bias_, bias_ + channels),
+        scale(scale_, scale_ + channels),
+        deviation(channels) {
     for (int c = 0; c < channels; ++c) {
       deviation[c] = std::sqrt(statistics.var[c] + static_cast<T>(epsilon));
       factor[c] = scale[c] / deviation[c];
@@ -47,7 +50,8 @@ struct Normalization {
 
   // Writes the gradients of scale and bias and adds to those of the statistics.
   //
-  // `d` is the sum over all pixels of the gradient behind the ReLU, `dx` of the same times x - mean.
+  // `d` is the sum over all pixels of the gradient behind the ReLU, `dx` of the same times x -
+  // mean.
   void gradients(int c, double d, double dx, T* of_scale, T* of_bias,
                  Statistics<T> of_statistics) const {
     const double by = deviation[c];

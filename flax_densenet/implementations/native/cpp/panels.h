@@ -18,8 +18,10 @@ class Panels {
  public:
   // For so many pixels of each channel.
   Panels(int channels, int64_t pixels)
-      : step_(channels | 1), count_((pixels + kPanel<T> - 1) / kPanel<T>),
-        memory_(new T[count_ * kPanel<T> * step_ + kLanes<T>]), start_(aligned(memory_.get())) {}
+      : step_(channels | 1),
+        count_((pixels + kPanel<T> - 1) / kPanel<T>),
+        memory_(new T[count_ * kPanel<T> * step_ + kLanes<T>]),
+        start_(aligned(memory_.get())) {}
 
   // Takes f of a channel's pixels.
   template <typename F>

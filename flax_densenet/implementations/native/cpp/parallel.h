@@ -57,9 +57,8 @@ void for_parts(xla::ffi::ThreadPool& pool, int64_t chunks, F f) {
 template <typename F>
 void for_ranges(xla::ffi::ThreadPool& pool, int64_t count, F f) {
   const int64_t ranges = std::min<int64_t>(4 * pool.num_threads(), count);
-  parallel_for(pool, ranges, [&](int range) {
-    f(range * count / ranges, (range + 1) * count / ranges);
-  });
+  parallel_for(pool, ranges,
+               [&](int range) { f(range * count / ranges, (range + 1) * count / ranges); });
 }
 
 }  // namespace densenet

@@ -100,8 +100,8 @@ class Passes {
     for_parts([&](int part, int64_t first, int64_t end) {
       Backward<T> worker(stage, through, sums[part]);
       for (int64_t g = first; g < end; ++g) {
-        worker.run(source.at(g, 0), target.at(g, start), of_target.at(g, start),
-                   of_source.at(g, 0), adds);
+        worker.run(source.at(g, 0), target.at(g, start), of_target.at(g, start), of_source.at(g, 0),
+                   adds);
       }
     });
     for_ranges(pool_, stage.inputs, [&](int64_t first, int64_t end) {

@@ -16,22 +16,25 @@ inline Planes stem_planes(int64_t height, int64_t width) {
   return {1, half(height), half(width), 2};
 }
 
-// An image cut into its even and odd rows and columns: at stride 2 each tap of the convolution reads
-// one of the four, at an offset that is the same for all pixels.
+// An image cut into its even and odd rows and columns: at stride 2 each tap of the convolution
+// reads one of the four, at an offset that is the same for all pixels.
 template <typename T>
 class Phases {
  public:
   static constexpr int kSize = 7;
 
   Phases(int64_t height, int64_t width, int channels)
-      : height_(height), width_(width), channels_(channels),
-        planes_(stem_planes(height, width)), memory_(planes_, 4 * channels) {
+      : height_(height),
+        width_(width),
+        channels_(channels),
+        planes_(stem_planes(height, width)),
+        memory_(planes_, 4 * channels) {
     for (int ky = 0; ky < kSize; ++ky) {
       for (int kx = 0; kx < kSize; ++kx) {
         for (int c = 0; c < channels; ++c) {
           const int y = ky - kSize / 2, x = kx - kSize / 2;
-          offsets_.push_back(plane(c, y, x) * memory_.pitch() +
-                             (y >> 1) * planes_.row_pitch() + (x >> 1));
+          offsets_.push_back(plane(c, y, x) * memory_.pitch() + (y >> 1) * planes_.row_pitch() +
+                             (x >> 1));
         }
       }
     }

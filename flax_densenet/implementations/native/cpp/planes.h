@@ -1,7 +1,7 @@
 // Planes: the pixels of one channel in a chunk of images, dense in memory, padded while multiplied.
 //
-// A padded plane has `reach` zeros behind each row and `reach` rows of zeros behind each image, which
-// serve as the margin of what follows, too, and a guard of zeros at both ends. Each tap of a
+// A padded plane has `reach` zeros behind each row and `reach` rows of zeros behind each image,
+// which serve as the margin of what follows, too, and a guard of zeros at both ends. Each tap of a
 // convolution is then one offset, the same for all pixels.
 
 #pragma once
@@ -32,9 +32,8 @@ DENSENET_INLINE inline void with_segment(int64_t width, F f) {
   using std::integral_constant;
   attempt_all(integral_constant<int, 32>(), integral_constant<int, 28>(),
               integral_constant<int, 16>(), integral_constant<int, 14>(),
-              integral_constant<int, 8>(), integral_constant<int, 7>(),
-              integral_constant<int, 4>(), integral_constant<int, 2>(),
-              integral_constant<int, 1>());
+              integral_constant<int, 8>(), integral_constant<int, 7>(), integral_constant<int, 4>(),
+              integral_constant<int, 2>(), integral_constant<int, 1>());
 }
 
 struct Planes {
@@ -82,9 +81,8 @@ struct Planes {
  private:
   template <int kMost, typename F>
   DENSENET_INLINE void for_rows(int64_t images, int64_t rows, int64_t width, F f) const {
-    with_segment<kMost>(width, [&](auto length) DENSENET_INLINE {
-      cut<length()>(images, rows, width, f);
-    });
+    with_segment<kMost>(
+        width, [&](auto length) DENSENET_INLINE { cut<length()>(images, rows, width, f); });
   }
 
   template <int kLength, typename F>

@@ -19,10 +19,13 @@ template <typename T>
 class PointwiseForward {
  public:
   explicit PointwiseForward(const Stage<T>& stage)
-      : pixels_(stage.planes.pixels()), piece_(stage.pools() ? pixels_ : std::min(kPiece, pixels_)),
+      : pixels_(stage.planes.pixels()),
+        piece_(stage.pools() ? pixels_ : std::min(kPiece, pixels_)),
         channels_(std::clamp<int64_t>(kBytes / (piece_ * sizeof(T)), 32, 128)),
-        panels_(channels_, piece_), y_(Planes{1, 1, piece_, 0}, stage.outputs),
-        pooling_(stage.read), pooled_(stage.pools() ? pixels_ : 0) {}
+        panels_(channels_, piece_),
+        y_(Planes{1, 1, piece_, 0}, stage.outputs),
+        pooling_(stage.read),
+        pooled_(stage.pools() ? pixels_ : 0) {}
 
   // Reads source [inputs, pixels], writes target [outputs, pixels].
   void run(const Stage<T>& stage, const T* source, T* target);

@@ -15,8 +15,13 @@ template <typename T>
 class Pooling {
  public:
   explicit Pooling(const Planes& planes)
-      : planes_(planes), rows_(planes.height / 2), columns_(planes.width / 2),
-        sums_(planes.width), spread_(planes.width), d_(planes.width), dx_(planes.width) {}
+      : planes_(planes),
+        rows_(planes.height / 2),
+        columns_(planes.width / 2),
+        sums_(planes.width),
+        spread_(planes.width),
+        d_(planes.width),
+        dx_(planes.width) {}
 
   void forward(Affine<T> norm, const T* x, T* y) {
     for (int64_t image = 0; image < planes_.images; ++image) {

@@ -148,12 +148,12 @@ void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int 
   }
 }
 
-#define DENSENET_PRODUCTS(T)                                                                      \
-  template void convolve<T>(Pixels<T>, int, const std::vector<int64_t>&, const T*, int64_t, T*,   \
-                            int64_t, int, int64_t, bool);                                         \
-  template void multiply<T>(int, Apart, const T*, int64_t, int, const T*, T*, int64_t, int,       \
-                            int64_t, bool);                                                       \
-  template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*,   \
+#define DENSENET_PRODUCTS(T)                                                                    \
+  template void convolve<T>(Pixels<T>, int, const std::vector<int64_t>&, const T*, int64_t, T*, \
+                            int64_t, int, int64_t, bool);                                       \
+  template void multiply<T>(int, Apart, const T*, int64_t, int, const T*, T*, int64_t, int,     \
+                            int64_t, bool);                                                     \
+  template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*, \
                              int64_t)
 
 DENSENET_PRODUCTS(float);

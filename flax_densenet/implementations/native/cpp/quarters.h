@@ -46,7 +46,8 @@ template <typename T>
 class Quarters {
  public:
   Quarters(const TileGrid& grid, int channels)
-      : grid_(grid), columns_(grid.columns()),
+      : grid_(grid),
+        columns_(grid.columns()),
         pitch_((((grid.span<T>() + columns_) / kLanes<T> + 3) | 1) * kLanes<T>),
         memory_(new T[pitch_ * 4 * channels + 3 * kLanes<T>]),
         start_(aligned(memory_.get() + kLanes<T>)) {
@@ -137,8 +138,8 @@ class Quarters {
   }
 
   template <int kLength, typename F>
-  DENSENET_INLINE void cut(int channel, int64_t height, int64_t start, int64_t first,
-                           int64_t end, F f) {
+  DENSENET_INLINE void cut(int channel, int64_t height, int64_t start, int64_t first, int64_t end,
+                           F f) {
     const std::integral_constant<int, kLength> length;
     const int64_t even = even_rows(channel, 0) - start_, odd = odd_rows(channel, 0) - start_;
     const int64_t width = grid_.width, columns = columns_, pitch = pitch_;

@@ -26,8 +26,14 @@ struct Stage {
 
   Stage(Planes read_, Planes planes_, int inputs_, int outputs_, const T* kernel_,
         Normalization<T> norm_)
-      : read(read_), planes(planes_), inputs(inputs_), outputs(outputs_), kernel(kernel_),
-        norm(std::move(norm_)), offsets(planes.offsets(1)), back_offsets(planes.offsets(-1)) {
+      : read(read_),
+        planes(planes_),
+        inputs(inputs_),
+        outputs(outputs_),
+        kernel(kernel_),
+        norm(std::move(norm_)),
+        offsets(planes.offsets(1)),
+        back_offsets(planes.offsets(-1)) {
     tiled = planes.reach == 1 && TileGrid(planes).tiles() >= kLeastTiles;
   }
 
@@ -51,8 +57,7 @@ struct Stage {
 
  private:
   // The kernel of a tap lies with these distances between two inputs and between two outputs.
-  void pack(T* packed, int outs, int ins, int in, int64_t in_pitch,
-            int64_t out_pitch) {
+  void pack(T* packed, int outs, int ins, int in, int64_t in_pitch, int64_t out_pitch) {
     const int64_t tap_pitch = int64_t{inputs} * outputs;
     for (int first = 0; first < outs; first += kRegisterChannels) {
       const int width = std::min(kRegisterChannels, outs - first);
@@ -65,8 +70,8 @@ struct Stage {
   }
 
   // The same for each number of a tile apart; `sign` -1 turns the kernel round.
-  void pack_numbers(T* packed, int outs, int ins, int in, int64_t in_pitch,
-                    int64_t out_pitch, int sign) {
+  void pack_numbers(T* packed, int outs, int ins, int in, int64_t in_pitch, int64_t out_pitch,
+                    int sign) {
     const int64_t size = int64_t{outs} * ins, tap_pitch = int64_t{inputs} * outputs;
     for (int first = 0; first < outs; first += kRegisterChannels) {
       const int width = std::min(kRegisterChannels, outs - first);

@@ -1,12 +1,12 @@
 // The stem in training and in evaluation.
 //
-// Axes: B images, H and W their height and width, C their channels, K channels of the stem, P pixels
-// after the convolution, h and w height and width after pooling.
+// Axes: B images, H and W their height and width, C their channels, K channels of the stem, P
+// pixels after the convolution, h and w height and width after pooling.
+
+#include "stem.h"
 
 #include <cstdint>
 #include <vector>
-
-#include "stem.h"
 
 namespace densenet {
 namespace {
@@ -70,10 +70,10 @@ ffi::Error stem_evaluate(ffi::ThreadPool pool, double epsilon, ffi::AnyBuffer im
 DENSENET_DEFINE(stem, ffi::Ffi::Bind()
                           .Ctx<ffi::ThreadPool>()
                           .Attr<double>("epsilon")
-                          .Arg<ffi::AnyBuffer>()  // image [B, H, W, C]
-                          .Arg<ffi::AnyBuffer>()  // scale [K]
-                          .Arg<ffi::AnyBuffer>()  // bias [K]
-                          .Arg<ffi::AnyBuffer>()  // kernel [7, 7, C, K]
+                          .Arg<ffi::AnyBuffer>()    // image [B, H, W, C]
+                          .Arg<ffi::AnyBuffer>()    // scale [K]
+                          .Arg<ffi::AnyBuffer>()    // bias [K]
+                          .Arg<ffi::AnyBuffer>()    // kernel [7, 7, C, K]
                           .Ret<ffi::AnyBuffer>()    // convolved [B, K, P]
                           .Ret<ffi::AnyBuffer>()    // its mean [K]
                           .Ret<ffi::AnyBuffer>()    // its variance [K]
@@ -83,12 +83,12 @@ DENSENET_DEFINE(stem, ffi::Ffi::Bind()
 DENSENET_DEFINE(stem_evaluate, ffi::Ffi::Bind()
                                    .Ctx<ffi::ThreadPool>()
                                    .Attr<double>("epsilon")
-                                   .Arg<ffi::AnyBuffer>()  // image [B, H, W, C]
-                                   .Arg<ffi::AnyBuffer>()  // scale [K]
-                                   .Arg<ffi::AnyBuffer>()  // bias [K]
-                                   .Arg<ffi::AnyBuffer>()  // kernel [7, 7, C, K]
-                                   .Arg<ffi::AnyBuffer>()  // running mean [K]
-                                   .Arg<ffi::AnyBuffer>()  // running variance [K]
+                                   .Arg<ffi::AnyBuffer>()    // image [B, H, W, C]
+                                   .Arg<ffi::AnyBuffer>()    // scale [K]
+                                   .Arg<ffi::AnyBuffer>()    // bias [K]
+                                   .Arg<ffi::AnyBuffer>()    // kernel [7, 7, C, K]
+                                   .Arg<ffi::AnyBuffer>()    // running mean [K]
+                                   .Arg<ffi::AnyBuffer>()    // running variance [K]
                                    .Ret<ffi::AnyBuffer>());  // pooled [B, K, h, w]
 
 }  // namespace densenet

@@ -1,5 +1,5 @@
-// The stem of the ImageNet networks: 7x7 convolution at stride 2, normalization, ReLU and 3x3 maximum
-// pooling at stride 2, one image at a time.
+// The stem of the ImageNet networks: 7x7 convolution at stride 2, normalization, ReLU and 3x3
+// maximum pooling at stride 2, one image at a time.
 
 #pragma once
 
@@ -21,9 +21,13 @@ struct Stem {
   std::vector<T> weights;  // in the order in which `convolve` reads them
 
   Stem(const ffi::AnyBuffer& image_, const ffi::AnyBuffer& kernel_)
-      : images(image_.dimensions()[0]), height(image_.dimensions()[1]),
-        width(image_.dimensions()[2]), channels(image_.dimensions()[3]),
-        outputs(kernel_.dimensions()[3]), image(data<T>(image_)), kernel(data<T>(kernel_)) {
+      : images(image_.dimensions()[0]),
+        height(image_.dimensions()[1]),
+        width(image_.dimensions()[2]),
+        channels(image_.dimensions()[3]),
+        outputs(kernel_.dimensions()[3]),
+        image(data<T>(image_)),
+        kernel(data<T>(kernel_)) {
     for (int first = 0; first < outputs; first += kRegisterChannels) {
       for (int tap = 0; tap < taps(); ++tap) {
         for (int k = first; k < std::min(first + kRegisterChannels, outputs); ++k) {

@@ -18,7 +18,8 @@ struct Sums {
   std::vector<double> d, dx;  // [inputs]: gradient behind the ReLU; the same times x - mean
 
   explicit Sums(const Stage<T>& stage)
-      : kernel(int64_t{stage.inputs} * stage.products() * stage.outputs), d(stage.inputs),
+      : kernel(int64_t{stage.inputs} * stage.products() * stage.outputs),
+        d(stage.inputs),
         dx(stage.inputs) {}
 
   // Adds what another part has of an input.

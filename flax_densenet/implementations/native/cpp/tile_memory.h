@@ -29,7 +29,8 @@ class TileBlocks {
  public:
   TileBlocks(int channels, int64_t blocks)
       : pitch_(channels * kPanel<T> + kLanes<T>),
-        memory_(new T[kTileNumbers * blocks * pitch_ + kLanes<T>]), start_(aligned(memory_.get())) {}
+        memory_(new T[kTileNumbers * blocks * pitch_ + kLanes<T>]),
+        start_(aligned(memory_.get())) {}
 
   T* at(int64_t block, int number, int channel) {
     return start_ + (block * kTileNumbers + number) * pitch_ + channel * kPanel<T>;
@@ -63,7 +64,8 @@ template <typename T>
 class TilePlanes {
  public:
   TilePlanes(const TileGrid& grid, int channels)
-      : channels_(channels), pitch_((grid.span<T>() / kLanes<T> | 1) * kLanes<T>),
+      : channels_(channels),
+        pitch_((grid.span<T>() / kLanes<T> | 1) * kLanes<T>),
         memory_(new T[kTileNumbers * channels * pitch_ + kLanes<T>]),
         start_(aligned(memory_.get())) {}
 

@@ -16,10 +16,18 @@ template <typename T>
 class TiledBackward {
  public:
   TiledBackward(const Stage<T>& stage, const ThroughStatistics<T>* through, Sums<T>& sums)
-      : stage_(stage), through_(through), sums_(sums), grid_(stage.planes), neighbours_(grid_),
-        dy_(grid_, 1), dz_(grid_, kRegisterChannels), z_(grid_, kRegisterChannels),
-        dy_tiles_(stage.outputs, blocks<T>(grid_)), dz_tiles_(kRegisterChannels, 1),
-        own_dy_tiles_(grid_, stage.outputs), z_tiles_(grid_, kRegisterChannels) {}
+      : stage_(stage),
+        through_(through),
+        sums_(sums),
+        grid_(stage.planes),
+        neighbours_(grid_),
+        dy_(grid_, 1),
+        dz_(grid_, kRegisterChannels),
+        z_(grid_, kRegisterChannels),
+        dy_tiles_(stage.outputs, blocks<T>(grid_)),
+        dz_tiles_(kRegisterChannels, 1),
+        own_dy_tiles_(grid_, stage.outputs),
+        z_tiles_(grid_, kRegisterChannels) {}
 
   // As `Backward`.
   void run(const T* source, const T* target, const T* of_target, T* of_source, bool adds) {

@@ -17,9 +17,14 @@ template <typename T>
 class TiledForward {
  public:
   explicit TiledForward(const Stage<T>& stage)
-      : grid_(stage.planes), strip_(strip(grid_)), neighbours_(strip_),
-        channels_(channels(strip_)), x_(strip_, channels_), y_(strip_, stage.outputs),
-        tiles_(channels_, 1), sums_(stage.outputs, blocks<T>(strip_)) {}
+      : grid_(stage.planes),
+        strip_(strip(grid_)),
+        neighbours_(strip_),
+        channels_(channels(strip_)),
+        x_(strip_, channels_),
+        y_(strip_, stage.outputs),
+        tiles_(channels_, 1),
+        sums_(stage.outputs, blocks<T>(strip_)) {}
 
   // Reads source [inputs, pixels], writes target [outputs, pixels].
   void run(const Stage<T>& stage, const T* source, T* target);

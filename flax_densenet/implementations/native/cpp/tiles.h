@@ -47,8 +47,7 @@ inline void to_tiles(const Neighbours<T>& neighbours, Quarters<T>& x, int channe
   }
 #pragma GCC unroll 4
   for (int n = 0; n < 4; ++n) {
-    const auto numbers =
-        Transform::apply(across[0][n], across[1][n], across[2][n], across[3][n]);
+    const auto numbers = Transform::apply(across[0][n], across[1][n], across[2][n], across[3][n]);
 #pragma GCC unroll 4
     for (int m = 0; m < 4; ++m) store(to + (4 * m + n) * pitch, numbers[m]);
   }

@@ -56,12 +56,12 @@ DENSENET_DEFINE(transition, ffi::Ffi::Bind()
                                 .Attr<int64_t>("height")
                                 .Attr<int64_t>("width")
                                 .Attr<double>("epsilon")
-                                .Arg<ffi::AnyBuffer>()  // x [G, C, P]
-                                .Arg<ffi::AnyBuffer>()  // its mean [C]
-                                .Arg<ffi::AnyBuffer>()  // its variance [C]
-                                .Arg<ffi::AnyBuffer>()  // scale [C]
-                                .Arg<ffi::AnyBuffer>()  // bias [C]
-                                .Arg<ffi::AnyBuffer>()  // kernel [1, 1, C, K]
+                                .Arg<ffi::AnyBuffer>()    // x [G, C, P]
+                                .Arg<ffi::AnyBuffer>()    // its mean [C]
+                                .Arg<ffi::AnyBuffer>()    // its variance [C]
+                                .Arg<ffi::AnyBuffer>()    // scale [C]
+                                .Arg<ffi::AnyBuffer>()    // bias [C]
+                                .Arg<ffi::AnyBuffer>()    // kernel [1, 1, C, K]
                                 .Ret<ffi::AnyBuffer>());  // y [G, K, p]
 
 DENSENET_DEFINE(transition_gradient, ffi::Ffi::Bind()

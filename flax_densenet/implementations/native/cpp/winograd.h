@@ -48,7 +48,7 @@ std::array<V, 2> two_pixels(V a, V b, V c, V d) {
 template <int kWidth, typename T>
 void numbers_of_kernels(const T (*taps)[kWidth], T (*numbers)[kWidth]) {
   T across[3][4][kWidth];
-  const auto transform = [](const T* a, const T* b, const T* c, T* const (&to)[4]) {
+  const auto transform = [](const T* a, const T* b, const T* c, T* const(&to)[4]) {
     for (int m = 0; m < kWidth; ++m) {
       to[0][m] = a[m];
       to[1][m] = (a[m] + b[m] + c[m]) / 2;
