@@ -260,6 +260,16 @@ def test_the_library_is_made_once_and_whole(
     assert library._compiled(str(compiler)) == first and not terminal.getvalue()
     assert (tmp_path / "calls").read_text() == calls + "--version\n"
     symbols = subprocess.run(["nm", "-D", first], capture_output=True, check=True, text=True).stdout
-    for name in ("train", "gradient", "evaluate", "transition_gradient", "stem_evaluate"):
+    for name in (
+        "dense_block_forward",
+        "dense_block_backward",
+        "block_evaluate",
+        "transition_forward",
+        "transition_backward",
+        "stem_forward",
+        "stem_backward",
+        "stem_evaluate",
+        "weighted_sum",
+    ):
         assert f"{name}_float32" in symbols and f"{name}_float64" in symbols
     assert [path.name for path in first.parent.iterdir()] == [first.name]

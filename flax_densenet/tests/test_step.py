@@ -199,7 +199,7 @@ def test_compiled_kernels_update_all_arrays_in_a_few_calls_as_xla_does(float64: 
     # Two for the running statistics of a block, four for the optimizer, one for the average.
     for wanted_calls, one in ((0, plain), (7, compiled)):
         text = jax.jit(train_step).lower(one, BATCH).as_text()
-        assert text.count("@flax_densenet_combine_float64") == wanted_calls
+        assert text.count("@flax_densenet_weighted_sum_float64") == wanted_calls
     step = jax.jit(train_step, donate_argnums=0)
     for _ in range(3):
         plain, _ = jax.jit(train_step)(plain, BATCH)

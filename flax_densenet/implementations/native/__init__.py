@@ -1,12 +1,12 @@
-"""The network on a CPU in compiled C++, which XLA calls.
+"""The network on a CPU in compiled C++ kernels, which XLA calls.
 
-`source/` has the kernels: each keeps a tile of results in registers and its operands in the cache.
-The small networks' stem, the head and the classifier remain XLA's
+The kernels are in `cpp/`. Each keeps a tile of results in registers and its operands in the cache.
+XLA computes the small networks' stem, the head and the classifier
 (docs/decisions/0013-native-kernels.md).
 """
 
 from flax_densenet.implementations.native.body import evaluate, train
 from flax_densenet.implementations.native.build import is_available
-from flax_densenet.implementations.native.calls import combine
+from flax_densenet.implementations.native.calls import combine, weighted_sums
 
-__all__ = ["combine", "evaluate", "is_available", "train"]
+__all__ = ["combine", "evaluate", "is_available", "train", "weighted_sums"]

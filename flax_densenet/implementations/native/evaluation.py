@@ -1,6 +1,6 @@
-"""The compiled block in evaluation, with the transition behind it.
+"""Compiled dense blocks in evaluation, with the transition or head after them.
 
-Axes: G chunks, C channels before the block, D after what is behind it, P pixels of a chunk, p those
+Axes: G chunks, C channels before the block, D after the transition or head, P pixels of a chunk, p
 after pooling.
 """
 
@@ -24,15 +24,18 @@ def evaluate_block(
     block: int,
     x: Float[Array, "G C P"],
 ) -> Float[Array, "G D p"]:
-    """Takes all chunks through a block and what is behind it.
+    """Computes a block and the transition or head after it.
 
     Args:
-      options: What is fixed.
+      options: Constants of the compiled program.
       config: The network.
       params: Its parameters under torchvision's names.
-      running: Its running statistics, likewise.
+      running: Its running statistics under the same names.
       block: Number of the block, from 1.
-      x: [G, C, P].
+      x: Maps before the block [G, C, P].
+
+    Returns:
+      The maps after pooling [G, D, p].
     """
     numbers = range(1, config.block_sizes[block - 1] + 1)
     layers, statistics = (
@@ -40,25 +43,27 @@ def evaluate_block(
         for tree in (params, running)
     )
     arrays = [
-        (*stage, of_layer[name]["mean"], of_layer[name]["var"])
-        for layer, of_layer in zip(layers, statistics, strict=True)
+        (*stage, running_layer[name]["mean"], running_layer[name]["var"])
+        for layer, running_layer in zip(layers, statistics, strict=True)
         for name, stage in zip(norms(layer), stages([layer]), strict=True)
     ]
     has_transition = block != len(config.block_sizes)
     if has_transition:
         name = f"transition{block}"
         norm, kernel = params[name]["norm"], params[name]["conv"]["kernel"]
-        of_norm = running[name]["norm"]
-        arrays.append((norm["scale"], norm["bias"], kernel, of_norm["mean"], of_norm["var"]))
+        running_norm = running[name]["norm"]
+        arrays.append(
+            (norm["scale"], norm["bias"], kernel, running_norm["mean"], running_norm["var"])
+        )
         result = pooled_shape(options, kernel, x)
     else:
         joined = x.shape[1] + len(layers) * growth_rate(layers)
         result = jax.ShapeDtypeStruct((x.shape[0], joined, x.shape[2]), x.dtype)
-    x = call(
-        "evaluate",
-        result,
-        x,
-        *(array for stage in arrays for array in stage),
+    results, _ = call(
+        "block_evaluate",
+        {"x": x},
+        [array for stage in arrays for array in stage],
+        results={"y": result},
         attributes={
             "height": options.height,
             "width": options.width,
@@ -68,5 +73,5 @@ def evaluate_block(
         },
     )
     if has_transition:
-        return x
-    return head(options, params["norm5"], x, Statistics(**running["norm5"]))
+        return results["y"]
+    return head(options, params["norm5"], results["y"], Statistics(**running["norm5"]))
