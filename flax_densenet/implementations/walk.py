@@ -40,9 +40,6 @@ class BlockSettings(NamedTuple):
     remat: bool
 
 
-BlockOptions = BlockSettings  # to be removed
-
-
 class BlockOutput(NamedTuple):
     """Outputs of a dense block in training.
 

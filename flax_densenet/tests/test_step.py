@@ -207,7 +207,7 @@ def test_the_native_optimizer_is_optax_s_in_a_few_calls(float64: None) -> None:
     # Two for the running statistics of a block, four for the optimizer.
     for wanted_calls, one in ((0, plain), (6, native)):
         text = jax.jit(train_step).lower(one, BATCH).as_text()
-        assert text.count("@flax_densenet_combine_float64") == wanted_calls
+        assert text.count("@flax_densenet_weighted_sum_float64") == wanted_calls
     step = jax.jit(train_step, donate_argnums=0)
     for _ in range(3):
         plain, _ = jax.jit(train_step)(plain, BATCH)

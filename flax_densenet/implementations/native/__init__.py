@@ -1,7 +1,7 @@
-"""The network on a CPU in compiled C++, which XLA calls.
+"""The network on a CPU in compiled C++ kernels, which XLA calls.
 
-`source/` has the kernels: each keeps a tile of results in registers and its operands in the cache.
-The small networks' stem, the head and the classifier remain XLA's
+The kernels are in `cpp/`. Each keeps a tile of results in registers and its operands in the cache.
+XLA computes the small networks' stem, the head and the classifier
 (docs/decisions/0013-native-kernels.md).
 """
 

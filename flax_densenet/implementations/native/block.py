@@ -1,8 +1,8 @@
-"""The compiled dense block, in training and in evaluation.
+"""Compiled dense blocks in training, with their gradients.
+
+A stage is a normalization and the convolution after it. A layer with a bottleneck has two.
 
 Axes: G chunks, C channels before the block, D after it, P pixels of a chunk.
-
-A stage is a normalization and the convolution behind it: two in a layer with a bottleneck.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from flax_densenet.implementations.native.calls import call
 from flax_densenet.implementations.statistics import Statistics
-from flax_densenet.implementations.walk import BlockOptions, BlockOutput, Layer
+from flax_densenet.implementations.walk import BlockOutput, BlockSettings, Layer
 
 
 def stages(layers: Sequence[Layer]) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
@@ -26,11 +26,11 @@ def stages(layers: Sequence[Layer]) -> list[tuple[jax.Array, jax.Array, jax.Arra
     ]
 
 
-def named(layer: Layer, of_stages: Iterator[tuple[jax.Array, ...]]) -> Layer:
+def named(layer: Layer, grad_stages: Iterator[tuple[jax.Array, ...]]) -> Layer:
     """Returns the gradients of a layer's stages under the names of its parameters."""
     named: Layer = {}
     for norm in norms(layer):
-        scale, bias, kernel = next(of_stages)
+        scale, bias, kernel = next(grad_stages)
         named[norm] = {"scale": scale, "bias": bias}
         named[norm.replace("norm", "conv")] = {"kernel": kernel}
     return named
@@ -42,104 +42,118 @@ def norms(layer: Layer) -> list[str]:
 
 
 def growth_rate(layers: Sequence[Layer]) -> int:
-    """Returns how many maps each layer adds (k)."""
+    """Returns the number of maps that each layer adds (k)."""
     width: int = stages(layers)[-1][2].shape[3]
     return width
 
 
 def bottleneck_width(layers: Sequence[Layer]) -> int:
-    """Returns how many maps a bottleneck has; 0: there are none."""
+    """Returns the number of maps of a bottleneck, or 0 without bottlenecks."""
     return layers[0]["conv1"]["kernel"].shape[3] if "norm2" in layers[0] else 0
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def dense_block(
-    options: BlockOptions, layers: Sequence[Layer], x: Float[Array, "G C P"]
+    settings: BlockSettings, layers: Sequence[Layer], x: Float[Array, "G C P"]
 ) -> BlockOutput:
     """Computes a dense block on the statistics of the batch.
 
     Args:
-      options: What is fixed.
+      settings: Constants of the compiled program.
       layers: Parameters of each layer under their names in the network.
-      x: [G, C, P].
+      x: Maps before the block [G, C, P].
+
+    Returns:
+      The maps after the block [G, D, P] with their statistics, and those of the bottlenecks.
     """
-    return _forward(options, layers, x)[0]
+    return _forward(settings, layers, x)[0]
 
 
 def _forward(
-    options: BlockOptions, layers: Sequence[Layer], x: jax.Array
-) -> tuple[BlockOutput, tuple]:
+    settings: BlockSettings, layers: Sequence[Layer], x: jax.Array
+) -> tuple[BlockOutput, tuple[Sequence[Layer], dict[str, jax.Array]]]:
     chunks, channels, pixels = x.shape
-    joined, num_layers = channels + len(layers) * growth_rate(layers), len(layers)
-    width = bottleneck_width(layers)
-    vectors = [jax.ShapeDtypeStruct((joined,), x.dtype)] * 2
-    inner_vectors = [jax.ShapeDtypeStruct((num_layers, width), x.dtype)] * 2
-    kept = (1 if options.remat else num_layers, chunks, width, pixels)
-    features, mean, var, inner_mean, inner_var, bottlenecks = call(
-        "train",
-        (
-            jax.ShapeDtypeStruct((chunks, joined, pixels), x.dtype),
-            *vectors,
-            *inner_vectors,
-            jax.ShapeDtypeStruct(kept, x.dtype),
-        ),
-        x,
-        *(array for stage in stages(layers) for array in stage),
-        attributes=_attributes(options),
+    num_layers, inner = len(layers), bottleneck_width(layers)
+    joined = channels + num_layers * growth_rate(layers)
+    kept = 1 if settings.remat else num_layers
+
+    def shape(*sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, x.dtype)
+
+    computed, _ = call(
+        "dense_block_forward",
+        {"x": x},
+        _arrays(layers),
+        results={
+            "features": shape(chunks, joined, pixels),
+            "mean": shape(joined),
+            "var": shape(joined),
+            "inner_mean": shape(num_layers, inner),
+            "inner_var": shape(num_layers, inner),
+            "bottlenecks": shape(kept, chunks, inner, pixels),
+        },
+        attributes=_attributes(settings),
     )
-    inner = [Statistics(*pair) for pair in zip(inner_mean, inner_var, strict=True)] if width else []
-    output = BlockOutput(features, Statistics(mean, var), inner)
-    if options.remat:
-        bottlenecks = jnp.zeros((0, *kept[1:]), x.dtype)
-    return output, (layers, features, mean, var, inner_mean, inner_var, bottlenecks)
+    statistics = Statistics(computed["mean"], computed["var"])
+    pairs = zip(computed["inner_mean"], computed["inner_var"], strict=True) if inner else ()
+    output = BlockOutput(computed["features"], statistics, [Statistics(*pair) for pair in pairs])
+    if settings.remat:
+        computed["bottlenecks"] = jnp.zeros((0, chunks, inner, pixels), x.dtype)
+    return output, (layers, computed)
 
 
 def _backward(
-    options: BlockOptions, kept: tuple, gradient: BlockOutput
+    settings: BlockSettings,
+    residuals: tuple[Sequence[Layer], dict[str, jax.Array]],
+    gradient: BlockOutput,
 ) -> tuple[list[Layer], jax.Array]:
-    layers, features, mean, var, inner_mean, inner_var, bottlenecks = kept
-    of_inner = [jnp.zeros_like(inner_mean)] * 2
+    layers, computed = residuals
+    chunks, joined, pixels = computed["features"].shape
+    channels, inner = joined - len(layers) * growth_rate(layers), bottleneck_width(layers)
+    grad_inner = Statistics(*[jnp.zeros_like(computed["inner_mean"])] * 2)
     if gradient.inner:
-        of_inner = [jnp.stack(vectors) for vectors in zip(*gradient.inner, strict=True)]
-    in_stages = stages(layers)
-    chunks, joined, pixels = features.shape
-    channels = joined - len(layers) * growth_rate(layers)
-    width, dtype = inner_mean.shape[1], features.dtype
-    bottleneck = jax.ShapeDtypeStruct((chunks, width, pixels), dtype)
-    again = jax.ShapeDtypeStruct((chunks if options.remat else 0, width, pixels), dtype)
-    of_x, _, _, _, *of_arrays = call(
-        "gradient",
-        (
-            jax.ShapeDtypeStruct((chunks, channels, pixels), dtype),
-            jax.ShapeDtypeStruct(features.shape, dtype),
-            again,
-            bottleneck,
-            *(jax.ShapeDtypeStruct(array.shape, dtype) for stage in in_stages for array in stage),
-        ),
-        features,
-        mean,
-        var,
-        inner_mean,
-        inner_var,
-        bottlenecks,
-        gradient.features,
-        *gradient.statistics,
-        *of_inner,
-        *(array for stage in in_stages for array in stage),
-        aliases={6: 1},
-        attributes=_attributes(options),
+        grad_inner = Statistics(*(jnp.stack(each) for each in zip(*gradient.inner, strict=True)))
+
+    def shape(*sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, computed["features"].dtype)
+
+    results, grad_arrays = call(
+        "dense_block_backward",
+        {
+            **computed,
+            "grad_features": gradient.features,
+            "grad_mean": gradient.statistics.mean,
+            "grad_var": gradient.statistics.var,
+            "grad_inner_mean": grad_inner.mean,
+            "grad_inner_var": grad_inner.var,
+        },
+        _arrays(layers),
+        results={
+            "grad_x": shape(chunks, channels, pixels),
+            "grad_maps": shape(chunks, joined, pixels),  # the other three are scratch memory
+            "recomputed": shape(chunks if settings.remat else 0, inner, pixels),
+            "grad_bottleneck": shape(chunks, inner, pixels),
+        },
+        result_pack=[shape(*array.shape) for array in _arrays(layers)],
+        aliases={"grad_maps": "grad_features"},
+        attributes=_attributes(settings),
     )
-    of_stages = iter(zip(*[iter(of_arrays)] * 3, strict=True))
-    return [named(layer, of_stages) for layer in layers], of_x
+    grad_stages = iter(zip(*[iter(grad_arrays)] * 3, strict=True))
+    return [named(layer, grad_stages) for layer in layers], results["grad_x"]
 
 
 dense_block.defvjp(_forward, _backward)
 
 
-def _attributes(options: BlockOptions) -> dict[str, bool | int | float]:
+def _arrays(layers: Sequence[Layer]) -> list[jax.Array]:
+    """Returns the parameters of all stages in the order of the C++ `PackLayout`."""
+    return [array for stage in stages(layers) for array in stage]
+
+
+def _attributes(settings: BlockSettings) -> dict[str, bool | int | float]:
     return {
-        "height": options.height,
-        "width": options.width,
-        "epsilon": options.epsilon,
-        "keeps": not options.remat,
+        "height": settings.height,
+        "width": settings.width,
+        "epsilon": settings.epsilon,
+        "keep_bottlenecks": not settings.remat,
     }

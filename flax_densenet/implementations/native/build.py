@@ -1,6 +1,8 @@
-"""The compiled library: made from `source/` once per machine, then kept in the user's cache.
+"""Builds the library of C++ kernels, once per machine, and keeps it in the user's cache.
 
-It is made on the machine that runs it, as by `torch.compile`, and so fits its processor.
+It is compiled from `cpp/` on the machine that runs it, for its processor, as `torch.compile` does.
+The environment variable CXX names another compiler. FLAX_DENSENET_CXXFLAGS adds compiler and linker
+flags, as `.ci/sanitize` does for the sanitizers.
 """
 
 import ctypes
@@ -8,6 +10,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import jax
+import jaxlib
 import platformdirs
 from tqdm import tqdm
 
@@ -26,19 +30,19 @@ _SECONDS = 300
 
 
 def is_available() -> bool:
-    """Returns whether the library is there, or could be made now."""
+    """Returns whether the library exists or can be built; builds it if necessary."""
     return _load() is not None
 
 
 def register(name: str, dtype: str) -> str:
-    """Makes a function of the library known to JAX.
+    """Registers a kernel of the library with JAX.
 
     Args:
-      name: Of the function, without its type, such as "train".
+      name: Name of the kernel without its type, such as "dense_block_forward".
       dtype: "float32" or "float64".
 
     Returns:
-      The name under which JAX knows it.
+      The name of JAX's FFI target.
     """
     return _register(f"{name}_{dtype}")
 
@@ -71,11 +75,13 @@ def _load() -> ctypes.CDLL | None:
 
 
 def _compiled(compiler: str) -> Path:
-    """Returns the library's file, which it makes if there is none for this very machine."""
+    """Returns the library's file; builds it if there is none for this machine."""
     native = "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
     command = [compiler, *_FLAGS, native, f"-I{_SOURCES}", f"-I{jax.ffi.include_dir()}"]
+    command += shlex.split(os.environ.get("FLAX_DENSENET_CXXFLAGS", ""))
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    fingerprint = hashlib.sha256(repr(command).encode() + version + _processor())
+    fingerprint = hashlib.sha256(repr((command, jaxlib.__version__)).encode() + version)
+    fingerprint.update(_processor())
     for source in sorted(_SOURCES.iterdir()):
         fingerprint.update(source.read_bytes())
     folder = Path(platformdirs.user_cache_dir("flax-densenet")) / "native"
@@ -83,7 +89,7 @@ def _compiled(compiler: str) -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when it is whole
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when it is complete
         made = Path(scratch) / path.name
         objects = [Path(scratch) / f"{file.stem}.o" for file in sorted(_SOURCES.glob("*.cc"))]
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
@@ -91,7 +97,7 @@ def _compiled(compiler: str) -> Path:
                 threads.submit(_run, [*command, "-c", str(_SOURCES / f"{o.stem}.cc"), "-o", str(o)])
                 for o in objects
             ]
-            # Seen on a terminal only; it would seem to hang else.
+            # On a terminal only, where the wait needs an explanation.
             title = "making the fast CPU kernels, once on this machine"
             for one in tqdm(as_completed(compiling), title, len(compiling), disable=None):
                 one.result()
@@ -105,7 +111,7 @@ def _run(command: list[str]) -> None:
 
 
 def _processor() -> bytes:
-    """Returns what the processor can do: a home directory may be shared by several machines."""
+    """Returns the processor's features: machines with different ones may share a home directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -46,11 +46,11 @@ def evaluate_block(
     else:
         joined = x.shape[1] + len(layers) * growth_rate(layers)
         result = jax.ShapeDtypeStruct((x.shape[0], joined, x.shape[2]), x.dtype)
-    y: jax.Array = call(
-        "evaluate",
-        result,
-        x,
-        *(array for stage in arrays for array in stage),
+    results, _ = call(
+        "block_evaluate",
+        {"x": x},
+        [array for stage in arrays for array in stage],
+        results={"y": result},
         attributes={
             "height": settings.height,
             "width": settings.width,
@@ -59,4 +59,4 @@ def evaluate_block(
             "has_transition": transition is not None,
         },
     )
-    return y
+    return results["y"]

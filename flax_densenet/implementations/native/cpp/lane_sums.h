@@ -1,4 +1,4 @@
-// Sums of the lanes of many vectors at once.
+// Sums of the lanes of several vectors at once.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace densenet {
 
-// Adds the halves of each 2 kDistance lanes of both; those of `a` come first.
+// Adds the halves of each 2 kDistance lanes of a and b; the sums of `a` come first.
 template <int kDistance, typename T, int... i>
 inline Vector<T> fold(Vector<T> a, Vector<T> b, std::integer_sequence<int, i...>) {
   constexpr int n = kLanes<T>, d = kDistance;
@@ -16,8 +16,8 @@ inline Vector<T> fold(Vector<T> a, Vector<T> b, std::integer_sequence<int, i...>
          shuffle<T>(a, b, std::integer_sequence<int, (i % (2 * d) < d ? i + d : i + n)...>());
 }
 
-// Adds up the lanes of each of kCount vectors, a power of two not above the number of lanes. The
-// sums are as many lanes apart as that leaves.
+// Adds up the lanes of each of kCount vectors, a power of two up to kLanes. Sum i is in lane
+// i * kLanes / kCount.
 template <typename T, int kCount, int kDistance = kLanes<T> / 2>
 inline Vector<T> sums_of_lanes(const Vector<T>* v) {
   if constexpr (kCount == 1 && kDistance == 0) {
@@ -41,7 +41,7 @@ constexpr int power_of_two_from(int least) {
   return power;
 }
 
-// Writes the sum of the lanes of each of kCount vectors.
+// Writes the sums of the lanes of kCount vectors.
 template <typename T, int kCount>
 inline void write_sums(const Vector<T>* v, T* sums) {
   constexpr int n = kLanes<T>;
@@ -54,10 +54,10 @@ inline void write_sums(const Vector<T>* v, T* sums) {
 #pragma GCC unroll 16
     for (int i = 0; i < kCount; ++i) all[i] = v[i];
     const Vector<T> lanes = sums_of_lanes<T, padded>(all);
-    T apart[n];
-    store(apart, lanes);
+    T spread[n];
+    store(spread, lanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < kCount; ++i) sums[i] = apart[i * (n / padded)];
+    for (int i = 0; i < kCount; ++i) sums[i] = spread[i * (n / padded)];
   }
 }
 

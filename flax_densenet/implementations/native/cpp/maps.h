@@ -10,7 +10,7 @@
 
 namespace densenet {
 
-// Channels of all chunks: `channels` planes for each.
+// Maps of all chunks: `channels` planes for each.
 template <typename T>
 struct Maps {
   T* data;
@@ -21,7 +21,7 @@ struct Maps {
   }
 };
 
-// Mean and mean squared deviation of each chunk.
+// Mean and variance of each channel and chunk.
 template <typename T>
 struct Moments {
   int channels;
@@ -52,7 +52,7 @@ struct Moments {
     }
   }
 
-  // Exact for chunks of one size: the mean variance plus the variance of the means.
+  // Merges the chunks, which have one size: mean variance plus variance of the means.
   void merge(Statistics<T> to) const {
     const int64_t chunks = mean.size() / channels;
     for (int c = 0; c < channels; ++c) {

@@ -9,30 +9,29 @@
 
 #include "normalization.h"
 #include "phases.h"
-#include "scratch.h"
+#include "planes.h"
 #include "segments.h"
 
 namespace densenet {
 
-// Pools normalized maps behind the ReLU. A NaN is larger than all numbers.
+// Normalizes maps, applies the ReLU and pools them. A NaN is larger than all numbers.
 template <typename T>
 class MaximumPooling {
  public:
   explicit MaximumPooling(const Planes& planes)
-      : planes_(planes), z_(planes, 1, -std::numeric_limits<T>::infinity()), d_(planes, 1) {
+      : planes_(planes), z_(planes, 1, -std::numeric_limits<T>::infinity()), grad_(planes, 1) {
     for (int i = 0; i < kPixels; ++i) {
       offsets_[i] = (i / 3 - 1) * planes.row_pitch() + i % 3 - 1;
     }
   }
 
-  // Reads x [height, width], writes y [pooled pixels] and, unless it is null, which of the pixels
-  // of each window is the largest, the first of equal ones.
+  // Reads x [height, width], writes y [pooled pixels]. Unless it is null, `winners` gets which
+  // pixel of each window is the largest, the first of equal ones.
   void forward(Affine<T> norm, const T* x, T* y, uint8_t* winners) {
     T* z = z_[0];
-    planes_.template for_segments<2 * kLanes<T>>(
-        [=](auto length, int64_t dense, int64_t padded) {
-          store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
-        });
+    planes_.template for_segments<2 * kLanes<T>>([=](auto length, int64_t dense, int64_t padded) {
+      store_pixels<length()>(z + padded, norm_relu(norm, load_pixels<length()>(x + dense)));
+    });
     const int64_t columns = half(planes_.width);
     for (int64_t row = 0; row < half(planes_.height); ++row) {
       const T* center = z + planes_.row(0, 2 * row);
@@ -44,22 +43,22 @@ class MaximumPooling {
     }
   }
 
-  // Takes the gradient for y to that behind the ReLU, which is returned as a padded plane.
-  const T* gradient(const T* y, const uint8_t* winners, const T* of_y) {
-    T* d = d_[0];
+  // Reads the gradient for y, returns that before the ReLU as a padded plane.
+  const T* gradient(const T* y, const uint8_t* winners, const T* grad_y) {
+    T* grad = grad_[0];
     planes_.for_segments([=](auto length, int64_t, int64_t padded) {
-      for (int i = 0; i < length(); ++i) d[padded + i] = 0;
+      for (int i = 0; i < length(); ++i) grad[padded + i] = 0;
     });
     for_windows([=](int64_t pooled, int64_t center) {
-      d[center + offsets_[winners[pooled]]] += y[pooled] > 0 ? of_y[pooled] : T(0);
+      grad[center + offsets_[winners[pooled]]] += y[pooled] > 0 ? grad_y[pooled] : T(0);
     });
-    return d;
+    return grad;
   }
 
  private:
   static constexpr int kPixels = 9;
 
-  // Of windows side by side, whose centers begin here.
+  // Pools windows side by side, from this center on.
   void pool(const T* center, int64_t count, T* y, uint8_t* winners) {
     Vector<T> largest, winner = {};
     for (int i = 0; i < kPixels; ++i) {
@@ -92,7 +91,7 @@ class MaximumPooling {
   }
 
   Planes planes_;
-  Scratch<T> z_, d_;
+  Scratch<T> z_, grad_;
   int64_t offsets_[kPixels];
 };
 

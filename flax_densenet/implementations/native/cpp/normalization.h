@@ -1,4 +1,4 @@
-// What the gradients and values of a batch normalization are computed from.
+// Batch normalization of channels, and its gradients.
 
 #pragma once
 
@@ -35,8 +35,11 @@ struct Normalization {
 
   Normalization(int channels, Statistics<T> statistics, const T* scale_, const T* bias_,
                 double epsilon)
-      : mean(statistics.mean, statistics.mean + channels), factor(channels),
-        bias(bias_, bias_ + channels), scale(scale_, scale_ + channels), deviation(channels) {
+      : mean(statistics.mean, statistics.mean + channels),
+        factor(channels),
+        bias(bias_, bias_ + channels),
+        scale(scale_, scale_ + channels),
+        deviation(channels) {
     for (int c = 0; c < channels; ++c) {
       deviation[c] = std::sqrt(statistics.var[c] + static_cast<T>(epsilon));
       factor[c] = scale[c] / deviation[c];
@@ -47,23 +50,24 @@ struct Normalization {
 
   // Writes the gradients of scale and bias and adds to those of the statistics.
   //
-  // `d` is the sum over all pixels of the gradient behind the ReLU, `dx` of the same times x - mean.
-  void gradients(int c, double d, double dx, T* of_scale, T* of_bias,
-                 Statistics<T> of_statistics) const {
-    const double by = deviation[c];
-    of_bias[c] = d;
-    of_scale[c] = dx / by;
-    of_statistics.mean[c] -= factor[c] * d;
-    of_statistics.var[c] -= 0.5 * dx * scale[c] / (by * by * by);
+  // `grad_sum` is the sum over all pixels of the gradient for y, `grad_dot` of the same times
+  // x - mean.
+  void gradients(int c, double grad_sum, double grad_dot, T* grad_scale, T* grad_bias,
+                 Statistics<T> grad_statistics) const {
+    const double sigma = deviation[c];
+    grad_bias[c] = grad_sum;
+    grad_scale[c] = grad_dot / sigma;
+    grad_statistics.mean[c] -= factor[c] * grad_sum;
+    grad_statistics.var[c] -= 0.5 * grad_dot * scale[c] / (sigma * sigma * sigma);
   }
 };
 
-// A gradient plus what the gradients of the statistics add: dy + constant + slope (y - mean).
+// What the gradients of a map's statistics add to its own: constant + slope (y - mean).
 template <typename T>
-struct ThroughStatistics {
+struct StatisticsTerm {
   std::vector<T> mean, constant, slope;
 
-  ThroughStatistics(int channels, Statistics<T> statistics, Statistics<T> gradients, int64_t count)
+  StatisticsTerm(int channels, Statistics<T> statistics, Statistics<T> gradients, int64_t count)
       : mean(statistics.mean, statistics.mean + channels), constant(channels), slope(channels) {
     for (int c = 0; c < channels; ++c) {
       constant[c] = gradients.mean[c] / count;

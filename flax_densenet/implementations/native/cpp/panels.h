@@ -1,7 +1,7 @@
-// The pixels that are multiplied at a time, of all channels behind one another.
+// Panels: the pixels that are multiplied at a time, channel after channel.
 //
-// A tile of results reads two vectors of each channel. In planes they lie a plane apart, each in
-// another page of memory; in panels they are one stream.
+// A tile of results reads two vectors of each channel. In planes, each channel is in another page
+// of memory; in panels they are one stream.
 
 #pragma once
 
@@ -16,12 +16,14 @@ namespace densenet {
 template <typename T>
 class Panels {
  public:
-  // For so many pixels of each channel.
+  // `pixels` are those of each channel.
   Panels(int channels, int64_t pixels)
-      : step_(channels | 1), count_((pixels + kPanel<T> - 1) / kPanel<T>),
-        memory_(new T[count_ * kPanel<T> * step_ + kLanes<T>]), start_(aligned(memory_.get())) {}
+      : step_(channels | 1),
+        count_((pixels + kPanel<T> - 1) / kPanel<T>),
+        memory_(new T[count_ * kPanel<T> * step_ + kLanes<T>]),
+        start_(aligned(memory_.get())) {}
 
-  // Takes f of a channel's pixels.
+  // Writes f(pixels) for a channel's pixels.
   template <typename F>
   void write(int channel, const T* from, int64_t pixels, F f) {
     T* to = start_ + channel * kPanel<T>;
@@ -34,7 +36,7 @@ class Panels {
   Pixels<T> pixels() const { return {start_, kPanel<T>, step_}; }
 
  private:
-  int64_t step_;  // of an odd number of channels, since caches collide at multiples of 4096 bytes
+  int64_t step_;  // an odd number of channels: caches collide at multiples of 4096 bytes
   int64_t count_;
   std::unique_ptr<T[]> memory_;
   T* start_;

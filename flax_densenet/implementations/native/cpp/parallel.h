@@ -1,4 +1,4 @@
-// Work cut into parts for the threads that XLA already has.
+// Parallel loops on XLA's threads.
 
 #pragma once
 
@@ -15,8 +15,8 @@ namespace densenet {
 
 // Calls f(part) for all parts and returns when they are done.
 //
-// The caller takes part and waits only for parts that have been begun, so that it cannot wait for
-// threads which are all waiting, too. Which thread computes a part has no influence on its result.
+// The caller works, too, and waits only for parts that have been begun, so the pool cannot
+// deadlock. The result of a part does not depend on its thread.
 template <typename F>
 void parallel_for(xla::ffi::ThreadPool& pool, int parts, F f) {
   struct State {
@@ -40,8 +40,8 @@ void parallel_for(xla::ffi::ThreadPool& pool, int parts, F f) {
   state->changed.wait(lock, [&] { return state->done == parts; });
 }
 
-// Parts of the batch whose gradients are added up apart from each other: the same number on every
-// machine, so that the result does not depend on the number of threads.
+// The number of parts of a batch, each with its own sums of gradients. It is the same on every
+// machine, so that results do not depend on the number of threads.
 inline int parts(int64_t chunks) { return std::min<int64_t>(16, chunks); }
 
 // Calls f(part, first chunk, last chunk + 1) for all parts.
@@ -53,13 +53,12 @@ void for_parts(xla::ffi::ThreadPool& pool, int64_t chunks, F f) {
   });
 }
 
-// Calls f(first, end) for ranges that make up all of `count`, whose results are apart.
+// Calls f(first, end) for independent ranges that make up [0, count).
 template <typename F>
 void for_ranges(xla::ffi::ThreadPool& pool, int64_t count, F f) {
   const int64_t ranges = std::min<int64_t>(4 * pool.num_threads(), count);
-  parallel_for(pool, ranges, [&](int range) {
-    f(range * count / ranges, (range + 1) * count / ranges);
-  });
+  parallel_for(pool, ranges,
+               [&](int range) { f(range * count / ranges, (range + 1) * count / ranges); });
 }
 
 }  // namespace densenet

@@ -5,33 +5,38 @@
 #include <cstdint>
 #include <vector>
 
-#include "scratch.h"
+#include "planes.h"
 
 namespace densenet {
 
+constexpr int kStemKernel = 7;
+
 inline int64_t half(int64_t size) { return (size + 1) / 2; }
 
-// The maps of the stem, padded by what both its convolution and its pooling reach.
+// The maps of the stem, with padding for both its convolution and its pooling.
 inline Planes stem_planes(int64_t height, int64_t width) {
   return {1, half(height), half(width), 2};
 }
 
-// An image cut into its even and odd rows and columns: at stride 2 each tap of the convolution reads
-// one of the four, at an offset that is the same for all pixels.
+// The polyphase form of an image: its even and odd rows and columns in four planes per channel.
+//
+// At stride 2 each tap of the convolution reads one of the four, at an offset that is the same for
+// all pixels.
 template <typename T>
-class Phases {
+class ImagePhases {
  public:
-  static constexpr int kSize = 7;
-
-  Phases(int64_t height, int64_t width, int channels)
-      : height_(height), width_(width), channels_(channels),
-        planes_(stem_planes(height, width)), memory_(planes_, 4 * channels) {
-    for (int ky = 0; ky < kSize; ++ky) {
-      for (int kx = 0; kx < kSize; ++kx) {
+  ImagePhases(int64_t height, int64_t width, int channels)
+      : height_(height),
+        width_(width),
+        channels_(channels),
+        planes_(stem_planes(height, width)),
+        memory_(planes_, 4 * channels) {
+    for (int ky = 0; ky < kStemKernel; ++ky) {
+      for (int kx = 0; kx < kStemKernel; ++kx) {
         for (int c = 0; c < channels; ++c) {
-          const int y = ky - kSize / 2, x = kx - kSize / 2;
-          offsets_.push_back(plane(c, y, x) * memory_.pitch() +
-                             (y >> 1) * planes_.row_pitch() + (x >> 1));
+          const int y = ky - kStemKernel / 2, x = kx - kStemKernel / 2;
+          offsets_.push_back(plane(c, y, x) * memory_.pitch() + (y >> 1) * planes_.row_pitch() +
+                             (x >> 1));
         }
       }
     }

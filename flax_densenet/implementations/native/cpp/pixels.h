@@ -1,4 +1,4 @@
-// A few pixels side by side in registers.
+// Neighbouring pixels in registers.
 
 #pragma once
 
@@ -15,32 +15,32 @@
 
 namespace densenet {
 
-// Two vectors, or fewer pixels with something behind them.
+// Up to two vectors of pixels. Lanes without a pixel have any value.
 template <typename T>
-using Two = std::array<Vector<T>, 2>;
+using VectorPair = std::array<Vector<T>, 2>;
 
 template <typename T, int... i>
-inline Two<T> split(Two<T> v, std::integer_sequence<int, i...>) {
+inline VectorPair<T> split(VectorPair<T> v, std::integer_sequence<int, i...>) {
   return {shuffle<T>(v[0], v[1], std::integer_sequence<int, (2 * i)...>()),
           shuffle<T>(v[0], v[1], std::integer_sequence<int, (2 * i + 1)...>())};
 }
 
-// Returns the pixels with even and those with odd places.
+// Returns the pixels with even places and those with odd places.
 template <typename T>
-inline Two<T> split(Two<T> v) {
+inline VectorPair<T> split(VectorPair<T> v) {
   return split<T>(v, Lanes<T>());
 }
 
 template <typename T, int... i>
-inline Two<T> join(Two<T> v, std::integer_sequence<int, i...>) {
+inline VectorPair<T> join(VectorPair<T> v, std::integer_sequence<int, i...>) {
   constexpr int n = kLanes<T>;
   return {shuffle<T>(v[0], v[1], std::integer_sequence<int, (i / 2 + i % 2 * n)...>()),
           shuffle<T>(v[0], v[1], std::integer_sequence<int, (n / 2 + i / 2 + i % 2 * n)...>())};
 }
 
-// The opposite.
+// The inverse of `split`.
 template <typename T>
-inline Two<T> join(Two<T> v) {
+inline VectorPair<T> join(VectorPair<T> v) {
   return join<T>(v, Lanes<T>());
 }
 
@@ -51,7 +51,7 @@ inline Vector<T> load_part(const T* from) {
   if constexpr (kCount == kLanes<T>) {
     return load(from);
   } else {
-#ifdef __AVX512F__  // or the part would go through memory, which the load that follows waits for
+#ifdef __AVX512F__  // copying through memory would stall the next load
     if constexpr (sizeof(T) == 4) return _mm512_maskz_loadu_ps((1u << kCount) - 1, from);
     if constexpr (sizeof(T) == 8) return _mm512_maskz_loadu_pd((1u << kCount) - 1, from);
 #else
@@ -73,9 +73,9 @@ inline void store_part(T* to, Vector<T> v) {
 #endif
 }
 
-// Reads kLength pixels, with zeros behind them.
+// Reads kLength pixels; the other lanes become zero.
 template <int kLength, typename T>
-inline Two<T> load_pixels(const T* from) {
+inline VectorPair<T> load_pixels(const T* from) {
   constexpr int n = kLanes<T>;
   if constexpr (kLength <= n) {
     return {load_part<kLength>(from), Vector<T>{}};
@@ -84,16 +84,16 @@ inline Two<T> load_pixels(const T* from) {
   }
 }
 
-// The same for a number that is known only now.
+// The same for a length that is not a constant.
 template <typename T>
-inline Two<T> load_pixels(const T* from, int64_t length) {
+inline VectorPair<T> load_pixels(const T* from, int64_t length) {
   T pixels[2 * kLanes<T>] = {};
   std::copy_n(from, length, pixels);
   return {load(pixels), load(pixels + kLanes<T>)};
 }
 
 template <int kLength, typename T>
-inline void store_pixels(T* to, Two<T> v) {
+inline void store_pixels(T* to, VectorPair<T> v) {
   constexpr int n = kLanes<T>;
   store_part<std::min(kLength, n)>(to, v[0]);
   if constexpr (kLength > n) store_part<kLength - n>(to + n, v[1]);
@@ -104,9 +104,9 @@ inline Vector<T> first_lanes(Vector<T> v, std::integer_sequence<int, i...>) {
   return shuffle<T>(v, Vector<T>{}, std::integer_sequence<int, (i < kCount ? i : kLanes<T>)...>());
 }
 
-// Returns the first kLength pixels, with zeros behind them.
+// Returns the first kLength pixels; the other lanes become zero.
 template <int kLength, typename T>
-inline Two<T> first_pixels(Two<T> v) {
+inline VectorPair<T> first_pixels(VectorPair<T> v) {
   constexpr int n = kLanes<T>;
   if constexpr (kLength >= 2 * n) return v;
   return {first_lanes<kLength, T>(v[0], Lanes<T>()), first_lanes<kLength - n, T>(v[1], Lanes<T>())};

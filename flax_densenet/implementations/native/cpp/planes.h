@@ -1,12 +1,16 @@
-// Planes: the pixels of one channel in a chunk of images, dense in memory, padded while multiplied.
+// Planes: the pixels of one channel in a chunk of images.
 //
-// A padded plane has `reach` zeros behind each row and `reach` rows of zeros behind each image, which
-// serve as the margin of what follows, too, and a guard of zeros at both ends. Each tap of a
-// convolution is then one offset, the same for all pixels.
+// They are dense in memory and padded while they are multiplied.
+//
+// A padded plane has `reach` zeros after each row, `reach` rows of zeros after each image, and a
+// guard of zeros at both ends. What follows a row or an image has its margin in them, too. Each tap
+// of a convolution is then one offset, the same for all pixels.
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -16,8 +20,9 @@ namespace densenet {
 
 constexpr int kMaxSegment = 32;
 
-// Calls f with the length of the segments, as a constant, that a row of so many pixels is cut into:
-// of those not above kMost the longest that leaves no remainder, and an even one for an even row.
+// Cuts rows of `width` pixels into segments; calls f with their length, as a constant.
+//
+// It is the longest length up to kMost that leaves no remainder, and even for even rows.
 template <int kMost, typename F>
 DENSENET_INLINE inline void with_segment(int64_t width, F f) {
   bool found = false;
@@ -32,9 +37,8 @@ DENSENET_INLINE inline void with_segment(int64_t width, F f) {
   using std::integral_constant;
   attempt_all(integral_constant<int, 32>(), integral_constant<int, 28>(),
               integral_constant<int, 16>(), integral_constant<int, 14>(),
-              integral_constant<int, 8>(), integral_constant<int, 7>(),
-              integral_constant<int, 4>(), integral_constant<int, 2>(),
-              integral_constant<int, 1>());
+              integral_constant<int, 8>(), integral_constant<int, 7>(), integral_constant<int, 4>(),
+              integral_constant<int, 2>(), integral_constant<int, 1>());
 }
 
 struct Planes {
@@ -47,32 +51,32 @@ struct Planes {
     return (image * (height + reach) + y) * row_pitch();
   }
 
-  // Pixels that are computed, in whole vectors.
+  // The number of pixels that are computed, in whole vectors.
   template <typename T>
   int64_t span() const {
     const int64_t used = reach == 0 ? pixels() : images * (height + reach) * row_pitch();
     return (used + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   }
 
-  // From one padded plane to the next: whole vectors, so that all planes are aligned if the first
-  // is, and an odd number of them, since caches collide at multiples of 4096 bytes.
+  // The distance from one padded plane to the next. Whole vectors keep all planes aligned; their
+  // number is odd, because caches collide at multiples of 4096 bytes.
   template <typename T>
   int64_t pitch() const {
     const int64_t vectors = (span<T>() + 2 * guard()) / kLanes<T> + 1;
     return (vectors | 1) * kLanes<T>;
   }
 
-  // Taps go through columns, then rows; `sign` -1 is for the gradient.
+  // Offsets of the taps, row by row; `sign` is -1 for the gradient.
   std::vector<int64_t> offsets(int sign) const {
     std::vector<int64_t> all;
-    for (int64_t dy = -reach; dy <= reach; ++dy) {
-      for (int64_t dx = -reach; dx <= reach; ++dx) all.push_back(sign * (dy * row_pitch() + dx));
+    for (int64_t y = -reach; y <= reach; ++y) {
+      for (int64_t x = -reach; x <= reach; ++x) all.push_back(sign * (y * row_pitch() + x));
     }
     return all;
   }
 
-  // Calls f(segment length as a constant, place in a dense plane, place in a padded plane) for all
-  // pixels.
+  // Calls f(length as a constant, place in a dense plane, place in a padded plane) for all
+  // segments.
   template <int kMost = kMaxSegment, typename F>
   DENSENET_INLINE void for_segments(F f) const {
     if (reach == 0) return for_rows<kMost>(1, 1, pixels(), f);
@@ -82,9 +86,8 @@ struct Planes {
  private:
   template <int kMost, typename F>
   DENSENET_INLINE void for_rows(int64_t images, int64_t rows, int64_t width, F f) const {
-    with_segment<kMost>(width, [&](auto length) DENSENET_INLINE {
-      cut<length()>(images, rows, width, f);
-    });
+    with_segment<kMost>(
+        width, [&](auto length) DENSENET_INLINE { cut<length()>(images, rows, width, f); });
   }
 
   template <int kLength, typename F>
@@ -99,7 +102,33 @@ struct Planes {
   }
 };
 
-// Adds up many values in as many sums side by side as a segment is long.
+// One thread's padded planes, whose padding is zero or another value.
+template <typename T>
+class Scratch {
+ public:
+  Scratch(const Planes& planes, int channels, T padding = 0)
+      : pitch_(planes.pitch<T>()),
+        memory_(new T[pitch_ * channels + planes.guard() + kLanes<T>]),
+        start_(aligned(memory_.get() + planes.guard())) {
+    if (planes.reach > 0) {
+      std::fill(memory_.get(), start_ + pitch_ * channels, padding);
+      return;
+    }
+    for (int c = 0; c < channels; ++c) {
+      std::fill((*this)[c] + planes.pixels(), (*this)[c] + pitch_, padding);
+    }
+  }
+
+  T* operator[](int channel) { return start_ + channel * pitch_; }
+  int64_t pitch() const { return pitch_; }
+
+ private:
+  int64_t pitch_;
+  std::unique_ptr<T[]> memory_;
+  T* start_;
+};
+
+// Sums of many values, one sum for each place in a segment.
 template <typename T>
 struct SegmentSum {
   T lanes[kMaxSegment] = {};

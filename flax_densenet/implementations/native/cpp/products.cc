@@ -1,5 +1,5 @@
-// The products keep a tile of results in registers while they read their operands from the cache,
-// so that nearly every cycle multiplies. (The tiles of winograd.h are others, of pixels.)
+// A tile of results stays in registers while the operands are read from the cache, so that nearly
+// every cycle multiplies. (The tiles of winograd.h are something else.)
 
 #include "products.h"
 
@@ -11,7 +11,7 @@
 namespace densenet {
 namespace {
 
-// Calls f with `n` as a constant, for 1 <= n <= kMax.
+// Calls f(n as a constant), for 1 <= n <= kMax.
 template <int kMax, typename F>
 inline void with_constant(int n, F f) {
   if (n == kMax) {
@@ -21,21 +21,23 @@ inline void with_constant(int n, F f) {
   }
 }
 
-// kTaps is the number of taps, or 0 where it is not known before: a loop over one costs a third.
+// kTaps is the number of taps, or 0 if it is not a constant. A loop over a single tap would cost a
+// third.
 template <int kChannels, int kVectors, int kTaps, typename T>
 inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t* offsets, int taps,
-                          const T* weights, int64_t next, T* y, int64_t y_pitch, bool adds) {
+                          const T* weights, int64_t prefetch, T* y, int64_t y_pitch,
+                          WriteMode mode) {
   Vector<T> sums[kChannels][kVectors];
 #pragma GCC unroll 16
   for (int m = 0; m < kChannels; ++m) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      sums[m][v] = adds ? load(y + m * y_pitch + v * kLanes<T>) : Vector<T>{};
+      sums[m][v] = mode == WriteMode::kAdd ? load(y + m * y_pitch + v * kLanes<T>) : Vector<T>{};
     }
   }
   for (int c = 0; c < inputs; ++c, x += x_pitch) {
     for (int t = 0; t < (kTaps ? kTaps : taps); ++t, weights += kChannels) {
-      __builtin_prefetch(weights + next);
+      __builtin_prefetch(weights + prefetch);
       Vector<T> pixels[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) pixels[v] = load(x + offsets[t] + v * kLanes<T>);
@@ -55,23 +57,23 @@ inline void convolve_tile(const T* x, int64_t x_pitch, int inputs, const int64_t
 
 template <int kChannels, int kTaps, typename T>
 inline void convolve_span(Pixels<T> x, int inputs, const int64_t* offsets, int taps,
-                          const T* weights, int64_t next, T* y, int64_t y_pitch, int64_t span,
-                          bool adds) {
+                          const T* weights, int64_t prefetch, T* y, int64_t y_pitch, int64_t span,
+                          WriteMode mode) {
   int64_t q = 0;
   for (; q + kPanel<T> <= span; q += kPanel<T>) {
     convolve_tile<kChannels, 2, kTaps>(x.start + q * x.step, x.pitch, inputs, offsets, taps,
-                                       weights, next, y + q, y_pitch, adds);
+                                       weights, prefetch, y + q, y_pitch, mode);
   }
   if (q < span) {
     convolve_tile<kChannels, 1, kTaps>(x.start + q * x.step, x.pitch, inputs, offsets, taps,
-                                       weights, next, y + q, y_pitch, adds);
+                                       weights, prefetch, y + q, y_pitch, mode);
   }
 }
 
 constexpr int kRegisterRows = kManyRegisters ? 4 : 3;
 constexpr int kRegisterColumns = kManyRegisters ? 6 : 3;
 
-// Pixels that are correlated at a time: the columns of a tile stay in the first cache.
+// Pixels that are correlated at a time, so that the columns of a tile stay in the first cache.
 constexpr int64_t kPiece = 1024;
 
 template <int kRows, int kColumns, typename T>
@@ -107,24 +109,24 @@ inline void correlate_tile(const T* const* a, const T* b, int64_t b_pitch, int64
 
 template <typename T>
 void convolve(Pixels<T> x, int inputs, const std::vector<int64_t>& offsets, const T* weights,
-              int64_t next, T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
+              int64_t prefetch, T* y, int64_t y_pitch, int outputs, int64_t span, WriteMode mode) {
   const int taps = offsets.size();
   with_constant<kRegisterChannels>(outputs, [&](auto channels) {
-    taps == 1 ? convolve_span<channels(), 1>(x, inputs, offsets.data(), taps, weights, next, y,
-                                             y_pitch, span, adds)
-              : convolve_span<channels(), 0>(x, inputs, offsets.data(), taps, weights, next, y,
-                                             y_pitch, span, adds);
+    taps == 1 ? convolve_span<channels(), 1>(x, inputs, offsets.data(), taps, weights, prefetch, y,
+                                             y_pitch, span, mode)
+              : convolve_span<channels(), 0>(x, inputs, offsets.data(), taps, weights, prefetch, y,
+                                             y_pitch, span, mode);
   });
 }
 
 template <typename T>
-void multiply(int numbers, Apart apart, const T* x, int64_t x_pitch, int inputs, const T* weights,
-              T* y, int64_t y_pitch, int outputs, int64_t span, bool adds) {
+void multiply(int count, ProductPitches pitches, const T* x, int64_t x_pitch, int inputs,
+              const T* weights, T* y, int64_t y_pitch, int outputs, int64_t span, WriteMode mode) {
   const int64_t offset = 0;
   with_constant<kRegisterChannels>(outputs, [&](auto channels) {
-    for (int i = 0; i < numbers; ++i, x += apart.x, weights += apart.weights, y += apart.y) {
+    for (int i = 0; i < count; ++i, x += pitches.x, weights += pitches.weights, y += pitches.y) {
       convolve_span<channels(), 1>(Pixels<T>{x, x_pitch, 1}, inputs, &offset, 1, weights,
-                                   apart.weights, y, y_pitch, span, adds);
+                                   pitches.weights, y, y_pitch, span, mode);
     }
   });
 }
@@ -148,12 +150,12 @@ void correlate(const std::vector<const T*>& a, const T* b, int64_t b_pitch, int 
   }
 }
 
-#define DENSENET_PRODUCTS(T)                                                                      \
-  template void convolve<T>(Pixels<T>, int, const std::vector<int64_t>&, const T*, int64_t, T*,   \
-                            int64_t, int, int64_t, bool);                                         \
-  template void multiply<T>(int, Apart, const T*, int64_t, int, const T*, T*, int64_t, int,       \
-                            int64_t, bool);                                                       \
-  template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*,   \
+#define DENSENET_PRODUCTS(T)                                                                    \
+  template void convolve<T>(Pixels<T>, int, const std::vector<int64_t>&, const T*, int64_t, T*, \
+                            int64_t, int, int64_t, WriteMode);                                  \
+  template void multiply<T>(int, ProductPitches, const T*, int64_t, int, const T*, T*, int64_t, \
+                            int, int64_t, WriteMode);                                           \
+  template void correlate<T>(const std::vector<const T*>&, const T*, int64_t, int, int64_t, T*, \
                              int64_t)
 
 DENSENET_PRODUCTS(float);

@@ -1,4 +1,4 @@
-// What happens to neighbouring pixels in a stage, vector by vector.
+// Normalization, ReLU and their gradients, vector by vector.
 
 #pragma once
 
@@ -15,71 +15,76 @@ inline Vector<T> relu(Vector<T> v) {
   return v <= 0 ? Vector<T>{} : v;  // a NaN stays one
 }
 
-// What normalization and ReLU give.
 template <typename T>
-inline Two<T> norm_relu(Affine<T> norm, Two<T> x) {
+inline VectorPair<T> norm_relu(Affine<T> norm, VectorPair<T> x) {
   return {relu<T>((x[0] - norm.mean) * norm.factor + norm.bias),
           relu<T>((x[1] - norm.mean) * norm.factor + norm.bias)};
 }
 
-// The gradient of this, and the sums of which those of its parameters are made.
+// The gradients of `norm_relu`.
 template <typename T>
 class NormReluGradient {
  public:
   explicit NormReluGradient(Affine<T> norm) : norm_(norm) {}
 
-  // Takes x and the gradient dz; returns what the ReLU gave, and adds the gradient for x without
-  // the way through the statistics to `of_x`, or replaces it.
-  template <int kLength, bool kAdds>
-  Two<T> run(const T* x, Two<T> dz, T* of_x) {
-    const Two<T> read = load_pixels<kLength>(x);
-    Two<T> gradient = kAdds ? load_pixels<kLength>(of_x) : Two<T>{}, z;
+  // Reads x and the gradient for z = norm_relu(x); returns z. Writes or adds the gradient for x at
+  // fixed statistics.
+  template <int kLength, WriteMode kMode>
+  VectorPair<T> run(const T* x, VectorPair<T> grad_z, T* grad_x) {
+    const VectorPair<T> read = load_pixels<kLength>(x);
+    VectorPair<T> gradient =
+                      kMode == WriteMode::kAdd ? load_pixels<kLength>(grad_x) : VectorPair<T>{},
+                  z;
     for (int i = 0; i < 2; ++i) {
       const Vector<T> centered = read[i] - norm_.mean;
       const Vector<T> value = centered * norm_.factor + norm_.bias;
-      const Vector<T> d = value > 0 ? dz[i] : Vector<T>{};
+      const Vector<T> grad = value > 0 ? grad_z[i] : Vector<T>{};
       z[i] = relu<T>(value);
-      d_[i] += d;
-      dx_[i] += d * centered;
-      gradient[i] += norm_.factor * d;
+      grad_sum_[i] += grad;
+      grad_dot_[i] += grad * centered;
+      gradient[i] += norm_.factor * grad;
     }
-    store_pixels<kLength>(of_x, gradient);
+    store_pixels<kLength>(grad_x, gradient);
     return z;
   }
 
-  // Sums of the gradient behind the ReLU, and of the same times x - mean.
-  T d() const { return sums_of_lanes<T, 1>(d_)[0] + sums_of_lanes<T, 1>(d_ + 1)[0]; }
-  T dx() const { return sums_of_lanes<T, 1>(dx_)[0] + sums_of_lanes<T, 1>(dx_ + 1)[0]; }
+  // The sums that Normalization::gradients takes.
+  T grad_sum() const {
+    return sums_of_lanes<T, 1>(grad_sum_)[0] + sums_of_lanes<T, 1>(grad_sum_ + 1)[0];
+  }
+  T grad_dot() const {
+    return sums_of_lanes<T, 1>(grad_dot_)[0] + sums_of_lanes<T, 1>(grad_dot_ + 1)[0];
+  }
 
  private:
   Affine<T> norm_;
-  Vector<T> d_[2] = {}, dx_[2] = {};
+  Vector<T> grad_sum_[2] = {}, grad_dot_[2] = {};
 };
 
-// The gradient of a map, completed by the way through its statistics if there is one.
+// The gradient for a stage's output y, which a term completes if there is one.
 template <typename T>
-class Complete {
+class OutputGradient {
  public:
-  Complete(const ThroughStatistics<T>* through, int k, const T* y, const T* dy)
-      : through_(through), y_(y), dy_(dy) {
-    if (!through) return;
-    mean_ = through->mean[k];
-    constant_ = through->constant[k];
-    slope_ = through->slope[k];
+  OutputGradient(const StatisticsTerm<T>* term, int k, const T* y, const T* grad_y)
+      : term_(term), y_(y), grad_y_(grad_y) {
+    if (!term) return;
+    mean_ = term->mean[k];
+    constant_ = term->constant[k];
+    slope_ = term->slope[k];
   }
 
   template <int kLength>
-  Two<T> at(int64_t place) const {
-    Two<T> dy = load_pixels<kLength>(dy_ + place);
-    if (!through_) return dy;
-    const Two<T> y = load_pixels<kLength>(y_ + place);
-    for (int i = 0; i < 2; ++i) dy[i] += constant_ + slope_ * (y[i] - mean_);
-    return dy;
+  VectorPair<T> at(int64_t place) const {
+    VectorPair<T> grad_y = load_pixels<kLength>(grad_y_ + place);
+    if (!term_) return grad_y;
+    const VectorPair<T> y = load_pixels<kLength>(y_ + place);
+    for (int i = 0; i < 2; ++i) grad_y[i] += constant_ + slope_ * (y[i] - mean_);
+    return grad_y;
   }
 
  private:
-  const ThroughStatistics<T>* through_;
-  const T *y_, *dy_;
+  const StatisticsTerm<T>* term_;
+  const T *y_, *grad_y_;
   T mean_ = 0, constant_ = 0, slope_ = 0;
 };
 

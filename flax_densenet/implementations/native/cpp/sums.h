@@ -1,4 +1,4 @@
-// Sums over pixels, of which the gradients of a stage's parameters are made.
+// Sums over pixels that make up the gradients of a stage's parameters.
 
 #pragma once
 
@@ -14,18 +14,19 @@ namespace densenet {
 
 template <typename T>
 struct Sums {
-  std::vector<T> kernel;      // [inputs, products, outputs]
-  std::vector<double> d, dx;  // [inputs]: gradient behind the ReLU; the same times x - mean
+  std::vector<T> kernel;                   // [inputs, products, outputs]
+  std::vector<double> grad_sum, grad_dot;  // [inputs], as Normalization::gradients takes them
 
   explicit Sums(const Stage<T>& stage)
-      : kernel(int64_t{stage.inputs} * stage.products() * stage.outputs), d(stage.inputs),
-        dx(stage.inputs) {}
+      : kernel(int64_t{stage.inputs} * stage.products() * stage.outputs),
+        grad_sum(stage.inputs),
+        grad_dot(stage.inputs) {}
 
-  // Adds what another part has of an input.
+  // Adds another part's sums of an input.
   void add(const Stage<T>& stage, const Sums& other, int c) {
     const int64_t size = int64_t{stage.products()} * stage.outputs;
-    d[c] += other.d[c];
-    dx[c] += other.dx[c];
+    grad_sum[c] += other.grad_sum[c];
+    grad_dot[c] += other.grad_dot[c];
     T* to = &kernel[c * size];
     const T* more = &other.kernel[c * size];
     for (int64_t i = 0; i < size; ++i) to[i] += more[i];
@@ -43,9 +44,9 @@ struct Sums {
       return;
     }
     for (int64_t k = 0; k < outputs; ++k) {
-      std::array<T, kTileNumbers> numbers;
-      for (int i = 0; i < kTileNumbers; ++i) numbers[i] = from[i * outputs + k];
-      const auto taps = kernel_of_numbers(numbers);
+      std::array<T, kTileElements> elements;
+      for (int i = 0; i < kTileElements; ++i) elements[i] = from[i * outputs + k];
+      const auto taps = kernel_gradient(elements);
       for (int t = 0; t < 9; ++t) to[t * pitch + k] = taps[t];
     }
   }

@@ -1,4 +1,4 @@
-// Memory of one thread for the numbers of tiles (winograd.h).
+// One thread's memory for transformed tiles (winograd.h).
 
 #pragma once
 
@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <memory>
 
-#include "quarters.h"
+#include "polyphase.h"
 #include "winograd.h"
 
 namespace densenet {
 
-// Tiles are multiplied a block at a time: as many of them as a panel has pixels.
+// Tiles are multiplied block by block. A block has as many tiles as a panel has pixels.
 template <typename T>
 int64_t blocks(const TileGrid& grid) {
   return (grid.span<T>() + kPanel<T> - 1) / kPanel<T>;
@@ -22,19 +22,20 @@ int64_t span_of_block(const TileGrid& grid, int64_t block) {
   return std::min(kPanel<T>, grid.span<T>() - block * kPanel<T>);
 }
 
-// Numbers of tiles, block by block: all that a product reads lies together. From one number to the
-// next it is an odd number of vectors, since caches collide at multiples of 4096 bytes.
+// Elements of tiles, block by block, so that all that a product reads lies together. The distance
+// between two elements is an odd number of vectors: caches collide at multiples of 4096 bytes.
 template <typename T>
 class TileBlocks {
  public:
   TileBlocks(int channels, int64_t blocks)
       : pitch_(channels * kPanel<T> + kLanes<T>),
-        memory_(new T[kTileNumbers * blocks * pitch_ + kLanes<T>]), start_(aligned(memory_.get())) {}
+        memory_(new T[kTileElements * blocks * pitch_ + kLanes<T>]),
+        start_(aligned(memory_.get())) {}
 
-  T* at(int64_t block, int number, int channel) {
-    return start_ + (block * kTileNumbers + number) * pitch_ + channel * kPanel<T>;
+  T* at(int64_t block, int element, int channel) {
+    return start_ + (block * kTileElements + element) * pitch_ + channel * kPanel<T>;
   }
-  int64_t pitch() const { return pitch_; }  // to the next number
+  int64_t pitch() const { return pitch_; }  // to the next element
 
  private:
   int64_t pitch_;
@@ -58,18 +59,19 @@ void for_vectors(const TileGrid& grid, F f) {
   }
 }
 
-// Numbers of tiles, in planes.
+// Elements of tiles, in planes.
 template <typename T>
 class TilePlanes {
  public:
   TilePlanes(const TileGrid& grid, int channels)
-      : channels_(channels), pitch_((grid.span<T>() / kLanes<T> | 1) * kLanes<T>),
-        memory_(new T[kTileNumbers * channels * pitch_ + kLanes<T>]),
+      : channels_(channels),
+        pitch_((grid.span<T>() / kLanes<T> | 1) * kLanes<T>),
+        memory_(new T[kTileElements * channels * pitch_ + kLanes<T>]),
         start_(aligned(memory_.get())) {}
 
-  T* at(int number, int channel) { return start_ + (number * channels_ + channel) * pitch_; }
-  int64_t pitch() const { return pitch_; }                     // to the next channel
-  int64_t number_pitch() const { return channels_ * pitch_; }  // to the next number
+  T* at(int element, int channel) { return start_ + (element * channels_ + channel) * pitch_; }
+  int64_t pitch() const { return pitch_; }                      // to the next channel
+  int64_t element_pitch() const { return channels_ * pitch_; }  // to the next element
 
  private:
   int channels_;

@@ -1,17 +1,17 @@
-// From the pixels of tiles to their numbers (winograd.h), and back.
+// Transforms the pixels of tiles (winograd.h), and back.
 
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "quarters.h"
+#include "polyphase.h"
 #include "tile_memory.h"
 #include "winograd.h"
 
 namespace densenet {
 
-// Which tiles have neighbours to the left and to the right.
+// Zeroes what is left or right of the maps: some tiles have no neighbour there.
 template <typename T>
 class Neighbours {
  public:
@@ -32,13 +32,13 @@ class Neighbours {
   std::vector<T> left_, right_;
 };
 
-// Writes the numbers of a vector of tiles from `tile` on, `pitch` apart.
+// Writes the elements of a vector of tiles from `tile` on, `pitch` apart.
 template <typename Transform, typename T>
-inline void to_tiles(const Neighbours<T>& neighbours, Quarters<T>& x, int channel, int64_t tile,
-                     T* to, int64_t pitch) {
+inline void transform_tiles(const Neighbours<T>& neighbours, PolyphasePlanes<T>& x, int channel,
+                            int64_t tile, T* to, int64_t pitch) {
   const T* rows[4] = {x.odd_rows(channel, 0) - x.columns(), x.even_rows(channel, 0),
                       x.odd_rows(channel, 0), x.even_rows(channel, 0) + x.columns()};
-  Four<Vector<T>> across[4];
+  TileRow<Vector<T>> across[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const T *even = rows[i] + tile, *odd = even + x.pitch();
@@ -47,27 +47,27 @@ inline void to_tiles(const Neighbours<T>& neighbours, Quarters<T>& x, int channe
   }
 #pragma GCC unroll 4
   for (int n = 0; n < 4; ++n) {
-    const auto numbers =
-        Transform::apply(across[0][n], across[1][n], across[2][n], across[3][n]);
+    const auto elements = Transform::apply(across[0][n], across[1][n], across[2][n], across[3][n]);
 #pragma GCC unroll 4
-    for (int m = 0; m < 4; ++m) store(to + (4 * m + n) * pitch, numbers[m]);
+    for (int m = 0; m < 4; ++m) store(to + (4 * m + n) * pitch, elements[m]);
   }
 }
 
-// Writes the pixels of a vector of tiles.
+// Writes the pixels of a vector of tiles, given their elements.
 template <typename T>
-inline void to_quarters(const T* tiles, int64_t pitch, Quarters<T>& y, int channel, int64_t tile) {
-  Four<Vector<T>> rows[2];
+inline void write_pixels(const T* tiles, int64_t pitch, PolyphasePlanes<T>& y, int channel,
+                         int64_t tile) {
+  TileRow<Vector<T>> rows[2];
 #pragma GCC unroll 4
   for (int n = 0; n < 4; ++n) {
     const T* from = tiles + n * pitch;
-    const auto two = two_pixels(load(from), load(from + 4 * pitch), load(from + 8 * pitch),
-                                load(from + 12 * pitch));
+    const auto two = output_transform(load(from), load(from + 4 * pitch), load(from + 8 * pitch),
+                                      load(from + 12 * pitch));
     rows[0][n] = two[0];
     rows[1][n] = two[1];
   }
-  const auto even = two_pixels(rows[0][0], rows[0][1], rows[0][2], rows[0][3]);
-  const auto odd = two_pixels(rows[1][0], rows[1][1], rows[1][2], rows[1][3]);
+  const auto even = output_transform(rows[0][0], rows[0][1], rows[0][2], rows[0][3]);
+  const auto odd = output_transform(rows[1][0], rows[1][1], rows[1][2], rows[1][3]);
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
     store(y.even_rows(channel, i) + tile, even[i]);

@@ -1,4 +1,4 @@
-// Vectors of the processor, and how many of them its registers hold.
+// The processor's vectors.
 
 #pragma once
 
@@ -22,9 +22,14 @@ constexpr int kVectorBytes = 16;
 constexpr bool kManyRegisters = false;
 #endif
 
-// For loops that are given what to do: what it refers to stays in registers only where all of it is
-// part of one function, since vectors are stored to what could be anything.
+// Forces inlining of lambdas. Otherwise the compiler must assume that storing a vector changes what
+// they capture, and keeps nothing of it in registers.
 #define DENSENET_INLINE __attribute__((always_inline))
+
+// What happens to the values that are at a target already.
+enum class WriteMode { kReplace, kAdd };
+
+constexpr WriteMode add_if(bool adds) { return adds ? WriteMode::kAdd : WriteMode::kReplace; }
 
 template <typename T>
 struct VectorOf {
@@ -49,7 +54,7 @@ inline void store(T* to, Vector<T> v) {
   std::memcpy(to, &v, sizeof(v));
 }
 
-// Reads a vector into a register, from which the compiler would else read it anew at each use.
+// Reads a vector into a register. Otherwise the compiler may read it again at each use.
 template <typename T>
 inline Vector<T> load_once(const T* from) {
   Vector<T> v = load(from);
@@ -63,8 +68,8 @@ inline Vector<T> load_once(const T* from) {
   return v;
 }
 
-// An address at or behind this one where a vector lies in as few cache lines as it can: one that
-// spans one line more takes twice as long to load.
+// Returns the first aligned address from this one on. A vector that spans two cache lines takes
+// twice as long to load.
 template <typename T>
 T* aligned(T* address) {
   const uintptr_t bytes = reinterpret_cast<uintptr_t>(address);
@@ -77,7 +82,7 @@ T* aligned(T* address) {
 #endif
 #endif
 
-// Returns the lanes of two vectors, lane i from place kLane i of one behind the other.
+// Returns lanes of two vectors: lane i is lane kLane[i] of a followed by b.
 template <typename T, int... kLane>
 inline Vector<T> shuffle(Vector<T> a, Vector<T> b, std::integer_sequence<int, kLane...>) {
 #ifdef DENSENET_HAS_SHUFFLE

@@ -1,4 +1,4 @@
-#include "pointwise_forward.h"
+#include "pointwise.h"
 
 #include "segments.h"
 
@@ -17,7 +17,7 @@ void PointwiseForward<T>::run(const Stage<T>& stage, const T* source, T* target)
         const T* weights =
             stage.weights.get() + int64_t{out} * stage.inputs + int64_t{first} * outs;
         convolve(panels_.pixels(), size, stage.offsets, weights, int64_t{outs} * stage.inputs,
-                 y_[out], y_.pitch(), outs, span, first > 0);
+                 y_[out], y_.pitch(), outs, span, add_if(first > 0));
       }
     }
     for (int k = 0; k < stage.outputs; ++k) {
@@ -26,7 +26,7 @@ void PointwiseForward<T>::run(const Stage<T>& stage, const T* source, T* target)
   }
 }
 
-// Writes some channels to the panels; `source` is what the piece begins with.
+// Writes some channels of a piece, which begins at `source`, to the panels.
 template <typename T>
 void PointwiseForward<T>::normalize(const Stage<T>& stage, const T* source, int first, int size,
                                     int64_t length) {
@@ -35,9 +35,9 @@ void PointwiseForward<T>::normalize(const Stage<T>& stage, const T* source, int 
     const T* x = source + (first + c) * stage.read.pixels();
     if (stage.pools()) {
       pooling_.forward(norm, x, pooled_.data());
-      panels_.write(c, pooled_.data(), length, [](Two<T> y) { return y; });
+      panels_.write(c, pooled_.data(), length, [](VectorPair<T> y) { return y; });
     } else {
-      panels_.write(c, x, length, [=](Two<T> v) { return norm_relu(norm, v); });
+      panels_.write(c, x, length, [=](VectorPair<T> v) { return norm_relu(norm, v); });
     }
   }
 }

@@ -1,4 +1,4 @@
-// A stage forward whose convolution is 1x1, piece by piece of its pixels.
+// A stage with a 1x1 convolution, forward, piece by piece of its pixels.
 
 #pragma once
 
@@ -7,32 +7,34 @@
 #include <vector>
 
 #include "panels.h"
+#include "planes.h"
 #include "pooling.h"
-#include "scratch.h"
 #include "stage.h"
 
 namespace densenet {
 
-// What one thread needs to compute chunks of a stage forward, or of all stages with its outputs and
-// planes.
+// As `Forward`.
 template <typename T>
 class PointwiseForward {
  public:
   explicit PointwiseForward(const Stage<T>& stage)
-      : pixels_(stage.planes.pixels()), piece_(stage.pools() ? pixels_ : std::min(kPiece, pixels_)),
+      : pixels_(stage.planes.pixels()),
+        piece_(stage.pools() ? pixels_ : std::min(kPiece, pixels_)),
         channels_(std::clamp<int64_t>(kBytes / (piece_ * sizeof(T)), 32, 128)),
-        panels_(channels_, piece_), y_(Planes{1, 1, piece_, 0}, stage.outputs),
-        pooling_(stage.read), pooled_(stage.pools() ? pixels_ : 0) {}
+        panels_(channels_, piece_),
+        y_(Planes{1, 1, piece_, 0}, stage.outputs),
+        pooling_(stage.read),
+        pooled_(stage.pools() ? pixels_ : 0) {}
 
-  // Reads source [inputs, pixels], writes target [outputs, pixels].
   void run(const Stage<T>& stage, const T* source, T* target);
 
  private:
-  // Pixels that go through all input channels at a time: their sums stay in a core's second cache.
+  // Pixels that go through all input channels at a time, so that their sums stay in a core's second
+  // cache.
   static constexpr int64_t kPiece = 256;
 
-  // Input channels that are normalized at a time: as many as take this many bytes of that cache,
-  // within limits.
+  // As many input channels are normalized at a time as take this many bytes of that cache, within
+  // limits.
   static constexpr int64_t kBytes = 1 << 18;
 
   void normalize(const Stage<T>& stage, const T* source, int first, int size, int64_t length);

@@ -1,4 +1,4 @@
-// Maps cut into tiles of 2x2 pixels, and the four pixels of a tile in planes of their own.
+// Maps cut into tiles of 2x2 pixels, in polyphase form: each pixel of a tile has its own plane.
 
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace densenet {
 
-// The tiles of a chunk, or of a strip of its rows. Images lie side by side. Where an image has an
-// odd last row or column, its last tiles have pixels that are none.
+// The tiles of a chunk, or of a strip of its rows. Images lie side by side. In an image with an odd
+// last row or column, the last tiles reach beyond it.
 struct TileGrid {
   int64_t images, height, width;  // of the maps, in pixels
 
@@ -20,7 +20,7 @@ struct TileGrid {
       : images(images_), height(height_), width(width_) {}
   explicit TileGrid(const Planes& planes) : TileGrid(planes.images, planes.height, planes.width) {}
 
-  // At most so many rows of pixels from `start` on.
+  // Returns at most this many rows of pixels from `start` on.
   TileGrid strip(int64_t start, int64_t most) const {
     return {images, std::min(most, height - start), width};
   }
@@ -30,23 +30,24 @@ struct TileGrid {
   int64_t columns() const { return images * columns_of_image(); }
   int64_t tiles() const { return rows() * columns(); }
 
-  // Tiles that are computed, in whole vectors.
+  // The number of tiles that are computed, in whole vectors.
   template <typename T>
   int64_t span() const {
     return (tiles() + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   }
 };
 
-// Channels of a chunk, each in four planes: pixels with even rows and even columns, with even rows
-// and odd columns, with odd rows and even columns, and with both odd.
+// Channels of a chunk, each in four planes: even rows and even columns, even rows and odd columns,
+// odd rows and even columns, odd rows and odd columns.
 //
-// A plane has a row for each row of tiles and one more, of zeros: behind the even rows, and before
-// the odd ones. So what lies above and below a tile is found a row away, everywhere.
+// A plane has a row for each row of tiles and one more, of zeros: after the even rows, and before
+// the odd ones. What is above and below a tile is always a row away.
 template <typename T>
-class Quarters {
+class PolyphasePlanes {
  public:
-  Quarters(const TileGrid& grid, int channels)
-      : grid_(grid), columns_(grid.columns()),
+  PolyphasePlanes(const TileGrid& grid, int channels)
+      : grid_(grid),
+        columns_(grid.columns()),
         pitch_((((grid.span<T>() + columns_) / kLanes<T> + 3) | 1) * kLanes<T>),
         memory_(new T[pitch_ * 4 * channels + 3 * kLanes<T>]),
         start_(aligned(memory_.get() + kLanes<T>)) {
@@ -59,7 +60,7 @@ class Quarters {
     }
   }
 
-  // The pixel of tile 0 in these rows and columns, 1 for odd ones; the next tile's is behind it.
+  // Returns the pixel of tile 0; `column` is 1 for odd columns. The next tile's pixel follows it.
   T* even_rows(int channel, int column) { return start_ + (4 * channel + column) * pitch_; }
   T* odd_rows(int channel, int column) {
     return start_ + (4 * channel + 2 + column) * pitch_ + columns_;
@@ -67,21 +68,21 @@ class Quarters {
   int64_t columns() const { return columns_; }  // to the tile below
   int64_t pitch() const { return pitch_; }      // to the odd columns
 
-  // Pixels at a place that `for_segments` names.
+  // Writes pixels to a place from `for_segments`.
   template <int kLength>
-  void write(int64_t place, Two<T> pixels) {
+  void write(int64_t place, VectorPair<T> pixels) {
     T* to = start_ + place;
     if constexpr (kLength == 1) {
       *to = pixels[0][0];
     } else {
-      const Two<T> both = split<T>(pixels);
+      const VectorPair<T> both = split<T>(pixels);
       store_part<kLength / 2>(to, both[0]);
       store_part<kLength / 2>(to + pitch_, both[1]);
     }
   }
 
   template <int kLength>
-  Two<T> read(int64_t place) const {
+  VectorPair<T> read(int64_t place) const {
     const T* from = start_ + place;
     if constexpr (kLength == 1) {
       return {Vector<T>{*from}};
@@ -90,8 +91,8 @@ class Quarters {
     }
   }
 
-  // Calls f(segment length as a constant, place in the chunk's plane, place here) for all pixels of
-  // a channel. Others of the same grid have the same places.
+  // Calls f(length as a constant, place in the chunk's plane, place here) for all segments of a
+  // channel. Objects with the same grid have the same places.
   template <typename F>
   DENSENET_INLINE void for_segments(int channel, F f) {
     for_segments(channel, grid_.height, 0, f);
@@ -103,11 +104,11 @@ class Quarters {
     for_rows(channel, height, start, start, start + 2 * grid_.rows(), f);
   }
 
-  // The same for a strip and one row more on both sides; what is no row of the maps becomes zero.
+  // The same for a strip and one row more on both sides; rows outside of the maps become zero.
   template <typename F>
   DENSENET_INLINE void for_surroundings(int channel, int64_t height, int64_t start, F f) {
     const int64_t first = start - 1, end = start + 2 * grid_.rows() + 1;
-    if (grid_.height < height) {  // or they are zero from the beginning
+    if (grid_.height < height) {  // otherwise they are zero from the beginning
       if (first < 0) clear(channel, first - start);
       for (int64_t y = height; y < end; ++y) clear(channel, y - start);
     }
@@ -115,7 +116,7 @@ class Quarters {
   }
 
  private:
-  // A row of pixels, the first of a strip being 0.
+  // Returns a row of pixels; the first of a strip is 0.
   T* row(int channel, int column, int64_t y) {
     return (y & 1 ? odd_rows(channel, column) : even_rows(channel, column)) + (y >> 1) * columns_;
   }
@@ -124,7 +125,7 @@ class Quarters {
     for (int column = 0; column < 2; ++column) std::fill_n(row(channel, column, y), columns_, T(0));
   }
 
-  // Rows [first, end) of those in [0, height), where `start` is the first row of memory.
+  // Goes through rows [first, end) that are in [0, height); `start` is the first row in memory.
   template <typename F>
   DENSENET_INLINE void for_rows(int channel, int64_t height, int64_t start, int64_t first,
                                 int64_t end, F f) {
@@ -137,8 +138,8 @@ class Quarters {
   }
 
   template <int kLength, typename F>
-  DENSENET_INLINE void cut(int channel, int64_t height, int64_t start, int64_t first,
-                           int64_t end, F f) {
+  DENSENET_INLINE void cut(int channel, int64_t height, int64_t start, int64_t first, int64_t end,
+                           F f) {
     const std::integral_constant<int, kLength> length;
     const int64_t even = even_rows(channel, 0) - start_, odd = odd_rows(channel, 0) - start_;
     const int64_t width = grid_.width, columns = columns_, pitch = pitch_;
