@@ -20,7 +20,7 @@ from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.optimizer import MOMENTUM, OptimizerState, find_optimizer
 from flax_densenet.weights.recognize import WeightSet, find_weight_sets
 from flax_densenet.weights.statement import Stated, read_statement
-from flax_densenet.weights.table import correspondence, from_arrays
+from flax_densenet.weights.table import Row, correspondence, from_rows
 
 # First words of the paths of what training checkpoints hold besides the weights.
 _UNNEEDED = (
@@ -114,7 +114,8 @@ def load_checkpoint(
     config = _config(path, chosen, stated.config)
     layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
-    variables = _variables(path, chosen, config)
+    rows = correspondence(config, layout)
+    variables = _variables(path, chosen, config, rows)
     return Checkpoint(
         config=config,
         variables=variables,
@@ -123,7 +124,7 @@ def load_checkpoint(
         format=contents.format,
         source_arrays=chosen.arrays,
         unneeded=unneeded,
-        warnings=_warnings(path, contents, chosen, config),
+        warnings=_warnings(path, contents, chosen, rows),
         metadata=contents.metadata,
         preparation=stated.preparation or usual_preparation(config, statistics),
         class_names=stated.class_names,
@@ -218,9 +219,11 @@ def _is_average(contents: Contents) -> bool:
     return any(keys[:2] == ("training", "params") for keys in contents.arrays)
 
 
-def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[str, Any]:
+def _variables(
+    path: Path, chosen: WeightSet, config: DenseNetConfig, rows: Sequence[Row]
+) -> dict[str, Any]:
     try:
-        return from_arrays(chosen.arrays, config, chosen.parsed.layout)
+        return from_rows(chosen.arrays, rows, chosen.parsed.layout)
     except InputError as error:
         keys = ", ".join(inferred_from(chosen.parsed))
         raise InputError(
@@ -229,10 +232,8 @@ def _variables(path: Path, chosen: WeightSet, config: DenseNetConfig) -> dict[st
         ) from error
 
 
-def _warnings(
-    path: Path, contents: Contents, chosen: WeightSet, config: DenseNetConfig
-) -> list[str]:
-    warnings = _check_values(path, chosen, config)
+def _warnings(path: Path, contents: Contents, chosen: WeightSet, rows: Sequence[Row]) -> list[str]:
+    warnings = _check_values(path, chosen, rows)
     if _is_average(contents):
         warnings.append(
             "these weights are the moving average of the run's parameters (--ema_decay), as in its "
@@ -241,9 +242,9 @@ def _warnings(
     return warnings
 
 
-def _check_values(path: Path, chosen: WeightSet, config: DenseNetConfig) -> list[str]:
+def _check_values(path: Path, chosen: WeightSet, rows: Sequence[Row]) -> list[str]:
     negative, odd = [], []
-    for row in correspondence(config, chosen.parsed.layout):
+    for row in rows:
         array = chosen.arrays[row.key]
         if not np.all(np.isfinite(array.astype(np.float32))):
             odd.append(row.key)

@@ -3,7 +3,6 @@
 Axes: O output channels, I input channels, H kernel height, W kernel width, C channels, S slopes.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -64,8 +63,7 @@ FLAX_LEAVES: Leaves = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layout:
+class Layout(NamedTuple):
     """One software's names for a DenseNet's arrays.
 
     Attributes:
@@ -86,7 +84,7 @@ class Layout:
 
     title: str
     names: dict[str, str]
-    leaves: Leaves = dataclasses.field(default_factory=lambda: TORCH_LEAVES)
+    leaves: Leaves = TORCH_LEAVES
     separator: str = "."
     counter: str | None = "num_batches_tracked"
     batch_norm_epsilon: float = 1e-5

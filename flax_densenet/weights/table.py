@@ -1,8 +1,7 @@
 """Converts weights between Flax and other software by one table, read in both directions."""
 
-import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,7 +46,7 @@ class Row(NamedTuple):
         return tuple(self.layer.axes[axis] for axis in self.leaf.flax_axes)
 
 
-def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> tuple[Row, ...]:
+def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> list[Row]:
     """Returns one row for each array of the network, in forward order.
 
     Args:
@@ -57,11 +56,6 @@ def correspondence(config: DenseNetConfig, layout: Layout = TORCHVISION) -> tupl
     Raises:
       InputError: The layout has no name for a layer of the network.
     """
-    return _correspondence(config, layout)
-
-
-@functools.lru_cache(maxsize=32)  # reading one checkpoint needs the same table several times
-def _correspondence(config: DenseNetConfig, layout: Layout) -> tuple[Row, ...]:
     rows = []
     numbers: Counter[Kind] = Counter()
     for layer in weight_layers(config):
@@ -84,7 +78,7 @@ def _correspondence(config: DenseNetConfig, layout: Layout) -> tuple[Row, ...]:
                 )
             )
         numbers[layer.kind] += 1
-    return tuple(rows)
+    return rows
 
 
 def from_arrays(
@@ -103,7 +97,11 @@ def from_arrays(
     Raises:
       InputError: Keys are missing, unknown or of another shape; all of them are named.
     """
-    rows = correspondence(config, layout)
+    return from_rows(arrays, correspondence(config, layout), layout)
+
+
+def from_rows(arrays: Mapping[str, Any], rows: Sequence[Row], layout: Layout) -> dict[str, Any]:
+    """Does what `from_arrays` does, with the rows of a network that are there already."""
     source = {key: _to_numpy(key, value) for key, value in arrays.items()}
     counters = {row.counter for row in rows if row.counter}
     wanted = {row.key: row.shape for row in rows}
