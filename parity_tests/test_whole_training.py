@@ -183,8 +183,12 @@ def test_the_seed_decides_everything_and_the_global_generator_stays(digits: Data
             dataclasses.replace(_float32(), fine_tuning=FineTuningConfig(init_from="weights")),
             r"fine_tuning \(=.*\) must be left out: the PyTorch reference trains from initial",
         ),
+        (
+            dataclasses.replace(_float32(), data=DataConfig(mean=(128.0,))),
+            r"mean \(=\(128.0,\)\) must be given or not, as std \(=None\) is",
+        ),
     ],
-    ids=["bfloat16", "crop_color", "classes", "trained weights"],
+    ids=["bfloat16", "crop_color", "classes", "trained weights", "mean alone"],
 )
 def test_what_the_reference_cannot_train_is_refused(
     run: RunConfig, message: str, digits: Dataset

@@ -65,6 +65,7 @@ def fit(
     require(classes == wanted, "num_classes", classes, f"{wanted}, the classes of {dataset.name}")
     optimization, data = run.optimization, run.data
     mean, std = data.mean, data.std
+    require((mean is None) == (std is None), "mean", mean, f"given or not, as std (={std!r}) is")
     if mean is None or std is None:
         mean, std = dataset.channel_statistics()
     with torch.random.fork_rng(devices=[]):

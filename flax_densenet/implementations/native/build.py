@@ -23,6 +23,8 @@ import jaxlib
 import platformdirs
 from tqdm import tqdm
 
+from flax_densenet.machine import cpu_info
+
 _SOURCES = Path(__file__).parent / "cpp"
 _FLAGS = ("-O3", "-std=c++17", "-fPIC")
 _COMPILERS = ("g++", "clang++", "c++")
@@ -112,8 +114,4 @@ def _run(command: list[str]) -> None:
 
 def _processor() -> bytes:
     """Returns the processor's features: machines with different ones may share a home directory."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return b""
-    return "\n".join(sorted({s for s in lines if s.startswith(("flags", "Features"))})).encode()
+    return "\n".join(sorted(set(cpu_info("flags", "Features")))).encode()
