@@ -111,7 +111,7 @@ def test_each_checkpoint_can_be_named(
         (["{run}", "--dataset", "minst"], r"dataset \(='minst'\) must be digits, .* meant mnist"),
         (["{run}", "--batch_size", "0"], r"batch_size \(=0\) must be an integer of at least 1"),
         (["{run}", "--split", "valid"], "test.*validation.*train"),
-        ([], "STR"),
+        ([], "CHECKPOINT"),
     ],
 )
 def test_wrong_input_is_one_message(
