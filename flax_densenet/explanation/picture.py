@@ -19,7 +19,9 @@ def check_picture(file: Path) -> None:
     Raises:
       InputError: No format has its ending.
     """
-    require(file.suffix.lower() in _ENDINGS, "out", str(file), f"FILE with {', '.join(_ENDINGS)}")
+    require(
+        file.suffix.lower() in _ENDINGS, "output", str(file), f"FILE with {', '.join(_ENDINGS)}"
+    )
 
 
 def plot_activation_map(
