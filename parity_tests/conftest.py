@@ -17,7 +17,7 @@ from flax_densenet.tests.fixtures import (
 )
 from parity_tests.networks import CASES, Case, with_precision
 
-collect_ignore = ["make_pixels.py"]  # needs torchvision
+collect_ignore = ["make_golden.py", "make_pixels.py"]  # need torchvision
 
 __all__ = ["compiled_for_children", "float64", "forget_compiled_programs", "small_chunks"]
 

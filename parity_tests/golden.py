@@ -1,8 +1,12 @@
-"""torchvision's own numbers, and the weights and images they were computed with.
+"""torchvision's own numbers, and the weights and images that they belong to.
 
-`data/torchvision.json.gz` holds what torchvision 0.29.1 gave in float64 for weights that are a
-function of the state-dict key alone. Every array is stored as its sum, its sum of absolute values
-and its first 8 values in [B, C, H, W] order.
+`data/torchvision.json.gz` holds the results of torchvision 0.29.1 in float64, for weights that the
+state-dict key alone decides; `make_golden.py` writes it. Every array is stored as its sum, its sum
+of absolute values and its first 8 values in [B, C, H, W] order.
+
+The weights are the same bits on every processor. Powers and sines are not: NumPy's differ by a bit
+from one processor to another, and the power of a large index by enough to change the logits by
+1e-9.
 """
 
 import functools
@@ -17,19 +21,19 @@ import numpy as np
 from flax_densenet import DenseNetConfig
 from flax_densenet.weights.table import correspondence
 
-_FILE = Path(__file__).parent / "data" / "torchvision.json.gz"
+FILE = Path(__file__).parent / "data" / "torchvision.json.gz"
 
 
 @functools.cache
 def golden() -> dict[str, Any]:
     """Returns the stored numbers: {"eval": [...], "train": [...]}."""
-    with gzip.open(_FILE) as file:
+    with gzip.open(FILE) as file:
         return json.load(file)
 
 
 def state_dict(config: DenseNetConfig) -> dict[str, np.ndarray]:
     """Returns the weights that the numbers belong to, float64 under torchvision's names."""
-    return {row.key: _tensor(row.key, row.shape) for row in correspondence(config)}
+    return {row.key: tensor(row.key, row.shape) for row in correspondence(config)}
 
 
 def image(shape: list[int]) -> np.ndarray:
@@ -68,7 +72,8 @@ def summaries(
     return ours, theirs
 
 
-def _tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
+def tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the weights under a state-dict key."""
     wave = _wave(key, shape)
     if key.endswith("running_var"):
         return 1.0 + 0.5 * wave**2
@@ -80,6 +85,6 @@ def _tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _wave(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    index = np.arange(np.prod(shape), dtype=np.float64)
-    phase = zlib.crc32(name.encode()) % 10_007
-    return np.sin(1.7 * index + 0.013 * index**1.5 + phase).reshape(shape)
+    """Returns numbers of mean 0 and variance 1/2, by a generator that NumPy never changes."""
+    draw = np.random.RandomState(zlib.crc32(name.encode())).random_sample(shape)
+    return np.sqrt(1.5) * (2 * draw - 1)

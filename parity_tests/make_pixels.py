@@ -1,4 +1,4 @@
-"""Writes data/torchvision_pixels.json.gz; the only file here that needs torchvision."""
+"""Writes data/torchvision_pixels.json.gz, which needs torchvision."""
 
 import gzip
 import json

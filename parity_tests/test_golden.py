@@ -68,6 +68,7 @@ def test_training_gives_torchvisions_numbers(make_half: Any) -> None:
         assert_close(*golden.summaries(arrays, stored), _TOLERANCE.gradient)
 
 
+@pytest.mark.slow
 def test_torch_sgd_gives_torchvisions_numbers() -> None:
     config, variables = _network(_TRAINING["model"])
     model = reference_half(config, variables).model.train()
@@ -85,6 +86,7 @@ def test_torch_sgd_gives_torchvisions_numbers() -> None:
     _check_sgd(losses, {key: value.numpy() for key, value in model.state_dict().items()})
 
 
+@pytest.mark.slow
 def test_flax_sgd_gives_torchvisions_numbers() -> None:
     config, variables = _network(_TRAINING["model"])
     image, label = golden.image(_TRAINING["image_shape"]), golden.label(4)

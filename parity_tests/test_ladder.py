@@ -33,10 +33,10 @@ def test_every_array_of_the_rung_agrees(case: Case, rung: Rung) -> None:
 @pytest.mark.parametrize(
     ("implementation", "name"),
     [
-        # One each by day: test_implementations.py compares all of them with the plain one.
+        # One by day: test_implementations.py compares all of them with the plain one.
         ("native", "ImageNet"),
-        ("blocked", "plain, gray, odd size"),
-        ("gpu", "BC, Keras epsilon"),
+        pytest.param("blocked", "plain, gray, odd size", marks=pytest.mark.slow),
+        pytest.param("gpu", "BC, Keras epsilon", marks=pytest.mark.slow),
         pytest.param("native", "plain, gray, odd size", marks=pytest.mark.slow),
         pytest.param("native", "BC, Keras epsilon", marks=pytest.mark.slow),
         pytest.param("blocked", "BC, Keras epsilon", marks=pytest.mark.slow),
@@ -59,6 +59,7 @@ def test_every_rung_holds_with_options(name: str, rung: Rung, float64: None) -> 
     _assert_agrees(_climbed(case, "plain")[rung.title])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.title)
 def test_every_rung_holds_with_options_in_float32(rung: Rung) -> None:
     # What float32 could bring to light are sums: those over all numbers for a PReLU's slope.

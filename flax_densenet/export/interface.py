@@ -6,7 +6,7 @@ Axes: B batch, H height, W width, C channels, K classes.
 import dataclasses
 from typing import Any, Literal
 
-import flax_densenet
+from flax_densenet import __version__
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError
@@ -96,5 +96,5 @@ class Interface:
                 "is_inside": self.is_uint8,
             },
             "source": source,
-            "made_by": f"flax-densenet {flax_densenet.__version__}",
+            "made_by": f"flax-densenet {__version__}",
         }

@@ -130,8 +130,8 @@ class DenseNet(nn.Module):
     ) -> dict[str, Array]:
         """Returns features for detection, segmentation and the like, all from one pass.
 
-        Use it as `model.apply(variables, image, train=False, method="features")`. Under `jit`,
-        nothing after the last output asked for is computed.
+        Nothing after the last block asked for is computed. Use it as
+        `model.apply(variables, image, train=False, method="features")`.
 
         Args:
           image: [B, H, W, in_channels], floating.
@@ -187,6 +187,8 @@ class DenseNet(nn.Module):
         for block, num_layers in enumerate(cfg.block_sizes, start=1):
             x = self.dense_block(block, num_layers)(x, train=train)
             outputs[f"denseblock{block}"] = x
+            if names <= outputs.keys():
+                return outputs
             if block != last_block:
                 x = Transition(cfg, axis, freeze, name=f"transition{block}")(x, train=train)
         if cfg.normalizes_head:

@@ -220,8 +220,8 @@ def test_onnx_that_is_not_installed_is_told(
     ("words", "message"),
     [
         ("nowhere.onnx x.onnx", "nowhere.onnx does not exist; give a weight file"),
-        ("bc.safetensors x.pth", "x.pth ends in .pth; wanted .stablehlo or .onnx; weights for "),
-        ("bc.safetensors x", "x has no ending; wanted .stablehlo or .onnx; weights for PyTorch "),
+        ("bc.safetensors x.pth", "x.pth ends in .pth; wanted .stablehlo or .onnx; flax-densenet "),
+        ("bc.safetensors x", "x has no ending; wanted .stablehlo or .onnx; flax-densenet convert "),
         ("bc.safetensors x.tflite", "wanted .stablehlo or .onnx; or say the format with --to"),
         ("bc.safetensors plain.safetensors --to onnx", "is already there; give another name, or"),
         (
@@ -237,7 +237,7 @@ def test_onnx_that_is_not_installed_is_told(
             "bc.safetensors x.onnx --tf32",
             "--tf32 is for StableHLO; for ONNX leave it out, and set ",
         ),
-        ("silent.safetensors x.onnx --uint8", "does not tell with what; say it with --mean and "),
+        ("silent.safetensors x.onnx --uint8", "does not say with what; give --mean and --std"),
     ],
 )
 def test_wrong_input_is_one_message(

@@ -30,7 +30,9 @@ LAYERS: tuple[dict[str, set[str]], ...] = (
 )
 REFERENCE = {"torch", "data", "errors", "network", "training.config"}
 # Inside of functions alone: PyTorch is not needed for anything else there.
-LAZY_TORCH = {"flax_densenet.weights.table"}
+LAZY_TORCH = {
+    f"flax_densenet.weights.{module}" for module in ("files.torch_files", "optimizer", "table")
+}
 
 
 def allowed() -> dict[str, set[str]]:
