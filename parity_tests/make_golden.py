@@ -26,7 +26,7 @@ _SGD_STEPS, _LEARNING_RATE, _WEIGHT_DECAY = 5, 0.01, 1e-4
 
 def network(name: str) -> nn.Module:
     """Returns torchvision's network in float64 with the weights of `golden.tensor`."""
-    model = torchvision.models.get_model(name, weights=None).double()
+    model: nn.Module = torchvision.models.get_model(name, weights=None).double()
     state = {
         key: torch.from_numpy(tensor(key, tuple(value.shape)))
         for key, value in model.state_dict().items()
@@ -36,8 +36,9 @@ def network(name: str) -> nn.Module:
     return model
 
 
-def summary(array: torch.Tensor) -> dict[str, Any]:
+def summary(array: torch.Tensor | None) -> dict[str, Any]:
     """Returns what is stored of an array."""
+    assert array is not None
     flat = array.detach().numpy().ravel()
     return {
         "sum": float(flat.sum()),
@@ -48,8 +49,9 @@ def summary(array: torch.Tensor) -> dict[str, Any]:
 
 def evaluated(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     """Returns the activations and logits of a network in evaluation."""
-    model, activations = network(name).eval(), {}
-    for child, module in model.features.named_children():
+    model = network(name).eval()
+    activations: dict[str, Any] = {}
+    for child, module in model.get_submodule("features").named_children():
         if child != "relu0":  # in place of norm0's output
             module.register_forward_hook(
                 lambda _, __, output, child=child: activations.update(
