@@ -1,4 +1,4 @@
-"""Compiled dense blocks: every width of their kernels, and where nothing can be compiled."""
+"""Compiled kernels equal the plain implementation; their library is built once, where it can be."""
 
 import ctypes
 import io
@@ -89,7 +89,7 @@ def test_maps_whose_tiles_go_strip_by_strip(
 ) -> None:
     """At least 28 columns of tiles, and more rows than fit (`TiledForward::kBytes`).
 
-    The second layer has few or more than 128 input channels, of which a strip takes all or some at
+    The second layer has few or more than 128 input channels; a strip takes all or some of them at
     a time. With few there are 17 chunks, so that one of the 16 parts has two of them.
     """
     monkeypatch.setattr(features, "CHUNKING", Chunking(images_of_chunk * math.prod(size)))
@@ -113,7 +113,7 @@ def test_the_stem_takes_the_gradient_to_the_first_of_equal_pixels(float64: None)
     config = DenseNetConfig(
         blocks=(1,), growth_rate=2, bottleneck=True, stem="imagenet", dtype="float64"
     )
-    # Where the first channel is constant, all pixels behind the convolution are equal, but the
+    # Where the first channel is constant, all pixels after the convolution are equal, but the
     # gradient of the others' zeros in its kernel depends on which of them it goes to.
     variables = random_variables(config)
     conv = variables["params"]["conv0"]
@@ -274,3 +274,21 @@ def test_the_library_is_made_once_and_whole(
     assert (tmp_path / "calls").read_text() == calls + "--version\n"
     assert ctypes.CDLL(str(first)).other() == 1
     assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_a_library_belongs_to_the_flags_and_to_jaxlib(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "touching"
+    compiler.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nfor last; do :; done\n'
+        '[ "$1" = --version ] || touch "$last"\n'
+    )
+    compiler.chmod(0o700)
+    paths = [library._compiled(str(compiler))]
+    monkeypatch.setenv("FLAX_DENSENET_CXXFLAGS", "-O1 '-DTEXT=a b'")
+    paths.append(library._compiled(str(compiler)))
+    assert "-O1 -DTEXT=a b -c" in (tmp_path / "calls").read_text()
+    monkeypatch.setattr("jaxlib.__version__", "1.2.3")
+    paths.append(library._compiled(str(compiler)))
+    assert len(set(paths)) == 3 and library._compiled(str(compiler)) == paths[-1]
