@@ -32,19 +32,21 @@ _NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", _NETWORKS)
+# Each implementation computes each network, and in each way, once by day.
+_BY_DAY = {
+    ("plain, odd size", False, False),
+    ("BC", True, False),
+    ("imagenet", True, True),
+}
+
+
+@pytest.mark.parametrize("implementation", ["blocked", "native", "gpu"])
 @pytest.mark.parametrize(
-    ("implementation", "train", "remat"),
+    ("name", "train", "remat"),
     [
-        ("blocked", False, False),
-        ("blocked", True, False),
-        ("blocked", True, True),
-        ("native", False, False),
-        ("native", True, False),
-        ("native", True, True),
-        ("gpu", False, False),
-        ("gpu", True, False),
-        ("gpu", True, True),
+        pytest.param(*case, marks=[] if case in _BY_DAY else pytest.mark.slow)
+        for name in _NETWORKS
+        for case in ((name, False, False), (name, True, False), (name, True, True))
     ],
     ids=str,
 )

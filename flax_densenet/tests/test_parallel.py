@@ -35,7 +35,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("devices")
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, pytest.param(4, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize(
+    "num_devices", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4)), 8]
+)
 def test_every_number_of_devices_gives_the_result_of_one(num_devices: int, directory: Path) -> None:
     alone = on_devices(1, directory)
     one_device = {

@@ -24,6 +24,8 @@ PARAMETERS = {
     "densenet161": 28_681_000,
     "densenet264": 33_337_704,
 }
+_BUILT_BY_DAY = ("densenet-40-12", "densenet-bc-100-12", "densenet121", "densenet161")
+_SLOW = pytest.mark.slow
 BC_100 = VARIANTS["densenet-bc-100-12"]
 OTHER_PARAMETERS = [
     (DenseNetConfig(depth=40, growth_rate=12, stem_width=24), 1_059_298),
@@ -33,10 +35,21 @@ OTHER_PARAMETERS = [
 ]
 
 
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_counted_as_in_the_paper(name: str) -> None:
+    assert count_parameters(VARIANTS[name]) == PARAMETERS[name]
+
+
 @pytest.mark.parametrize(
     ("config", "parameters"),
     [
-        *(pytest.param(VARIANTS[name], count, id=name) for name, count in PARAMETERS.items()),
+        *(
+            # Tracing the largest takes a while; one of a kind is enough by day.
+            pytest.param(
+                VARIANTS[name], count, id=name, marks=[] if name in _BUILT_BY_DAY else _SLOW
+            )
+            for name, count in PARAMETERS.items()
+        ),
         *OTHER_PARAMETERS,
     ],
 )
