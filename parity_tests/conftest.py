@@ -1,6 +1,7 @@
 """Precision of the tests."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from flax_densenet.tests.fixtures import (
     small_chunks,
 )
 from parity_tests.networks import CASES, Case, with_precision
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers take the cores
 
 collect_ignore = ["make_golden.py", "make_pixels.py"]  # need torchvision
 

@@ -112,7 +112,7 @@ def test_type_is_as_asked_and_statistics_stay_wide(dtype: str, tmp_path: Path) -
     torch.save(model.state_dict(), tmp_path / "model.pth")
     for target in ("flax.safetensors", "again.pth"):
         assert convert(tmp_path / "model.pth", tmp_path / target, "--dtype", dtype) == 0
-    arrays = flat(load_checkpoint(tmp_path / "flax.safetensors").variables)
+    arrays = load_checkpoint(tmp_path / "flax.safetensors").source_arrays
     wide = dtype if dtype == "float64" else "float32"
     for path, array in arrays.items():
         assert str(array.dtype) == (wide if path.startswith("batch_stats") else dtype), path

@@ -230,3 +230,8 @@ def cast(array: np.ndarray, collection: str, dtype: StoredType) -> np.ndarray:
             f"dtype (={dtype!r}) cannot hold values up to {np.abs(array).max():.3g}; use float32"
         )
     return result
+
+
+def at_least_float32(array: np.ndarray) -> np.ndarray:
+    """Returns an array as float32 if its type is narrower, which changes no value."""
+    return array.astype(np.float32) if array.dtype.itemsize < 4 else array

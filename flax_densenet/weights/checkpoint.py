@@ -1,9 +1,11 @@
 """Reads a checkpoint of any known software: its network, and its weights as Flax variables."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -13,6 +15,7 @@ from flax_densenet.data.preparation import Preparation, usual_preparation
 from flax_densenet.errors import InputError, listed
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
@@ -43,18 +46,23 @@ _UNNEEDED = (
     "callbacks",
 )
 
+# Last words of the names of arrays with which layers compute.
+_OF_LAYERS = ("weight", "kernel", "in_proj_weight")
+_OF_NORMS = ("running_mean", "running_var", "moving_mean", "moving_variance", "gamma", "beta")
+
 
 class Checkpoint(NamedTuple):
     """A DenseNet's weights, wherever they came from.
 
     Attributes:
       config: The network, with the epsilon of the software that trained it.
-      variables: {"params", "batch_stats"}, NumPy arrays of the file's dtypes.
+      variables: {"params", "batch_stats"}, NumPy arrays of the file's dtypes, but of float32 where
+        they are narrower: batch normalization needs it.
       layout: Key of `LAYOUTS`.
       where: Place of the weights in the file; "" is the whole file.
       format: The file's format, for people.
       source_arrays: The arrays under the layout's names, as they are in the file.
-      unneeded: Paths of arrays that are known and not taken, such as the optimizer's state.
+      unneeded: Paths of arrays that are not taken, such as the optimizer's state or a loss's.
       warnings: Oddities, in sentences.
       metadata: Text by name, from the file.
       preparation: How images are prepared, as far as the file or its layout says.
@@ -109,7 +117,7 @@ def load_checkpoint(
     contents = read_weights(path)
     candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
     chosen = _choose(path, find_weight_sets(candidates), contents, weight_set)
-    unneeded = _check_rest(path, contents, chosen, asked=weight_set is not None)
+    chosen, unneeded = _without_rest(path, contents, chosen, asked=weight_set is not None)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     layout = chosen.parsed.layout
@@ -157,22 +165,56 @@ def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | 
     return sets[0]
 
 
-def _check_rest(path: Path, contents: Contents, chosen: WeightSet, *, asked: bool) -> list[str]:
-    """Returns the paths of what is known and not needed; refuses what is not known."""
-    taken = set(chosen.paths.values())
+def _without_rest(
+    path: Path, contents: Contents, chosen: WeightSet, *, asked: bool
+) -> tuple[WeightSet, list[str]]:
+    """Takes away what is beside the network; refuses what may be a part of it.
+
+    Returns:
+      The set without arrays that are not the network's, and the paths of all that is not taken.
+    """
+    own = {
+        re.sub(r"\d", "", name.partition(".")[0]) for name in chosen.parsed.layout.names.values()
+    }
+    beside, unknown = set(), []
+    for key in chosen.unknown:
+        # Only PyTorch's dictionaries hold buffers of other modules under the network's own prefix.
+        first = re.sub(r"\d", "", key.partition(".")[0])
+        is_inside = chosen.parsed.layout.separator != "." or first in own
+        if is_inside or _may_be_a_layer(key, chosen.arrays[key]):
+            unknown.append(f"{chosen.where} {key}".strip())
+        else:
+            beside.add(key)
+    taken = {keys for key, keys in chosen.paths.items() if key not in beside}
     rest: list[ArrayPath] = [keys for keys in contents.arrays if keys not in taken]
-    unneeded = ["/".join(keys) for keys in rest if asked or _first(keys) in _UNNEEDED]
-    unknown = ["/".join(keys) for keys in rest if not asked and _first(keys) not in _UNNEEDED]
-    unknown += [f"{chosen.where} {key}".strip() for key in chosen.unknown]
-    if unknown:
+    layers = [
+        "/".join(keys)
+        for keys in rest
+        if not asked
+        and keys not in chosen.paths.values()
+        and _first(keys) not in _UNNEEDED
+        and _may_be_a_layer(keys[-1], contents.arrays[keys])
+    ]
+    if unknown or layers:
         hint = ""
         if any(key.endswith("features.conv1.weight") for key in unknown):
             hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
+        elif layers and not unknown and chosen.where:
+            hint = (
+                f"; if they are not part of it, leave them out with --weight_set {chosen.where!r}"
+            )
         raise InputError(
-            f"{path} looks like {chosen.parsed.layout.title}, but {_some(unknown, 'array')} in "
-            f"it belong to no layer of a DenseNet: {listed(unknown)}{hint}; nothing was converted"
+            f"{path} looks like {chosen.parsed.layout.title}, but "
+            f"{_some(unknown + layers, 'array')} in it belong to no layer of a DenseNet: "
+            f"{listed(unknown + layers)}{hint}; nothing was converted"
         )
-    return unneeded
+    return chosen.without(beside), ["/".join(keys) for keys in rest]
+
+
+def _may_be_a_layer(name: str, array: np.ndarray) -> bool:
+    """Returns whether an array could belong to a layer: other modules have losses and counts."""
+    leaf = re.split(r"[./]", name)[-1]
+    return leaf in _OF_NORMS or (leaf in _OF_LAYERS and array.ndim > 1)
 
 
 def _first(keys: ArrayPath) -> str:
@@ -223,7 +265,8 @@ def _variables(
     path: Path, chosen: WeightSet, config: DenseNetConfig, rows: Sequence[Row]
 ) -> dict[str, Any]:
     try:
-        return from_rows(chosen.arrays, rows, chosen.parsed.layout)
+        variables = from_rows(chosen.arrays, rows, chosen.parsed.layout)
+        return jax.tree.map(at_least_float32, variables)
     except InputError as error:
         keys = ", ".join(inferred_from(chosen.parsed))
         raise InputError(
@@ -234,6 +277,12 @@ def _variables(
 
 def _warnings(path: Path, contents: Contents, chosen: WeightSet, rows: Sequence[Row]) -> list[str]:
     warnings = _check_values(path, chosen, rows)
+    narrow = {str(a.dtype) for a in (chosen.arrays[row.key] for row in rows) if a.itemsize < 4}
+    if narrow:
+        warnings.append(
+            f"the weights are {' and '.join(sorted(narrow))} in the file; they are taken as "
+            "float32, which changes no value, since batch normalization would lose digits"
+        )
     if _is_average(contents):
         warnings.append(
             "these weights are the moving average of the run's parameters (--ema_decay), as in its "
@@ -246,6 +295,11 @@ def _check_values(path: Path, chosen: WeightSet, rows: Sequence[Row]) -> list[st
     negative, odd = [], []
     for row in rows:
         array = chosen.arrays[row.key]
+        if array.dtype.kind in "biuc":  # ml_dtypes' kinds are "f" and "V"
+            raise InputError(
+                f"{path}: {row.key} is of {array.dtype}; wanted floating-point numbers: weights "
+                "that are quantized are converted to float32 where they were made"
+            )
         if not np.all(np.isfinite(array.astype(np.float32))):
             odd.append(row.key)
         elif row.leaf.flax_name == "var" and np.any(array < 0):

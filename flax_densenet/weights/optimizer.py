@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import traverse_util
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.layouts import LAYOUTS, Layout
 from flax_densenet.weights.recognize import WeightSet
@@ -26,6 +28,17 @@ _PAPER_GROUP = {
     "foreach": None,
     "differentiable": False,
     "fused": None,
+}
+# Fields of a parameter's state in torch.optim that SGD does not have. RMSprop's momentum has the
+# name of SGD's.
+_OTHER_OPTIMIZERS = {
+    "exp_avg_sq": "Adam or AdamW",
+    "square_avg": "RMSprop or Adadelta",
+    "exp_inf": "Adamax",
+    "sum": "Adagrad",
+    "ax": "ASGD",
+    "prev": "Rprop",
+    "exp_avg": "Lion or another one of moments",
 }
 _STEP_NAMES = ("step", "global_step", "num_steps")
 
@@ -58,6 +71,13 @@ def find_optimizer(
         saved = contents.arrays.get(("training", STEP))
         number = int(step) if step is not None else int(saved) if saved is not None else None
         return _checked(traverse_util.unflatten_dict(ours), number, {}, chosen, config)
+    fields = {keys[-1] for keys in contents.arrays if len(keys) > 2 and keys[-3] == "state"}
+    for field, optimizer in _OTHER_OPTIMIZERS.items():
+        if field in fields:
+            raise InputError(
+                f"the optimizer is {optimizer} (its state has {field}), not SGD with momentum, "
+                "which alone is converted; convert the weights alone, without --optimizer"
+            )
     buffers = {keys: array for keys, array in contents.arrays.items() if keys[-1] == _BUFFER}
     if not buffers:
         return None
@@ -136,6 +156,7 @@ def _from_torch(
     }
     momentum = from_arrays({**chosen.arrays, **arrays}, config, LAYOUTS[chosen.layout])["params"]
     steps = [value for (name, *rest), value in contents.settings.items() if name in _STEP_NAMES]
+    momentum = jax.tree.map(at_least_float32, momentum)
     return OptimizerState(momentum, steps[0] if steps else None, settings)
 
 
@@ -148,7 +169,7 @@ def _checked(
 ) -> OptimizerState:
     variables = from_arrays(chosen.arrays, config, LAYOUTS[chosen.layout])
     to_arrays({**variables, "params": momentum}, config, LAYOUTS["flax"])  # checks names and shapes
-    return OptimizerState(momentum, step, settings)
+    return OptimizerState(jax.tree.map(at_least_float32, momentum), step, settings)
 
 
 def _is_parameter(key: str) -> bool:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,8 @@ def load(path: str | Path, *, weight_set: str | None = None) -> tuple[DenseNet, 
       weight_set: Which set of weights to take, by its place in the file, where there are several.
 
     Returns:
-      The module, and {"params", "batch_stats"} as arrays on the default device.
+      The module, and {"params", "batch_stats"} as arrays on the default device, of float32 where
+      the file has less. A warning says so, and what else is odd in the file.
 
     Raises:
       InputError: The file cannot be read, or is not understood; `load_checkpoint` says why.
@@ -45,6 +47,7 @@ def load(path: str | Path, *, weight_set: str | None = None) -> tuple[DenseNet, 
         logits = model.apply(variables, image, train=False)
     """
     checkpoint = load_checkpoint(path, weight_set=weight_set)
+    _warn(checkpoint)
     return as_network(checkpoint)
 
 
@@ -54,6 +57,7 @@ def create(
     num_classes: int | None = None,
     in_channels: int | None = None,
     weights: str | Path | None = None,
+    weight_set: str | None = None,
     key: jax.Array | None = None,
 ) -> tuple[DenseNet, dict[str, Any]]:
     """Returns a named network, and its variables.
@@ -66,6 +70,7 @@ def create(
       num_classes: Number of classes. If not given, that of the weights, or the network's usual one.
       in_channels: Channels of the images. If not given, as for `num_classes`.
       weights: A file or directory that `load` reads. If not given, all weights are initial ones.
+      weight_set: As for `load`.
       key: Random key for initial weights.
 
     Returns:
@@ -91,7 +96,8 @@ def create(
             )
         return DenseNet(config), initialize(config, key)
     _with_ends(VARIANTS[name], num_classes, in_channels)  # or they are refused here
-    checkpoint = load_checkpoint(weights)
+    checkpoint = load_checkpoint(weights, weight_set=weight_set)
+    _warn(checkpoint)
     found = checkpoint.config
     hint = "give the name of this one, or use load(), which needs none"
     check_variant(found, name, str(weights), hint)
@@ -156,6 +162,12 @@ def image_inputs(checkpoint: Checkpoint) -> tuple[ImageFormat, ChannelStatistics
     channels = checkpoint.config.in_channels
     preparation = checkpoint.preparation
     return preparation.image_format(channels), preparation.known_statistics(channels)
+
+
+def _warn(checkpoint: Checkpoint) -> None:
+    """Says in Python's way what the commands print."""
+    for warning in checkpoint.warnings:
+        warn(warning, stacklevel=3)
 
 
 def _with_ends(

@@ -4,7 +4,7 @@ Names are compared with every layout's table, without knowing the network.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -142,6 +142,19 @@ class WeightSet(NamedTuple):
     def unknown(self) -> list[str]:
         """Names in it that the layout does not have."""
         return self.parsed.unknown
+
+    def without(self, keys: Collection[str]) -> "WeightSet":
+        """Returns the set without some of the names that the layout does not have."""
+        kept = [key for key in self.arrays if key not in keys]
+        parsed = self.parsed._replace(
+            shapes={key: self.parsed.shapes[key] for key in kept},
+            unknown=[key for key in self.unknown if key not in keys],
+        )
+        return self._replace(
+            arrays={key: self.arrays[key] for key in kept},
+            paths={key: self.paths[key] for key in kept},
+            parsed=parsed,
+        )
 
 
 def find_weight_sets(arrays: Arrays) -> list[WeightSet]:

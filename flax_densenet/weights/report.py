@@ -10,7 +10,7 @@ from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import listed
 from flax_densenet.files import written_whole
-from flax_densenet.weights.checkpoint import Checkpoint, flat
+from flax_densenet.weights.checkpoint import Checkpoint
 from flax_densenet.weights.layouts import LAYOUTS, Layout
 from flax_densenet.weights.table import correspondence, to_arrays
 
@@ -18,7 +18,7 @@ from flax_densenet.weights.table import correspondence, to_arrays
 def describe(checkpoint: Checkpoint) -> dict[str, str]:
     """Returns what a user should know about a checkpoint, by heading."""
     config = checkpoint.config
-    dtypes = sorted({str(array.dtype) for array in flat(checkpoint.variables).values()})
+    dtypes = sorted({str(row.dtype) for row in checkpoint.source_arrays.values() if row.ndim})
     rows = {
         "format": checkpoint.format,
         "layout": LAYOUTS[checkpoint.layout].title
