@@ -77,13 +77,22 @@ def train(workdir: Path, *flags: str) -> str:
     return run.stdout
 
 
-def test_workers_and_an_interruption_change_nothing(folder: Path, tmp_path: Path) -> None:
+def flags_of(folder: Path) -> list[str]:
     flags = f"--dataset folder:{folder} --depth 7 --growth_rate 2 --batch_size 8".split()
-    flags += "--augment crop --image_size 8 --epochs 2 --broken_images skip".split()
-    straight, workers = tmp_path / "straight", tmp_path / "workers"
-    output = train(straight, *flags)
+    return [*flags, *"--augment crop --image_size 8 --broken_images skip".split()]
+
+
+def test_run_tells_which_images_it_skipped(folder: Path, tmp_path: Path) -> None:
+    output = train(tmp_path, *flags_of(folder), "--epochs", "1", "--num_workers", "2")
     broken = folder / "train" / "green" / "3.png"
     assert f"skipped 1 broken image(s) so far, such as {broken}" in output
+
+
+@pytest.mark.slow  # test_streamed.py compares the images themselves by day
+def test_workers_change_nothing(folder: Path, tmp_path: Path) -> None:
+    flags = [*flags_of(folder), "--epochs", "2"]
+    straight, workers = tmp_path / "straight", tmp_path / "workers"
+    train(straight, *flags)
     train(workers, *flags, "--num_workers", "2")
     runs = (straight, workers)
     tree.map(np.testing.assert_array_equal, *(read_variables(run, 6) for run in runs))
