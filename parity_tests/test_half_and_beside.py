@@ -129,6 +129,7 @@ def test_what_is_beside_the_network_is_told_and_left_out(
         "classifier.scale",
         "gate.fc.weight",  # could be a layer
         "last.running_mean",
+        "group_norm.bias",
     ],
 )
 def test_what_may_be_a_part_of_the_network_is_an_error(

@@ -46,9 +46,9 @@ _UNNEEDED = (
     "callbacks",
 )
 
-# Last words of the names of arrays with which layers compute.
-_OF_LAYERS = ("weight", "kernel", "in_proj_weight")
-_OF_NORMS = ("running_mean", "running_var", "moving_mean", "moving_variance", "gamma", "beta")
+# Last words of the names that PyTorch gives the arrays of layers; losses and metrics have none.
+_OF_LAYERS = ("bias", "running_mean", "running_var")
+_WEIGHT = "weight"  # of a layer if it has two axes; a loss's has one, the classes
 
 
 class Checkpoint(NamedTuple):
@@ -173,15 +173,13 @@ def _without_rest(
     Returns:
       The set without arrays that are not the network's, and the paths of all that is not taken.
     """
-    own = {
-        re.sub(r"\d", "", name.partition(".")[0]) for name in chosen.parsed.layout.names.values()
-    }
+    layout = chosen.parsed.layout
+    is_strict = layout.separator != "."  # only PyTorch's files hold losses and metrics
+    own = {re.sub(r"\d", "", name.partition(".")[0]) for name in layout.names.values()}
     beside, unknown = set(), []
     for key in chosen.unknown:
-        # Only PyTorch's dictionaries hold buffers of other modules under the network's own prefix.
-        first = re.sub(r"\d", "", key.partition(".")[0])
-        is_inside = chosen.parsed.layout.separator != "." or first in own
-        if is_inside or _may_be_a_layer(key, chosen.arrays[key]):
+        is_inside = re.sub(r"\d", "", key.partition(".")[0]) in own
+        if is_strict or is_inside or _may_be_a_layer(key, chosen.arrays[key]):
             unknown.append(f"{chosen.where} {key}".strip())
         else:
             beside.add(key)
@@ -193,7 +191,7 @@ def _without_rest(
         if not asked
         and keys not in chosen.paths.values()
         and _first(keys) not in _UNNEEDED
-        and _may_be_a_layer(keys[-1], contents.arrays[keys])
+        and (is_strict or _may_be_a_layer(keys[-1], contents.arrays[keys]))
     ]
     if unknown or layers:
         hint = ""
@@ -204,7 +202,7 @@ def _without_rest(
                 f"; if they are not part of it, leave them out with --weight_set {chosen.where!r}"
             )
         raise InputError(
-            f"{path} looks like {chosen.parsed.layout.title}, but "
+            f"{path} looks like {layout.title}, but "
             f"{_some(unknown + layers, 'array')} in it belong to no layer of a DenseNet: "
             f"{listed(unknown + layers)}{hint}; nothing was converted"
         )
@@ -214,7 +212,7 @@ def _without_rest(
 def _may_be_a_layer(name: str, array: np.ndarray) -> bool:
     """Returns whether an array could belong to a layer: other modules have losses and counts."""
     leaf = re.split(r"[./]", name)[-1]
-    return leaf in _OF_NORMS or (leaf in _OF_LAYERS and array.ndim > 1)
+    return leaf in _OF_LAYERS or (leaf == _WEIGHT and array.ndim > 1)
 
 
 def _first(keys: ArrayPath) -> str:
