@@ -96,3 +96,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"; perhaps you meant {close[0]}" if close else ""
+
+
+def counted(names: Sequence[str], what: str) -> str:
+    """Returns how many there are for a message, such as "2 arrays".
+
+    Args:
+      names: The things.
+      what: The word for one of them.
+    """
+    return f"{len(names):,} {what}{'s' if len(names) != 1 else ''}"

@@ -122,20 +122,21 @@ def test_what_is_beside_the_network_is_told_and_left_out(
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "shape"),
     [
-        "features.extra",  # inside the network's own names
-        "features.denseblock1.denselayer9.conv1.scale",
-        "classifier.scale",
-        "gate.fc.weight",  # could be a layer
-        "last.running_mean",
-        "group_norm.bias",
+        ("features.extra", (3,)),  # inside the network's own names
+        ("features.denseblock1.denselayer9.conv1.scale", (3,)),
+        ("classifier.scale", (3,)),
+        ("gate.fc.weight", (3, 3)),  # could be a layer
+        ("last.running_mean", (3,)),
+        ("group_norm.bias", (3,)),
+        ("slopes.weight", (4,)),  # no weight for each of 3 classes
     ],
 )
 def test_what_may_be_a_part_of_the_network_is_an_error(
-    name: str, state: dict[str, torch.Tensor], tmp_path: Path
+    name: str, shape: tuple[int, ...], state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    torch.save(state | {name: torch.ones(3, 3)}, tmp_path / "more.pth")
+    torch.save(state | {name: torch.ones(shape)}, tmp_path / "more.pth")
     with pytest.raises(InputError, match=f"1 array in it belong to no layer of a .*{name}"):
         load_checkpoint(tmp_path / "more.pth")
 
@@ -173,6 +174,7 @@ def test_create_chooses_a_set(tmp_path: Path) -> None:
         (lambda p: torch.optim.Adamax(p, 0.1), "Adamax"),
         (lambda p: torch.optim.Rprop(p, 0.1), "Rprop"),
         (lambda p: torch.optim.ASGD(p, 0.1), "ASGD"),
+        (lambda p: torch.optim.Adafactor(p, 0.1), "unknown .*row_var"),
     ],
 )
 def test_another_optimizer_is_named(

@@ -1,6 +1,5 @@
 """Reads a checkpoint of any known software: its network, and its weights as Flax variables."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,43 +11,17 @@ from flax import traverse_util
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.imagenet import STATISTICS
 from flax_densenet.data.preparation import Preparation, usual_preparation
-from flax_densenet.errors import InputError, listed
+from flax_densenet.errors import InputError, counted, listed
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
-from flax_densenet.weights.layouts import LAYOUTS
-from flax_densenet.weights.optimizer import MOMENTUM, OptimizerState, find_optimizer
-from flax_densenet.weights.recognize import WeightSet, find_weight_sets
+from flax_densenet.weights.optimizer import OptimizerState, find_optimizer
+from flax_densenet.weights.recognize import WeightSet
+from flax_densenet.weights.select import select
 from flax_densenet.weights.statement import Stated, read_statement
 from flax_densenet.weights.table import Row, correspondence, from_rows
-
-# First words of the paths of what training checkpoints hold besides the weights.
-_UNNEEDED = (
-    MOMENTUM,
-    "training",
-    "optimizer",
-    "optim",
-    "optimizer_state_dict",
-    "optimizer_state",
-    "optimizer_states",
-    "scheduler",
-    "scheduler_state_dict",
-    "lr_scheduler",
-    "lr_schedulers",
-    "scaler",
-    "amp",
-    "amp_scaler",
-    "rng_state",
-    "loops",
-    "callbacks",
-)
-
-# Last words of the names that PyTorch gives the arrays of layers; losses and metrics have none.
-_OF_LAYERS = ("bias", "running_mean", "running_var")
-_WEIGHT = "weight"  # of a layer if it has two axes; a loss's has one, the classes
 
 
 class Checkpoint(NamedTuple):
@@ -115,9 +88,7 @@ def load_checkpoint(
     """
     path = Path(path)
     contents = read_weights(path)
-    candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
-    chosen = _choose(path, find_weight_sets(candidates), contents, weight_set)
-    chosen, unneeded = _without_rest(path, contents, chosen, asked=weight_set is not None)
+    chosen, unneeded = select(path, contents, weight_set)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     layout = chosen.parsed.layout
@@ -138,85 +109,6 @@ def load_checkpoint(
         class_names=stated.class_names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
     )
-
-
-def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | None) -> WeightSet:
-    if not contents.arrays:
-        raise InputError(f"{path} ({contents.format}) holds no arrays; wanted a DenseNet's weights")
-    if not sets:
-        names = ["/".join(keys) for keys in contents.arrays]
-        raise InputError(
-            f"{path} ({contents.format}) holds no DenseNet that can be converted: "
-            f"{_some(names, 'array')} of it; the first, {names[0]} of shape "
-            f"{next(iter(contents.arrays.values())).shape}, is in none of the known layouts: "
-            f"{', '.join(layout.title for layout in LAYOUTS.values())}"
-        )
-    if asked is not None:
-        named = [one for one in sets if one.where == asked]
-        if not named:
-            places = ", ".join(repr(one.where) for one in sets)
-            raise InputError(f"{path} has no weights at {asked!r}; choose one of {places}")
-        return named[0]
-    if len(sets) > 1:
-        places = ", ".join(f"{one.where!r} ({len(one.arrays)} arrays)" for one in sets)
-        raise InputError(
-            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weight_set"
-        )
-    return sets[0]
-
-
-def _without_rest(
-    path: Path, contents: Contents, chosen: WeightSet, *, asked: bool
-) -> tuple[WeightSet, list[str]]:
-    """Takes away what is beside the network; refuses what may be a part of it.
-
-    Returns:
-      The set without arrays that are not the network's, and the paths of all that is not taken.
-    """
-    layout = chosen.parsed.layout
-    is_strict = layout.separator != "."  # only PyTorch's files hold losses and metrics
-    own = {re.sub(r"\d", "", name.partition(".")[0]) for name in layout.names.values()}
-    beside, unknown = set(), []
-    for key in chosen.unknown:
-        is_inside = re.sub(r"\d", "", key.partition(".")[0]) in own
-        if is_strict or is_inside or _may_be_a_layer(key, chosen.arrays[key]):
-            unknown.append(f"{chosen.where} {key}".strip())
-        else:
-            beside.add(key)
-    taken = {keys for key, keys in chosen.paths.items() if key not in beside}
-    rest: list[ArrayPath] = [keys for keys in contents.arrays if keys not in taken]
-    layers = [
-        "/".join(keys)
-        for keys in rest
-        if not asked
-        and keys not in chosen.paths.values()
-        and _first(keys) not in _UNNEEDED
-        and (is_strict or _may_be_a_layer(keys[-1], contents.arrays[keys]))
-    ]
-    if unknown or layers:
-        hint = ""
-        if any(key.endswith("features.conv1.weight") for key in unknown):
-            hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
-        elif layers and not unknown and chosen.where:
-            hint = (
-                f"; if they are not part of it, leave them out with --weight_set {chosen.where!r}"
-            )
-        raise InputError(
-            f"{path} looks like {layout.title}, but "
-            f"{_some(unknown + layers, 'array')} in it belong to no layer of a DenseNet: "
-            f"{listed(unknown + layers)}{hint}; nothing was converted"
-        )
-    return chosen.without(beside), ["/".join(keys) for keys in rest]
-
-
-def _may_be_a_layer(name: str, array: np.ndarray) -> bool:
-    """Returns whether an array could belong to a layer: other modules have losses and counts."""
-    leaf = re.split(r"[./]", name)[-1]
-    return leaf in _OF_LAYERS or (leaf == _WEIGHT and array.ndim > 1)
-
-
-def _first(keys: ArrayPath) -> str:
-    return keys[0].partition("/")[0]
 
 
 def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
@@ -304,16 +196,12 @@ def _check_values(path: Path, chosen: WeightSet, rows: Sequence[Row]) -> list[st
             negative.append(row.key)
     if negative:
         raise InputError(
-            f"{path}: {_some(negative, 'running variance')} below 0 in {listed(negative)}; "
+            f"{path}: {counted(negative, 'running variance')} below 0 in {listed(negative)}; "
             "variances cannot be; the file is damaged"
         )
-    return [f"NaN or infinity in {_some(odd, 'array')}: {listed(odd)}"] if odd else []
+    return [f"NaN or infinity in {counted(odd, 'array')}: {listed(odd)}"] if odd else []
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns variables by their paths, such as "params/conv0/kernel"."""
     return traverse_util.flatten_dict(dict(variables), sep="/")
-
-
-def _some(names: Sequence[str], what: str) -> str:
-    return f"{len(names):,} {what}{'s' if len(names) != 1 else ''}"

@@ -38,7 +38,6 @@ _OTHER_OPTIMIZERS = {
     "sum": "Adagrad",
     "ax": "ASGD",
     "prev": "Rprop",
-    "exp_avg": "Lion or another one of moments",
 }
 _STEP_NAMES = ("step", "global_step", "num_steps")
 
@@ -72,12 +71,13 @@ def find_optimizer(
         number = int(step) if step is not None else int(saved) if saved is not None else None
         return _checked(traverse_util.unflatten_dict(ours), number, {}, chosen, config)
     fields = {keys[-1] for keys in contents.arrays if len(keys) > 2 and keys[-3] == "state"}
-    for field, optimizer in _OTHER_OPTIMIZERS.items():
-        if field in fields:
-            raise InputError(
-                f"the optimizer is {optimizer} (its state has {field}), not SGD with momentum, "
-                "which alone is converted; convert the weights alone, without --optimizer"
-            )
+    if others := fields - {_BUFFER}:
+        names = [name for field, name in _OTHER_OPTIMIZERS.items() if field in others]
+        raise InputError(
+            f"the optimizer is {names[0] if names else 'unknown'} (its state has "
+            f"{', '.join(sorted(others))}), not SGD with momentum, which alone is converted; "
+            "convert the weights alone, without --optimizer"
+        )
     buffers = {keys: array for keys, array in contents.arrays.items() if keys[-1] == _BUFFER}
     if not buffers:
         return None

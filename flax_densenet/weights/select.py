@@ -1,0 +1,136 @@
+"""Selects the network's weights in a file, and says what else the file holds."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from flax_densenet.errors import InputError, counted, listed
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.files.contents import Contents
+from flax_densenet.weights.layouts import LAYOUTS
+from flax_densenet.weights.optimizer import MOMENTUM
+from flax_densenet.weights.recognize import Shape, WeightSet, find_weight_sets
+
+# First words of the paths of what training checkpoints hold besides the weights.
+_UNNEEDED = (
+    MOMENTUM,
+    "training",
+    "optimizer",
+    "optim",
+    "optimizer_state_dict",
+    "optimizer_state",
+    "optimizer_states",
+    "scheduler",
+    "scheduler_state_dict",
+    "lr_scheduler",
+    "lr_schedulers",
+    "scaler",
+    "amp",
+    "amp_scaler",
+    "rng_state",
+    "loops",
+    "callbacks",
+)
+
+# Last words of the names that PyTorch gives the arrays of layers; losses and metrics have none.
+_OF_LAYERS = ("bias", "running_mean", "running_var")
+_WEIGHT = "weight"  # of a loss if there is one for each class
+
+
+def select(path: Path, contents: Contents, asked: str | None) -> tuple[WeightSet, list[str]]:
+    """Returns the network's weights, and the paths of all else, which is left out.
+
+    Args:
+      path: The file.
+      contents: What it holds.
+      asked: Place of the set of weights to take; None if the file must hold one alone.
+
+    Raises:
+      InputError: The file holds no network or several, or something that may be a part of one.
+    """
+    candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
+    chosen = _choose(path, find_weight_sets(candidates), contents, asked)
+    return _without_rest(path, contents, chosen, asked=asked is not None)
+
+
+def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | None) -> WeightSet:
+    if not contents.arrays:
+        raise InputError(f"{path} ({contents.format}) holds no arrays; wanted a DenseNet's weights")
+    if not sets:
+        names = ["/".join(keys) for keys in contents.arrays]
+        raise InputError(
+            f"{path} ({contents.format}) holds no DenseNet that can be converted: "
+            f"{counted(names, 'array')} of it; the first, {names[0]} of shape "
+            f"{next(iter(contents.arrays.values())).shape}, is in none of the known layouts: "
+            f"{', '.join(layout.title for layout in LAYOUTS.values())}"
+        )
+    if asked is not None:
+        named = [one for one in sets if one.where == asked]
+        if not named:
+            places = ", ".join(repr(one.where) for one in sets)
+            raise InputError(f"{path} has no weights at {asked!r}; choose one of {places}")
+        return named[0]
+    if len(sets) > 1:
+        places = ", ".join(f"{one.where!r} ({len(one.arrays)} arrays)" for one in sets)
+        raise InputError(
+            f"{path} holds {len(sets)} sets of weights: {places}; choose one with --weight_set"
+        )
+    return sets[0]
+
+
+def _without_rest(
+    path: Path, contents: Contents, chosen: WeightSet, *, asked: bool
+) -> tuple[WeightSet, list[str]]:
+    """Takes away what is beside the network; refuses what may be a part of it.
+
+    Returns:
+      The set without arrays that are not the network's, and the paths of all that is not taken.
+    """
+    layout = chosen.parsed.layout
+    is_strict = layout.separator != "."  # only PyTorch's files hold losses and metrics
+    own = {re.sub(r"\d", "", name.partition(".")[0]) for name in layout.names.values()}
+    places = chosen.parsed.places.items()
+    heads = [chosen.parsed.shapes[key] for key, place in places if place.role == "classifier"]
+    classes = heads[0][:1] if heads else None
+    beside, unknown = set(), []
+    for key in chosen.unknown:
+        is_inside = re.sub(r"\d", "", key.partition(".")[0]) in own
+        if is_strict or is_inside or _may_be_a_layer(key, chosen.arrays[key], classes):
+            unknown.append(f"{chosen.where} {key}".strip())
+        else:
+            beside.add(key)
+    taken = {keys for key, keys in chosen.paths.items() if key not in beside}
+    rest: list[ArrayPath] = [keys for keys in contents.arrays if keys not in taken]
+    layers = [
+        "/".join(keys)
+        for keys in rest
+        if not asked
+        and keys not in chosen.paths.values()
+        and _first(keys) not in _UNNEEDED
+        and (is_strict or _may_be_a_layer(keys[-1], contents.arrays[keys], classes))
+    ]
+    if unknown or layers:
+        hint = ""
+        if any(key.endswith("features.conv1.weight") for key in unknown):
+            hint = "; a stem of three convolutions (timm's ...d nets) is not supported"
+        elif layers and not unknown and chosen.where:
+            hint = (
+                f"; if they are not part of it, leave them out with --weight_set {chosen.where!r}"
+            )
+        raise InputError(
+            f"{path} looks like {layout.title}, but "
+            f"{counted(unknown + layers, 'array')} in it belong to no layer of a DenseNet: "
+            f"{listed(unknown + layers)}{hint}; nothing was converted"
+        )
+    return chosen.without(beside), ["/".join(keys) for keys in rest]
+
+
+def _may_be_a_layer(name: str, array: np.ndarray, classes: Shape | None) -> bool:
+    """Returns whether an array could belong to a layer, and not to a loss or a metric."""
+    leaf = name.rpartition(".")[2]
+    return leaf in _OF_LAYERS or (leaf == _WEIGHT and array.shape != classes)
+
+
+def _first(keys: ArrayPath) -> str:
+    return keys[0].partition("/")[0]
