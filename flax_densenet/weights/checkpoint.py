@@ -10,18 +10,22 @@ from flax import traverse_util
 
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.imagenet import STATISTICS
+from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation, usual_preparation
 from flax_densenet.errors import InputError, counted, listed
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
-from flax_densenet.weights.optimizer import OptimizerState, find_optimizer
+from flax_densenet.weights.optimizer import STEP, OptimizerState, find_optimizer
 from flax_densenet.weights.recognize import WeightSet
 from flax_densenet.weights.select import select
-from flax_densenet.weights.statement import Stated, read_statement
-from flax_densenet.weights.table import Row, correspondence, from_rows
+from flax_densenet.weights.statement import COUNTERS_KEY, Stated, read_statement
+from flax_densenet.weights.table import Row, correspondence, from_rows, read_counters
+from flax_densenet.weights.whole_module import check_whole_module
+from flax_densenet.weights.xray import OPERATING_POINTS, read_told
 
 
 class Checkpoint(NamedTuple):
@@ -41,6 +45,9 @@ class Checkpoint(NamedTuple):
       preparation: How images are prepared, as far as the file or its layout says.
       class_names: One name per class, if the file says.
       optimizer: The state of SGD with momentum, if the file holds it and it was asked for.
+      outputs: How the outputs are read.
+      counters: Batches that each normalization has seen, in forward order (PyTorch's
+        `num_batches_tracked`), if the file says.
     """
 
     config: DenseNetConfig
@@ -55,6 +62,8 @@ class Checkpoint(NamedTuple):
     preparation: Preparation = Preparation()
     class_names: tuple[str, ...] | None = None
     optimizer: OptimizerState | None = None
+    outputs: Outputs = Outputs()
+    counters: tuple[int, ...] | None = None
 
     @property
     def statistics(self) -> ChannelStatistics | None:
@@ -91,10 +100,19 @@ def load_checkpoint(
     chosen, unneeded = select(path, contents, weight_set)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
+    place = _place(chosen)
+    module = check_whole_module(path, contents.modules, place, config, chosen.layout)
+    if module is not None:
+        config = module.config
+    group, prefix = place
+    points = (*group, prefix + OPERATING_POINTS)
+    told = read_told(path, config, contents.arrays.get(points), module)
     layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
     rows = correspondence(config, layout)
     variables = _variables(path, chosen, config, rows)
+    taken = "/".join(points) if told.outputs.operating_points else None
+    preparation = stated.preparation or told.preparation
     return Checkpoint(
         config=config,
         variables=variables,
@@ -102,13 +120,38 @@ def load_checkpoint(
         where=chosen.where,
         format=contents.format,
         source_arrays=chosen.arrays,
-        unneeded=unneeded,
-        warnings=_warnings(path, contents, chosen, rows),
+        unneeded=[name for name in unneeded if name != taken],
+        warnings=[*_warnings(path, contents, chosen, rows), *told.notes],
         metadata=contents.metadata,
-        preparation=stated.preparation or usual_preparation(config, statistics),
-        class_names=stated.class_names,
+        preparation=preparation or usual_preparation(config, statistics),
+        class_names=stated.class_names or told.class_names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
+        outputs=stated.outputs or told.outputs,
+        counters=_counters(path, contents, chosen, rows, stated),
     )
+
+
+def _place(chosen: WeightSet) -> tuple[ArrayPath, str]:
+    """Returns the path of the dictionary that the weights are in, and the prefix of their names."""
+    if chosen.parsed.layout.separator != ".":  # only PyTorch's names can have more beside them
+        return (), ""
+    key, path = next((k, p) for k, p in chosen.paths.items() if p[-1].endswith(k))
+    return path[:-1], path[-1].removesuffix(key)
+
+
+def _counters(
+    path: Path, contents: Contents, chosen: WeightSet, rows: Sequence[Row], stated: Stated
+) -> tuple[int, ...] | None:
+    norms = len([row for row in rows if row.leaf.flax_name == "var"])
+    step = contents.arrays.get(("training", STEP))
+    if stated.counts_batches and step is not None:
+        return (int(step),) * norms
+    if stated.counters is not None and len(stated.counters) != norms:
+        raise InputError(
+            f"{path}: its metadata have {len(stated.counters)} {COUNTERS_KEY} for {norms} "
+            "normalizations; the file was changed; make it again"
+        )
+    return read_counters(chosen.arrays, rows) or stated.counters
 
 
 def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
