@@ -40,7 +40,7 @@ def saved(content: Any, *, is_zip: bool) -> str:
 
     def source(*arguments: Any) -> Any:
         lines, number, path = found(*arguments)
-        return lines, number, Path(path).name
+        return lines, number, Path(path or "").name
 
     file = io.BytesIO()
     with mock.patch("torch.serialization.get_source_lines_and_file", source):
