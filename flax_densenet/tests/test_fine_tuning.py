@@ -24,6 +24,7 @@ from flax_densenet.training import (
 from flax_densenet.training import epoch as epoch_module
 from flax_densenet.training.config import FineTuningConfig
 from flax_densenet.training.fine_tuning import check_source, open_source, start_variables
+from flax_densenet.weights import load_checkpoint
 from flax_densenet.weights.files.read import read_weights
 
 Status = Callable[..., int]
@@ -94,6 +95,10 @@ def test_frozen_parameters_are_those_of_the_file_and_the_rest_has_moved(
     assert np.any(arrays["batch_stats", "norm5", "mean"] != start["batch_stats"]["norm5"]["mean"])
     momentum = {keys[-2] for keys in arrays if "trace" in keys}
     assert momentum == {"classifier"}
+
+
+def test_batches_that_were_seen_before_the_run_are_not_known(finished: WorkDir) -> None:
+    assert load_checkpoint(finished.path).counters is None
 
 
 def test_run_records_what_it_started_from(weights: Path, finished: WorkDir) -> None:
