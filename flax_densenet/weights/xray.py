@@ -14,7 +14,7 @@ from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError, counted
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.weights.whole_module import XRAY_CLASS, WholeModule
+from flax_densenet.weights.whole_module import XRAY_CLASS, XRAY_SIZE, WholeModule
 
 OPERATING_POINTS = "op_threshs"  # name of the array, which lies beside the network's
 LABELS = (
@@ -38,7 +38,9 @@ LABELS = (
     "Enlarged Cardiomediastinum",
 )
 # The middle is cut out and brought to 224 pixels, which then run from -1024 to 1024.
-PREPARATION = Preparation(size=224, shorter_side=224, mean=(127.5,), std=(127.5 / 1024,))
+PREPARATION = Preparation(
+    size=XRAY_SIZE, shorter_side=XRAY_SIZE, mean=(127.5,), std=(127.5 / 1024,)
+)
 
 
 class Told(NamedTuple):
