@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
-from flax_densenet.cli.flags import parse_flags
+from flax_densenet.cli.flags import WeightsFlags, parse_flags
 from flax_densenet.errors import InputError, SavingFailed, require
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.fields import Activation, TransitionPool
@@ -28,12 +28,14 @@ class ConvertArguments:
     """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, Flax or PyTorch out.
 
     Attributes:
-      checkpoint: A .pth, .safetensors or .h5 file, an Orbax directory or a work directory of train.
+      checkpoint: A .pth, .safetensors or .h5 file, an Orbax directory, a work directory of train,
+        the name of published weights such as torchvision/densenet121, https://... or
+        hf-hub:OWNER/REPOSITORY.
       target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict) or
         FILE.safetensors (whichever of the two the checkpoint is not).
       layout: Whose names the target has; torchvision or flax if not given.
       optimizer: Take the momentum and the step of SGD along, so that the training can go on.
-      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      weights: Which weights are taken, and from where.
       dtype: Type of the target's parameters. Running statistics have at least float32.
       variant: The network that the checkpoint is expected to hold; another one is an error.
       depth: Depth that it is expected to have.
@@ -57,7 +59,7 @@ class ConvertArguments:
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     layout: str | None = None
     optimizer: bool = False
-    weight_set: str | None = None
+    weights: WeightsFlags = WeightsFlags()
     dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32"
     variant: str | None = None
     depth: int | None = None
@@ -112,14 +114,14 @@ def run(arguments: ConvertArguments, prog: str) -> None:
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another target, or replace it with --overwrite")
-    source_path = Path(arguments.checkpoint).expanduser()
-    if source_path.exists() and target.exists() and target.samefile(source_path):
-        raise InputError(f"{target} is the checkpoint itself; give another target")
     source = load_checkpoint(
-        source_path,
-        weight_set=arguments.weight_set,
+        arguments.checkpoint,
+        weight_set=arguments.weights.weight_set,
         optimizer=arguments.optimizer,
+        offline=arguments.weights.offline,
     )
+    if target.exists() and target.samefile(source.path):
+        raise InputError(f"{target} is the checkpoint itself; give another target")
     for heading, text in describe(source).items():
         print(f"{heading:<10} {text}")
     for warning in source.warnings:
@@ -132,7 +134,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         target,
         adapted,
         layout_name,
-        source_name=Path(arguments.checkpoint).name,
+        source_name=source.published or source.path.name,
         overwrite=arguments.overwrite,
     )
     print(f"wrote      {target}, as {LAYOUTS[layout_name].title} names it")

@@ -156,6 +156,19 @@ def check_size(size: tuple[int, ...] | None) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsFlags:
+    """Which weights are taken, and from where.
+
+    Attributes:
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      offline: Download nothing: use what is on the disk, also in the caches of other software.
+    """
+
+    weight_set: str | None = None
+    offline: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageFlags:
     """How images are prepared, and what classes are called; the checkpoint's if not given.
 

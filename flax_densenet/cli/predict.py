@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from flax_densenet.cli.classifier import Classifier, load_classifier
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
-from flax_densenet.cli.flags import ImageFlags, parse_flags
+from flax_densenet.cli.flags import ImageFlags, WeightsFlags, parse_flags
 from flax_densenet.data.images.paths import find_images, read_images
 from flax_densenet.errors import ImagesUnreadable, listed, require
 
@@ -25,13 +25,13 @@ class PredictArguments:
     """Show the classes that a network finds most probable for images.
 
     Attributes:
-      checkpoint: Whatever `convert` reads: a .pth, .safetensors or .h5 file, an Orbax directory or
-        a work directory of train.
+      checkpoint: Whatever `convert` reads: a .pth, .safetensors or .h5 file, an Orbax directory, a
+        work directory of train, or the name of published weights such as torchvision/densenet121.
       images: Image files, and directories in which all images are taken.
       top_k: Classes to show for each image.
       json: Print one JSON object for each image, one a line.
       batch_size: Images per step; it does not change the result.
-      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      weights: Which weights are taken, and from where.
       preparation: How images are prepared.
     """
 
@@ -42,7 +42,7 @@ class PredictArguments:
     top_k: int = 5
     json: bool = False
     batch_size: int = 32
-    weight_set: str | None = None
+    weights: WeightsFlags = WeightsFlags()
     preparation: ImageFlags = ImageFlags()
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ def run(arguments: PredictArguments, prog: str) -> None:
 
     choose_devices(DeviceFlags())
     paths = find_images(arguments.images)
-    classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
+    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
     batch_size = min(arguments.batch_size, len(paths))
     failed: list[str] = []
     for batch in read_images(paths, classifier.image_format, batch_size):
@@ -111,9 +111,11 @@ def _as_json(
     classifier: Classifier,
     top_k: int,
 ) -> dict[str, Any]:
+    from flax_densenet.weights.published.classes import is_imagenet, wordnet_ids
+
     if problem is not None:
         return {"image": path, "error": problem}
-    classes = [
+    classes: list[dict[str, Any]] = [
         {
             "index": index,
             "name": classifier.class_names[index] if classifier.class_names else None,
@@ -121,6 +123,8 @@ def _as_json(
         }
         for index in _best(row, top_k)
     ]
+    if is_imagenet(classifier.class_names):
+        classes = [{**one, "wordnet_id": wordnet_ids()[one["index"]]} for one in classes]
     return {"image": path, "classes": classes}
 
 

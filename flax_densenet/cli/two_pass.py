@@ -104,17 +104,20 @@ def find_network(name: str) -> DenseNetConfig:
     """Returns the network of a name or in a checkpoint.
 
     Args:
-      name: Key of `VARIANTS`, or path of whatever `flax-densenet convert` reads.
+      name: Key of `VARIANTS`, or whatever `flax-densenet convert` reads.
 
     Raises:
       InputError: There is no such network, or the checkpoint cannot be read.
     """
-    path = Path(name).expanduser()
-    if name in VARIANTS or not path.exists():
+    if name in VARIANTS:
+        return VARIANTS[name]
+    from flax_densenet.weights.published.find import is_name
+
+    if not Path(name).expanduser().exists() and not is_name(name):
         return named_network(name)
     from flax_densenet.weights.checkpoint import load_checkpoint  # JAX
 
-    return load_checkpoint(path).config
+    return load_checkpoint(name).config
 
 
 class _HasNetwork(Protocol):

@@ -4,7 +4,6 @@
 was begun elsewhere: it takes momentum and step, too.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flax_densenet.download import checksum_of
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.config import RunConfig
@@ -36,19 +36,22 @@ class Source(NamedTuple):
     checkpoint: Checkpoint
 
 
-def open_source(init_from: str | Path, weight_set: str | None = None) -> Source:
+def open_source(
+    init_from: str | Path, weight_set: str | None = None, *, offline: bool = False
+) -> Source:
     """Reads weights to start from.
 
     Args:
-      init_from: A file or directory that `load_checkpoint` reads.
+      init_from: A file, directory, name or address that `load_checkpoint` reads.
       weight_set: Which set of weights in it, where there are several.
+      offline: Whether to download nothing.
 
     Raises:
       InputError: The weights cannot be read; `load_checkpoint` says why.
     """
-    path = newest_checkpoint(Path(init_from).expanduser().absolute())
-    checkpoint = load_checkpoint(path, weight_set=weight_set)
-    return Source(path, _sha256(path) if path.is_file() else None, checkpoint)
+    checkpoint = load_checkpoint(init_from, weight_set=weight_set, offline=offline)
+    path = newest_checkpoint(checkpoint.path.absolute())
+    return Source(path, checksum_of(path) if path.is_file() else None, checkpoint)
 
 
 def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> None:
@@ -114,11 +117,6 @@ def start_variables(run: RunConfig) -> dict[str, Any] | None:
         seed=run.optimization.seed,
     )
     return variables
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def continue_from(state: TrainState, checkpoint: Checkpoint) -> TrainState:

@@ -18,6 +18,8 @@ from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
 from flax_densenet.weights.optimizer import OptimizerState, find_optimizer
+from flax_densenet.weights.published.classes import class_names
+from flax_densenet.weights.published.find import find_weights
 from flax_densenet.weights.recognize import WeightSet
 from flax_densenet.weights.select import select
 from flax_densenet.weights.statement import Stated, read_statement
@@ -41,6 +43,8 @@ class Checkpoint(NamedTuple):
       preparation: How images are prepared, as far as the file or its layout says.
       class_names: One name per class, if the file says.
       optimizer: The state of SGD with momentum, if the file holds it and it was asked for.
+      path: The file or directory, wherever it was found.
+      published: Key of `PUBLISHED`, if these are published weights.
     """
 
     config: DenseNetConfig
@@ -55,6 +59,8 @@ class Checkpoint(NamedTuple):
     preparation: Preparation = Preparation()
     class_names: tuple[str, ...] | None = None
     optimizer: OptimizerState | None = None
+    path: Path = Path()
+    published: str | None = None
 
     @property
     def statistics(self) -> ChannelStatistics | None:
@@ -63,36 +69,46 @@ class Checkpoint(NamedTuple):
 
 
 def load_checkpoint(
-    path: str | Path, *, weight_set: str | None = None, optimizer: bool = False
+    source: str | Path,
+    *,
+    weight_set: str | None = None,
+    optimizer: bool = False,
+    offline: bool = False,
 ) -> Checkpoint:
     """Reads a DenseNet checkpoint of any known software; what is not understood is an error.
 
     Args:
-      path: A file of PyTorch, safetensors or Keras, whatever its ending, an Orbax directory, or a
-        work directory of `train`.
+      source: A file of PyTorch, safetensors or Keras, whatever its ending, an Orbax directory, or a
+        work directory of `train`; the name of published weights, such as "torchvision/densenet121";
+        an address; or "hf-hub:OWNER/REPOSITORY".
       weight_set: Which set of weights to take, by its place in the file, where there are several.
       optimizer: Whether to read the state of SGD, too, if there is one.
+      offline: Whether to download nothing.
 
     Returns:
       The network and its weights.
 
     Raises:
-      InputError: The file cannot be read, holds no DenseNet or several, or anything in it is not
-        understood; all of it is named.
+      InputError: The file cannot be had or read, holds no DenseNet or several, or anything in it is
+        not understood; all of it is named.
 
     Example::
 
-        checkpoint = flax_densenet.weights.load_checkpoint("densenet121-a639ec97.pth")
+        checkpoint = flax_densenet.weights.load_checkpoint("torchvision/densenet121")
         model = flax_densenet.DenseNet(checkpoint.config)
         logits = model.apply(checkpoint.variables, image, train=False)
     """
-    path = Path(path)
+    found = find_weights(source, offline=offline)
+    path, published = found.path, found.published
     contents = read_weights(path)
     chosen, unneeded = select(path, contents, weight_set)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
+    preparation, names = stated.preparation, stated.class_names
+    if published is not None:
+        preparation, names = published.preparation, class_names(published.class_set)
     rows = correspondence(config, layout)
     variables = _variables(path, chosen, config, rows)
     return Checkpoint(
@@ -103,11 +119,13 @@ def load_checkpoint(
         format=contents.format,
         source_arrays=chosen.arrays,
         unneeded=unneeded,
-        warnings=_warnings(path, contents, chosen, rows),
+        warnings=[*found.notes, *_warnings(path, contents, chosen, rows)],
         metadata=contents.metadata,
-        preparation=stated.preparation or usual_preparation(config, statistics),
-        class_names=stated.class_names,
+        preparation=preparation or usual_preparation(config, statistics),
+        class_names=names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
+        path=path,
+        published=found.name,
     )
 
 

@@ -12,6 +12,7 @@ from flax_densenet.errors import listed
 from flax_densenet.files import written_whole
 from flax_densenet.weights.checkpoint import Checkpoint
 from flax_densenet.weights.layouts import LAYOUTS, Layout
+from flax_densenet.weights.published.catalog import PUBLISHED
 from flax_densenet.weights.table import correspondence, to_arrays
 
 
@@ -19,7 +20,11 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     """Returns what a user should know about a checkpoint, by heading."""
     config = checkpoint.config
     dtypes = sorted({str(row.dtype) for row in checkpoint.source_arrays.values() if row.ndim})
-    rows = {
+    rows = {}
+    if checkpoint.published is not None:
+        published = PUBLISHED[checkpoint.published]
+        rows["source"] = f"{checkpoint.published}, {published.licence}: {published.accuracy}"
+    rows |= {
         "format": checkpoint.format,
         "layout": LAYOUTS[checkpoint.layout].title
         + (f", under {checkpoint.where}" if checkpoint.where else ""),
