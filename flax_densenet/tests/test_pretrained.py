@@ -128,7 +128,9 @@ def test_image_reader_normalizes_as_the_file_tells(tmp_path: Path) -> None:
     )
     image = read([tmp_path / "images" / "0.png"])
     (shrunk,) = write_images(tmp_path / "small", 1, size=32, channels=1)
-    right = np.asarray(Image.fromarray(shrunk.squeeze()).resize((16, 16), Image.BILINEAR))
+    right = np.asarray(
+        Image.fromarray(shrunk.squeeze()).resize((16, 16), Image.Resampling.BILINEAR)
+    )
     np.testing.assert_allclose(image[0, ..., 0], (right - np.float32(100)) / 50, rtol=1e-6)
     with pytest.raises(InputError, match=r"image_size \(=0\) must be an integer of at least 1"):
         flax_densenet.image_reader(tmp_path / "a.safetensors", image_size=0)

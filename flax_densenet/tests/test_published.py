@@ -17,6 +17,7 @@ import pytest
 
 import flax_densenet
 from flax_densenet import VARIANTS, InputError, count_parameters
+from flax_densenet.cli import train
 from flax_densenet.cli.main import main
 from flax_densenet.download import Checksum, RemoteFile
 from flax_densenet.tests.http_server import Answer, Server, serve
@@ -423,6 +424,15 @@ def test_commands_take_names(
     assert again.metadata["source"].startswith(TORCHVISION)
     assert main(["predict", "torchvision/densenet201", "--offline", image]) == 2
     assert "nothing is downloaded offline" in capsys.readouterr().err
+
+
+def test_training_starts_from_a_name(server: Server, tiny: bytes, tmp_path: Path) -> None:
+    words = ["--dataset", "digits", "--init_from", TORCHVISION, "--new_head", "--image_size", "32"]
+    with pytest.raises(InputError, match="nothing is downloaded offline"):
+        train.parse([*words, "--offline"], "train.py")
+    start = train.parse(words, "train.py").config.fine_tuning
+    assert start.init_from == str(own(tmp_path, "torchvision", "tiny-file.pth"))
+    assert start.init_from_sha256 == hashlib.sha256(tiny).hexdigest()
 
 
 def test_class_names_of_imagenet() -> None:
