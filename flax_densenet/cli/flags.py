@@ -20,6 +20,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from flax_densenet.data.dataset import check_scale
 from flax_densenet.data.images.crop import Interpolation
 from flax_densenet.errors import InputError, nearest, require
 from flax_densenet.network.config import DenseNetConfig
@@ -193,3 +194,4 @@ class ImageFlags:
         for name in ("image_size", "shorter_side"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "an integer of at least 1")
+        check_scale(self.mean, self.std)

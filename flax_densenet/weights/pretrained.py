@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.dataset import ChannelStatistics, check_scale
 from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.images.paths import read_image
 from flax_densenet.densenet import DenseNet
@@ -168,6 +168,7 @@ def image_reader(
     if image_size is not None:
         require_integer("image_size", image_size, 1)
         preparation = preparation.resized_to(image_size)
+    check_scale(mean, std)
     given: dict[str, Any] = {"mean": mean, "std": std}
     given = {name: tuple(values) for name, values in given.items() if values is not None}
     preparation = dataclasses.replace(preparation, **given)
