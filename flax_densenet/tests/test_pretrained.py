@@ -42,6 +42,16 @@ def test_load_gives_the_network_and_its_weights(file: Path) -> None:
     assert isinstance(variables["params"]["conv0"]["kernel"], jax.Array)
 
 
+def test_digits_that_jax_drops_are_told(file: Path, tmp_path: Path) -> None:
+    convert(file, tmp_path / "wide.safetensors", "--dtype", "float64")
+    with pytest.warns(UserWarning, match="are float64, and JAX takes them as float32"):
+        _, variables = flax_densenet.load(tmp_path / "wide.safetensors")
+    assert variables["params"]["conv0"]["kernel"].dtype == np.float32
+    with jax.enable_x64(True):
+        _, variables = flax_densenet.load(tmp_path / "wide.safetensors")
+    assert variables["params"]["conv0"]["kernel"].dtype == np.float64
+
+
 def test_create_draws_initial_weights() -> None:
     model, variables = flax_densenet.create("densenet-40-12", num_classes=7, in_channels=1, key=KEY)
     assert (model.config.num_classes, model.config.in_channels) == (7, 1)
@@ -135,4 +145,4 @@ def test_image_reader_normalizes_as_the_file_tells(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"image_size \(=0\) must be an integer of at least 1"):
         flax_densenet.image_reader(tmp_path / "a.safetensors", image_size=0)
     with pytest.raises(InputError, match=r"must both have one number for each channel; give both"):
-        flax_densenet.image_reader(tmp_path / "a.safetensors", mean=[1])
+        flax_densenet.image_reader(tmp_path / "a.safetensors", mean=[100])

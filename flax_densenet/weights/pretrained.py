@@ -42,7 +42,7 @@ def load(
 
     Returns:
       The module, and {"params", "batch_stats"} as arrays on the default device, of float32 where
-      the file has less. A warning says so, and what else is odd in the file.
+      the file has less or JAX takes no more. Warnings say so, and what else is odd in the file.
 
     Raises:
       InputError: The weights cannot be had or read, or are not understood; the message says why.
@@ -212,8 +212,15 @@ def _usual_weights(name: str, weights: str | Path | None) -> str:
 
 
 def _warn(checkpoint: Checkpoint) -> None:
-    """Says in Python's way what the commands print."""
-    for warning in checkpoint.warnings:
+    """Says in Python's way what the commands print, and what JAX would do in silence."""
+    warnings = list(checkpoint.warnings)
+    is_wide = any(array.dtype == np.float64 for array in jax.tree.leaves(checkpoint.variables))
+    if is_wide and not jax.config.jax_enable_x64:
+        warnings.append(
+            "the weights are float64, and JAX takes them as float32; for all their digits, enable "
+            "jax_enable_x64, and give the network dtype='float64'"
+        )
+    for warning in warnings:
         warn(warning, stacklevel=3)
 
 
