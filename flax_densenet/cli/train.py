@@ -217,6 +217,8 @@ def run(arguments: TrainArguments, prog: str) -> None:
             )
     dataset = load_run_data(run, num_workers=arguments.execution.num_workers)
     check_dataset(run, dataset)
+    if arguments.run.resume:
+        workdir.check_same_images(dataset)
     check_batch_size(run.optimization.batch_size, jax.device_count())
     if is_first_process:
         preset = PRESETS[arguments.run.preset] if arguments.run.preset else None

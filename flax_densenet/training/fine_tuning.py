@@ -4,6 +4,7 @@
 was begun elsewhere: it takes momentum and step, too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,12 @@ from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.parts import split_params
 from flax_densenet.training.step import TrainState
-from flax_densenet.weights.adapt import adapt, check_agreement, with_in_channels
+from flax_densenet.weights.adapt import (
+    adapt,
+    check_agreement,
+    in_class_order,
+    with_in_channels,
+)
 from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
 from flax_densenet.weights.files.orbax_files import newest_checkpoint
 
@@ -83,17 +89,20 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
         with_in_channels(source.checkpoint.variables, found, network.in_channels)
 
 
-def start_variables(run: RunConfig) -> dict[str, Any] | None:
+def start_variables(run: RunConfig, class_names: Sequence[str]) -> dict[str, Any] | None:
     """Returns the weights that a run starts from, and prints warnings about them.
 
     Args:
       run: The run.
+      class_names: Names of the classes of its images. A classifier that is kept, and whose classes
+        have the same names in another order, is brought to theirs.
 
     Returns:
       {"params", "batch_stats"}; None if the run starts from initial weights.
 
     Raises:
-      InputError: The weights cannot be read, are no longer the same, or do not suit the network.
+      InputError: The weights cannot be read, are no longer the same, or do not suit the network or
+        the classes.
     """
     how, network = run.fine_tuning, run.network
     if how.init_from is None:
@@ -116,6 +125,15 @@ def start_variables(run: RunConfig) -> dict[str, Any] | None:
         dtype="float64" if network.dtype == "float64" else "float32",
         seed=run.optimization.seed,
     )
+    if source.checkpoint.class_names is not None and not how.new_head:
+        params = in_class_order(
+            variables["params"],
+            source.checkpoint.class_names,
+            class_names,
+            str(source.path),
+            "give the network a new classifier with --new_head",
+        )
+        variables = {**variables, "params": params}
     return variables
 
 

@@ -215,7 +215,7 @@ def _warn(checkpoint: Checkpoint) -> None:
     """Says in Python's way what the commands print, and what JAX would do in silence."""
     warnings = list(checkpoint.warnings)
     is_wide = any(array.dtype == np.float64 for array in jax.tree.leaves(checkpoint.variables))
-    if is_wide and not jax.config.jax_enable_x64:
+    if is_wide and jax.dtypes.canonicalize_dtype(np.float64) == np.float32:
         warnings.append(
             "the weights are float64, and JAX takes them as float32; for all their digits, enable "
             "jax_enable_x64, and give the network dtype='float64'"
