@@ -17,6 +17,8 @@ from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
+from flax_densenet.weights.keras import check as keras
+from flax_densenet.weights.keras.names import lay_flat
 from flax_densenet.weights.optimizer import OptimizerState, find_optimizer
 from flax_densenet.weights.recognize import WeightSet
 from flax_densenet.weights.select import select
@@ -88,13 +90,20 @@ def load_checkpoint(
     """
     path = Path(path)
     contents = read_weights(path)
+    is_keras = keras.is_keras(contents)
+    if is_keras:
+        keras.refuse_keras_hub(path, contents)
+        contents = lay_flat(contents)
     chosen, unneeded = select(path, contents, weight_set)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
+    warnings: list[str] = []
     layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
     rows = correspondence(config, layout)
     variables = _variables(path, chosen, config, rows)
+    if is_keras:  # which needs that the arrays fit
+        config, warnings = keras.check(path, contents, chosen, config)
     return Checkpoint(
         config=config,
         variables=variables,
@@ -103,7 +112,7 @@ def load_checkpoint(
         format=contents.format,
         source_arrays=chosen.arrays,
         unneeded=unneeded,
-        warnings=_warnings(path, contents, chosen, rows),
+        warnings=_warnings(path, contents, chosen, rows) + warnings,
         metadata=contents.metadata,
         preparation=stated.preparation or usual_preparation(config, statistics),
         class_names=stated.class_names,
