@@ -184,8 +184,11 @@ def _check_dataset(path: Path, dataset: "h5py.Dataset") -> None:
 
 
 def _is_bfloat16(dataset: "h5py.Dataset") -> bool:
-    """Returns whether Keras 3 wrote bfloat16: as named bytes, since HDF5 has no such dtype."""
-    return dataset.dtype == np.dtype("V2") and dataset.attrs.get("dtype") == "bfloat16"
+    """Returns whether numbers are bfloat16: bytes, since HDF5 has no such type.
+
+    Keras has no other type that it writes as two bytes. Only `.weights.h5` of Keras 3 names it.
+    """
+    return dataset.dtype == np.dtype("V2") and dataset.attrs.get("dtype", "bfloat16") == "bfloat16"
 
 
 def _array(dataset: "h5py.Dataset") -> np.ndarray:

@@ -8,7 +8,7 @@ from flax_densenet.weights.files.contents import Contents
 
 INNER_MODELS = ("functional", "sequential", "model")  # default names of their classes
 _INNER_MODEL = re.compile(rf"({'|'.join(INNER_MODELS)})(_[1-9][0-9]*)?")
-_LAYER_NAMES, WEIGHT_NAMES = "layer_names", "weight_names"  # attributes of groups
+LAYER_NAMES, WEIGHT_NAMES = "layer_names", "weight_names"  # attributes of groups
 
 
 def lay_flat(contents: Contents) -> Contents:
@@ -46,7 +46,7 @@ def layer_names(contents: Contents) -> list[str]:
 
 def _is_list_of_layers(keys: ArrayPath) -> bool:
     # Long lists are cut in pieces: layer_names0, layer_names1...
-    is_list = keys and re.fullmatch(rf"{_LAYER_NAMES}\d*", keys[-1])
+    is_list = keys and re.fullmatch(rf"{LAYER_NAMES}\d*", keys[-1])
     return bool(is_list) and keys[:-1] in ((), ("model_weights",))
 
 
