@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertArguments:
-    """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, Flax or PyTorch out.
+    """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, and any of them out.
 
     Attributes:
-      checkpoint: A .pth, .safetensors or .h5 file, an Orbax directory, a work directory of train,
-        the name of published weights such as torchvision/densenet121, https://... or
+      checkpoint: A .pth, .safetensors, .h5 or .keras file, an Orbax directory, a work directory of
+        train, the name of published weights such as torchvision/densenet121, https://... or
         hf-hub:OWNER/REPOSITORY.
-      target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict) or
-        FILE.safetensors (whichever of the two the checkpoint is not).
-      layout: Whose names the target has; torchvision or flax if not given.
+      target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict),
+        FILE.safetensors (whichever of the two the checkpoint is not), or FILE.weights.h5 or FILE.h5
+        (for load_weights of Keras).
+      layout: Whose names the target has; torchvision, flax or keras by the target if not given.
       optimizer: Take the momentum and the step of SGD along, so that the training can go on.
       weights: Which weights are taken, and from where.
       dtype: Type of the target's parameters. Running statistics have at least float32.

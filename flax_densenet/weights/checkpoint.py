@@ -17,6 +17,8 @@ from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
+from flax_densenet.weights.keras import check as keras
+from flax_densenet.weights.keras.names import lay_flat
 from flax_densenet.weights.optimizer import OptimizerState, find_optimizer
 from flax_densenet.weights.published.classes import class_names
 from flax_densenet.weights.published.find import find_weights
@@ -101,9 +103,14 @@ def load_checkpoint(
     found = find_weights(source, offline=offline)
     path, published = found.path, found.published
     contents = read_weights(path)
+    is_keras = keras.is_keras(contents)
+    if is_keras:
+        keras.refuse_keras_hub(path, contents)
+        contents = lay_flat(contents)
     chosen, unneeded = select(path, contents, weight_set)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
+    warnings: list[str] = []
     layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
     preparation, names = stated.preparation, stated.class_names
@@ -111,6 +118,8 @@ def load_checkpoint(
         preparation, names = published.preparation, class_names(published.class_set)
     rows = correspondence(config, layout)
     variables = _variables(path, chosen, config, rows)
+    if is_keras:  # which needs that the arrays fit
+        config, warnings = keras.check(path, contents, chosen, config)
     return Checkpoint(
         config=config,
         variables=variables,
@@ -119,7 +128,7 @@ def load_checkpoint(
         format=contents.format,
         source_arrays=chosen.arrays,
         unneeded=unneeded,
-        warnings=[*found.notes, *_warnings(path, contents, chosen, rows)],
+        warnings=[*found.notes, *_warnings(path, contents, chosen, rows), *warnings],
         metadata=contents.metadata,
         preparation=preparation or usual_preparation(config, statistics),
         class_names=names,

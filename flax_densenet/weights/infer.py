@@ -67,6 +67,7 @@ def infer_config(parsed: Parsed) -> DenseNetConfig:
         "num_classes": find("classifier", 0, 0).axes["O"],
         "in_channels": stem["I"],
         "batch_norm_epsilon": layout.batch_norm_epsilon,
+        "batch_norm_momentum": layout.batch_norm_momentum,
     }
     if bottleneck:
         fields["bottleneck_factor"] = _bottleneck_factor(find("conv1", 1, 1), find("conv2", 1, 1))

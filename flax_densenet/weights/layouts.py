@@ -78,6 +78,7 @@ class Layout(NamedTuple):
         them. Nothing computes with it at a fixed momentum, Flax has no place for it, and files
         older than torch 0.4.1 lack it.
       batch_norm_epsilon: Number that the software adds to the variance; files do not hold it.
+      batch_norm_momentum: Weight of the new batch in its running statistics; files do not hold it.
       imagenet_statistics: Whether the software trains ImageNet nets on images normalized by
         ImageNet's usual mean and deviation; files do not hold that either.
     """
@@ -88,6 +89,7 @@ class Layout(NamedTuple):
     separator: str = "."
     counter: str | None = "num_batches_tracked"
     batch_norm_epsilon: float = 1e-5
+    batch_norm_momentum: float = 0.1
     imagenet_statistics: bool = False
 
     def layer_name(self, layer: WeightLayer, numbers: Mapping[Kind, int], collection: str) -> str:
@@ -151,6 +153,18 @@ def _keras_names(name: str) -> str:
     return f"{name}/{name}"  # a group and, in it, the layer's variables under the same name
 
 
+_KERAS = {
+    "conv0": _keras_names("conv1_conv"),
+    "norm0": _keras_names("conv1_bn"),
+    "norm1": _keras_names(f"{_KERAS_BLOCK}_0_bn"),
+    "conv1": _keras_names(f"{_KERAS_BLOCK}_1_conv"),
+    "norm2": _keras_names(f"{_KERAS_BLOCK}_1_bn"),
+    "conv2": _keras_names(f"{_KERAS_BLOCK}_2_conv"),
+    "norm": _keras_names("pool{next_block}_bn"),
+    "conv": _keras_names("pool{next_block}_conv"),
+    "norm5": _keras_names("bn"),
+    "classifier": _keras_names("predictions"),
+}
 LAYOUTS: dict[str, Layout] = {
     "torchvision": Layout("torchvision or timm", _OURS, imagenet_statistics=True),
     "torchvision-2017": Layout(
@@ -212,22 +226,22 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "keras": Layout(
         "Keras applications, .h5",
-        {
-            "conv0": _keras_names("conv1_conv"),
-            "norm0": _keras_names("conv1_bn"),
-            "norm1": _keras_names(f"{_KERAS_BLOCK}_0_bn"),
-            "conv1": _keras_names(f"{_KERAS_BLOCK}_1_conv"),
-            "norm2": _keras_names(f"{_KERAS_BLOCK}_1_bn"),
-            "conv2": _keras_names(f"{_KERAS_BLOCK}_2_conv"),
-            "norm": _keras_names("pool{next_block}_bn"),
-            "conv": _keras_names("pool{next_block}_conv"),
-            "norm5": _keras_names("bn"),
-            "classifier": _keras_names("predictions"),
-        },
+        _KERAS,
         leaves=KERAS_LEAVES,
         separator="/",
         counter=None,
         batch_norm_epsilon=1.001e-5,
+        batch_norm_momentum=0.01,
+        imagenet_statistics=True,
+    ),
+    "keras-2": Layout(
+        "Keras applications before Keras 3, .h5",
+        _KERAS | {"conv0": _keras_names("conv1/conv"), "norm0": _keras_names("conv1/bn")},
+        leaves=KERAS_LEAVES,
+        separator="/",
+        counter=None,
+        batch_norm_epsilon=1.001e-5,
+        batch_norm_momentum=0.01,
         imagenet_statistics=True,
     ),
     "keras-3": Layout(
@@ -245,6 +259,7 @@ LAYOUTS: dict[str, Layout] = {
         separator="/",
         counter=None,
         batch_norm_epsilon=1.001e-5,
+        batch_norm_momentum=0.01,
         imagenet_statistics=True,
     ),
     "flaxvision": Layout(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_densenet.network.layers import ArrayPath, Kind
-from flax_densenet.weights.layouts import LAYOUTS, Layout, Leaf
+from flax_densenet.weights.layouts import KERAS_LEAVES, LAYOUTS, Layout, Leaf
 
 Shape = tuple[int, ...]
 
@@ -127,7 +127,7 @@ class WeightSet(NamedTuple):
     Attributes:
       where: Its place in the file, such as "state_dict: module."; "" is the whole file.
       layout: Key of `LAYOUTS`.
-      arrays: Its arrays under the layout's names; a classifier in a Sequential loses its number.
+      arrays: Its arrays under the layout's names, also a classifier that has another one there.
       paths: Their paths in the file.
       parsed: What the names say.
     """
@@ -214,10 +214,8 @@ def _as_set(
     name: str,
     layout: Layout,
 ) -> WeightSet | None:
-    paths = _without_head_number(
-        {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)},
-        layout,
-    )
+    paths = {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)}
+    paths = _with_usual_head(paths, arrays, layout)
     parsed = parse({key: arrays[path].shape for key, path in paths.items()}, layout)
     if not _looks_like_a_network(parsed):
         return None
@@ -225,16 +223,30 @@ def _as_set(
     return WeightSet(where, name, {k: arrays[p] for k, p in paths.items()}, paths, parsed)
 
 
-def _without_head_number(paths: dict[str, ArrayPath], layout: Layout) -> dict[str, ArrayPath]:
-    """Takes the number away that a Sequential gives its only layer, such as "classifier.0"."""
-    if layout.separator != ".":
+def _with_usual_head(
+    paths: dict[str, ArrayPath], arrays: Arrays, layout: Layout
+) -> dict[str, ArrayPath]:
+    """Gives the classifier the layout's name for it, where the file has another one.
+
+    That is "classifier.0", as the only layer of a Sequential, and in Keras, where everybody names
+    the classifier for a new task, the only linear layer whatever its name.
+    """
+    usual = layout.names["classifier"]
+    if layout.leaves is KERAS_LEAVES:
+        pattern = re.compile(r"(?P<name>(.+)/\2)(?P<leaf>/kernel|/bias)")
+    elif layout.separator == ".":
+        pattern = re.compile(rf"(?P<name>{re.escape(usual)}(|\.\d+))(?P<leaf>\.\w+)")
+    else:
         return paths
-    pattern = re.compile(rf"({re.escape(layout.names['classifier'])})(|\.\d+)(\.\w+)")
-    heads = {key: found for key in paths if (found := pattern.fullmatch(key))}
-    if len({found[2] for found in heads.values()}) != 1:  # several layers
+    found = {key: match for key in paths if (match := pattern.fullmatch(key))}
+    if layout.leaves is KERAS_LEAVES:
+        kernels = {key: m for key, m in found.items() if arrays[paths[key]].ndim == 2}
+        names = {match["name"] for match in kernels.values()}
+        found = {key: match for key, match in found.items() if match["name"] in names}
+    if len({match["name"] for match in found.values()}) != 1:  # several layers
         return paths
     return {
-        heads[key][1] + heads[key][3] if key in heads else key: path for key, path in paths.items()
+        usual + found[key]["leaf"] if key in found else key: path for key, path in paths.items()
     }
 
 

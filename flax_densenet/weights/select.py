@@ -21,6 +21,8 @@ _UNNEEDED = (
     "optimizer_state_dict",
     "optimizer_state",
     "optimizer_states",
+    "optimizer_weights",
+    "metrics",
     "scheduler",
     "scheduler_state_dict",
     "lr_scheduler",
@@ -49,7 +51,7 @@ def select(path: Path, contents: Contents, asked: str | None) -> tuple[WeightSet
     Raises:
       InputError: The file holds no network or several, or something that may be a part of one.
     """
-    candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
+    candidates = {k: a for k, a in contents.arrays.items() if not _is_unneeded(k)}
     chosen = _choose(path, find_weight_sets(candidates), contents, asked)
     return _without_rest(path, contents, chosen, asked=asked is not None)
 
@@ -107,7 +109,7 @@ def _without_rest(
         for keys in rest
         if not asked
         and keys not in chosen.paths.values()
-        and _first(keys) not in _UNNEEDED
+        and not _is_unneeded(keys)
         and (is_strict or _may_be_a_layer(keys[-1], contents.arrays[keys], classes))
     ]
     if unknown or layers:
@@ -132,5 +134,6 @@ def _may_be_a_layer(name: str, array: np.ndarray, classes: Shape | None) -> bool
     return leaf in _OF_LAYERS or (leaf == _WEIGHT and array.shape != classes)
 
 
-def _first(keys: ArrayPath) -> str:
-    return keys[0].partition("/")[0]
+def _is_unneeded(keys: ArrayPath) -> bool:
+    """Returns whether an array is of the training: the optimizer's, or Keras's random numbers."""
+    return keys[0].partition("/")[0] in _UNNEEDED or "seed_generator" in keys
