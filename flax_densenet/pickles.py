@@ -74,12 +74,16 @@ def _reconstruct(*empty: object) -> _Array:
     return _Array()
 
 
-def _scalar(dtype: _DType, content: bytes) -> bool | int | float | complex:
+def _scalar(dtype: _DType, content: bytes | str) -> bool | int | float | complex:
     """Stands in for the function that makes a NumPy scalar; a number of Python will do."""
     return _from_bytes(content, dtype, (), "C").item()
 
 
-def _from_bytes(content: bytes, dtype: _DType, shape: tuple[int, ...], order: Any) -> np.ndarray:
+def _from_bytes(
+    content: bytes | str, dtype: _DType, shape: tuple[int, ...], order: Any
+) -> np.ndarray:
+    if isinstance(content, str):  # of Python 2, read as latin1
+        content = content.encode("latin1")
     if not isinstance(dtype, _DType) or not isinstance(content, bytes | bytearray):
         raise NotData("NumPy data without a type or without bytes")
     kind = np.dtype(dtype.code)

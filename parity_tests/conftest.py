@@ -21,7 +21,7 @@ from parity_tests.networks import CASES, Case, with_precision
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers take the cores
 
-collect_ignore = ["make_golden.py", "make_pixels.py"]  # need torchvision
+collect_ignore = ["make_golden.py", "make_pixels.py", "make_xray.py"]  # need other software
 
 __all__ = ["compiled_for_children", "float64", "forget_compiled_programs", "small_chunks"]
 

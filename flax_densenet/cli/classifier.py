@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flax_densenet.cli.flags import ImageFlags, WeightsFlags
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError
 
@@ -33,6 +34,7 @@ class Classifier(NamedTuple):
       statistics: Mean and deviation that images are normalized with.
       logits: Compiled function from images, [B, H, W, C] in 0 to 255, to logits, [B, K].
       class_names: One name per class; None if they are not known.
+      outputs: How the logits are read.
     """
 
     model: "DenseNet"
@@ -41,10 +43,18 @@ class Classifier(NamedTuple):
     statistics: ChannelStatistics
     logits: "Callable[[jax.Array], jax.Array]"
     class_names: tuple[str, ...] | None
+    outputs: Outputs
 
     def class_name(self, index: int) -> str:
         """Returns the name of a class, for people."""
-        return self.class_names[index] if self.class_names else f"class {index}"
+        name = self.class_names[index] if self.class_names else ""
+        name = name or f"class {index}"
+        return name if self.is_trained(index) else f"{name} (not trained)"
+
+    def is_trained(self, index: int) -> bool:
+        """Returns whether an output was trained, as far as the checkpoint says."""
+        has_name = self.class_names is None or self.class_names[index] != ""
+        return has_name and self.outputs.is_trained(index)
 
 
 def load_classifier(source: str, weights: WeightsFlags, flags: ImageFlags) -> Classifier:
@@ -84,7 +94,15 @@ def load_classifier(source: str, weights: WeightsFlags, flags: ImageFlags) -> Cl
     def logits(variables: Any, image: jax.Array) -> jax.Array:
         return jax.numpy.asarray(model.apply(variables, statistics.normalize(image), train=False))
 
-    return Classifier(model, variables, image_format, statistics, partial(logits, variables), names)
+    return Classifier(
+        model,
+        variables,
+        image_format,
+        statistics,
+        partial(logits, variables),
+        names,
+        checkpoint.outputs,
+    )
 
 
 def _changed(preparation: Preparation, flags: ImageFlags) -> Preparation:

@@ -163,6 +163,7 @@ def _describe_optimizer(source: "Checkpoint", arguments: ConvertArguments) -> st
 
 
 def _adapt(source: "Checkpoint", arguments: ConvertArguments) -> "Checkpoint":
+    from flax_densenet.data.outputs import Outputs
     from flax_densenet.weights.adapt import adapt, cast_tree, check_variant
     from flax_densenet.weights.statement import given_statistics
 
@@ -209,6 +210,7 @@ def _adapt(source: "Checkpoint", arguments: ConvertArguments) -> "Checkpoint":
         variables=variables,
         preparation=preparation,
         class_names=None if arguments.new_head else source.class_names,
+        outputs=Outputs() if arguments.new_head else source.outputs,
         optimizer=optimizer,
     )
 

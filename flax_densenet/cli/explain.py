@@ -27,7 +27,7 @@ class ExplainArguments:
         work directory of train, or the name of published weights such as torchvision/densenet121.
       image: Image file.
       chosen_class: Name of a class, its index from 0 or, for ImageNet's, WordNet's identifier such
-        as n01440764; the most probable one if not given.
+        as n01440764; the one of the highest score if not given.
       method: cam shows what each place adds to the logit, exactly; gradcam the maps of a layer,
         weighted by their gradients.
       layer: Layer that gradcam looks at: denseblock1, denseblock2... or norm5, the default.
@@ -94,7 +94,10 @@ def run(arguments: ExplainArguments, prog: str) -> None:
     if not np.isfinite(logits).all():
         raise InputError(f"the network's output for {source} is not finite; check its weights")
     index = _choose_class(arguments.chosen_class, classifier)
-    index = int(logits.argmax()) if index is None else index
+    scores = classifier.outputs.scores(logits)
+    if index is None:
+        trained = [classifier.is_trained(index) for index in range(len(scores))]
+        index = int(np.where(trained, scores, -1).argmax())
     x = classifier.statistics.normalize(batch)
     inputs = (classifier.model, classifier.variables, x, jnp.array([index]))
     if arguments.method == "cam":
@@ -102,8 +105,10 @@ def run(arguments: ExplainArguments, prog: str) -> None:
     else:
         values = gradient_activation_map(*inputs, layer=layer)
         unit = f"weighted maps of {layer}"
-    probability = np.exp(logits[index] - np.logaddexp.reduce(logits))
-    title = f"{classifier.class_name(index)}: {probability:.2%}, logit {logits[index]:.2f}"
+    score = classifier.outputs.formatted(scores[index])
+    title = f"{classifier.class_name(index)}: {score}, logit {logits[index]:.2f}"
+    if classifier.outputs.has_several_labels:
+        print(classifier.outputs.description)
     with written_whole(target, overwrite=arguments.overwrite) as unfinished:
         plot_activation_map(image, np.asarray(values[0]), title, unit, unfinished)
     print(title)

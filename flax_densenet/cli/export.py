@@ -120,6 +120,7 @@ def run(arguments: ExportArguments, prog: str) -> None:
         image_size=_image_size(arguments, config),
         preparation=_preparation(checkpoint, arguments),
         class_names=checkpoint.class_names,
+        outputs=checkpoint.outputs,
         is_uint8=arguments.uint8,
     )
     description = interface.describe(config, checkpoint.published or checkpoint.path.name)

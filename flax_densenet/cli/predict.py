@@ -1,4 +1,4 @@
-"""`flax-densenet predict`: the most probable classes of images.
+"""`flax-densenet predict`: the most probable classes or labels of images.
 
 Axes: K classes.
 """
@@ -7,7 +7,7 @@ import dataclasses
 import json
 import sys
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -17,7 +17,8 @@ from flax_densenet.cli.classifier import Classifier, load_classifier
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import ImageFlags, WeightsFlags, parse_flags
 from flax_densenet.data.images.paths import find_images, read_images
-from flax_densenet.errors import ImagesUnreadable, listed, require
+from flax_densenet.data.outputs import Outputs
+from flax_densenet.errors import ImagesUnreadable, InputError, listed, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class PredictArguments:
       images: Image files, and directories in which all images are taken.
       top_k: Classes to show for each image.
       json: Print one JSON object for each image, one a line.
+      no_operating_points: Show plain probabilities, where the checkpoint has operating points for
+        several labels.
       batch_size: Images per step; it does not change the result.
       weights: Which weights are taken, and from where.
       preparation: How images are prepared.
@@ -41,6 +44,7 @@ class PredictArguments:
     ]
     top_k: int = 5
     json: bool = False
+    no_operating_points: bool = False
     batch_size: int = 32
     weights: WeightsFlags = WeightsFlags()
     preparation: ImageFlags = ImageFlags()
@@ -69,29 +73,39 @@ def run(arguments: PredictArguments, prog: str) -> None:
       InputError: The checkpoint or a path cannot be used.
       ImagesUnreadable: Some images could not be read; all others are done.
     """
-    import jax
     import jax.numpy as jnp
 
     choose_devices(DeviceFlags())
     paths = find_images(arguments.images)
     classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
+    outputs = classifier.outputs
+    if arguments.no_operating_points:
+        if outputs.operating_points is None:
+            raise InputError(
+                f"{arguments.checkpoint} has no operating points; leave out --no_operating_points"
+            )
+        outputs = outputs.without_operating_points()
     batch_size = min(arguments.batch_size, len(paths))
     failed: list[str] = []
     for batch in read_images(paths, classifier.image_format, batch_size):
         missing = batch_size - len(batch.image)  # filled up, so that one program serves for all
         image = jnp.asarray(np.pad(batch.image, ((0, missing), (0, 0), (0, 0), (0, 0))))
-        log_probability = jax.nn.log_softmax(classifier.logits(image))
-        rows = np.asarray(log_probability, np.float64)[: len(batch.image)]
-        for path, row, problem in zip(batch.paths, rows, batch.problems, strict=True):
-            if problem is None and not np.isfinite(row).all():
+        logits = np.asarray(classifier.logits(image), np.float64)[: len(batch.image)]
+        rows = [
+            _Row(scores, outputs, classifier, arguments.top_k) for scores in outputs.scores(logits)
+        ]
+        for number, (path, row, problem) in enumerate(
+            zip(batch.paths, rows, batch.problems, strict=True)
+        ):
+            if problem is None and not np.isfinite(logits[number]).all():
                 problem = _NOT_FINITE
             if problem is not None:
                 failed.append(path)
                 print(f"error: {path}: {problem}", file=sys.stderr)
             if arguments.json:
-                print(json.dumps(_as_json(path, row, problem, classifier, arguments.top_k)))
+                print(json.dumps(_as_json(path, row, problem)))
             elif problem is None:
-                print(_as_table(path, row, classifier, arguments.top_k))
+                print(_as_table(path, row))
         sys.stdout.flush()
     if failed:
         raise ImagesUnreadable(
@@ -100,34 +114,52 @@ def run(arguments: PredictArguments, prog: str) -> None:
         )
 
 
-def _best(row: Float[np.ndarray, " K"], top_k: int) -> list[int]:
-    return np.argsort(-row, kind="stable")[:top_k].tolist()
+class _Row(NamedTuple):
+    """The scores [K] of an image, and what they stand for."""
+
+    scores: Float[np.ndarray, " K"]
+    outputs: Outputs
+    classifier: Classifier
+    top_k: int
+
+    @property
+    def best(self) -> list[int]:
+        """Indices of the highest scores; outputs that were not trained come last."""
+        trained = [self.classifier.is_trained(index) for index in range(len(self.scores))]
+        return np.lexsort((-self.scores, np.logical_not(trained)))[: self.top_k].tolist()
 
 
-def _as_json(
-    path: str,
-    row: Float[np.ndarray, " K"],
-    problem: str | None,
-    classifier: Classifier,
-    top_k: int,
-) -> dict[str, Any]:
+def _as_json(path: str, row: _Row, problem: str | None) -> dict[str, Any]:
     from flax_densenet.weights.published.classes import is_imagenet, wordnet_ids
 
     if problem is not None:
         return {"image": path, "error": problem}
-    classes: list[dict[str, Any]] = [
+    names = row.classifier.class_names
+    score = "probability" if row.outputs.operating_points is None else "score"
+    entries: list[dict[str, Any]] = [
         {
             "index": index,
-            "name": classifier.class_names[index] if classifier.class_names else None,
-            "probability": float(np.exp(row[index])),
+            "name": names[index] if names else None,
+            score: float(row.scores[index]),
         }
-        for index in _best(row, top_k)
+        for index in row.best
     ]
-    if is_imagenet(classifier.class_names):
-        classes = [{**one, "wordnet_id": wordnet_ids()[one["index"]]} for one in classes]
-    return {"image": path, "classes": classes}
+    if is_imagenet(names):
+        entries = [{**entry, "wordnet_id": wordnet_ids()[entry["index"]]} for entry in entries]
+    if not row.outputs.has_several_labels:
+        return {"image": path, "classes": entries}
+    return {
+        "image": path,
+        "labels": [
+            {**entry, "is_trained": row.classifier.is_trained(entry["index"])} for entry in entries
+        ],
+    }
 
 
-def _as_table(path: str, row: Float[np.ndarray, " K"], classifier: Classifier, top_k: int) -> str:
-    lines = [f"  {np.exp(row[i]):>8.2%}  {classifier.class_name(i)}" for i in _best(row, top_k)]
-    return "\n".join([path, *lines])
+def _as_table(path: str, row: _Row) -> str:
+    outputs = row.outputs
+    title = f"{path}  ({outputs.description})" if outputs.has_several_labels else path
+    names = {index: row.classifier.class_name(index) for index in row.best}
+    return "\n".join(
+        [title, *(f"  {outputs.formatted(row.scores[i]):>8}  {name}" for i, name in names.items())]
+    )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from flax_densenet import __version__
 from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
@@ -26,6 +27,7 @@ class Interface:
       image_size: Height and width in pixels; None leaves both free.
       preparation: How images were prepared in training, as far as that is known.
       class_names: One name per class, if known.
+      outputs: How the logits are read.
       is_uint8: Whether the network takes pixels from 0 to 255 and normalizes them itself.
 
     Raises:
@@ -37,6 +39,7 @@ class Interface:
     image_size: tuple[int, int] | None = None
     preparation: Preparation = dataclasses.field(default_factory=Preparation)
     class_names: tuple[str, ...] | None = None
+    outputs: Outputs = dataclasses.field(default_factory=Outputs)
     is_uint8: bool = False
 
     def __post_init__(self) -> None:
@@ -82,7 +85,12 @@ class Interface:
                 "dtype": "uint8" if self.is_uint8 else "float32",
                 "smallest_image": [minimum, minimum],
             },
-            "output": {"name": OUTPUT_NAME, "axes": "BK", "shape": (None, config.num_classes)},
+            "output": {
+                "name": OUTPUT_NAME,
+                "axes": "BK",
+                "shape": (None, config.num_classes),
+                **self.outputs.to_record(),
+            },
             "class_names": self.class_names,
             "resizing": {
                 "shorter_side": prepared.shorter_side,

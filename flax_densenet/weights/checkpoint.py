@@ -10,22 +10,25 @@ from flax import traverse_util
 
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.imagenet import STATISTICS
+from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation, usual_preparation
 from flax_densenet.errors import InputError, counted, listed
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
 from flax_densenet.weights.infer import infer_config, inferred_from
 from flax_densenet.weights.keras import check as keras
 from flax_densenet.weights.keras.names import lay_flat
-from flax_densenet.weights.optimizer import OptimizerState, find_optimizer
-from flax_densenet.weights.published.classes import class_names
+from flax_densenet.weights.optimizer import STEP, OptimizerState, find_optimizer
 from flax_densenet.weights.published.find import find_weights
 from flax_densenet.weights.recognize import WeightSet
 from flax_densenet.weights.select import select
-from flax_densenet.weights.statement import Stated, read_statement
-from flax_densenet.weights.table import Row, correspondence, from_rows
+from flax_densenet.weights.statement import COUNTERS_KEY, Stated, read_statement
+from flax_densenet.weights.table import Row, correspondence, from_rows, read_counters
+from flax_densenet.weights.whole_module import check_whole_module
+from flax_densenet.weights.xray import OPERATING_POINTS, read_told
 
 
 class Checkpoint(NamedTuple):
@@ -47,6 +50,9 @@ class Checkpoint(NamedTuple):
       optimizer: The state of SGD with momentum, if the file holds it and it was asked for.
       path: The file or directory, wherever it was found.
       published: Key of `PUBLISHED`, if these are published weights.
+      outputs: How the outputs are read.
+      counters: Batches that each normalization has seen, in forward order (PyTorch's
+        `num_batches_tracked`), if the file says.
     """
 
     config: DenseNetConfig
@@ -63,6 +69,8 @@ class Checkpoint(NamedTuple):
     optimizer: OptimizerState | None = None
     path: Path = Path()
     published: str | None = None
+    outputs: Outputs = Outputs()
+    counters: tuple[int, ...] | None = None
 
     @property
     def statistics(self) -> ChannelStatistics | None:
@@ -111,15 +119,24 @@ def load_checkpoint(
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     warnings: list[str] = []
+    place = _place(chosen)
+    module = check_whole_module(path, contents.modules, place, config, chosen.layout)
+    if module is not None:
+        config = module.config
+    group, prefix = place
+    points = (*group, prefix + OPERATING_POINTS)
+    told = read_told(path, config, contents.arrays.get(points), module)
     layout = chosen.parsed.layout
     statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
-    preparation, names = stated.preparation, stated.class_names
+    preparation = stated.preparation or told.preparation
+    names, outputs = stated.class_names or told.class_names, stated.outputs or told.outputs
     if published is not None:
-        preparation, names = published.preparation, class_names(published.class_set)
+        preparation, names, outputs = published.preparation, published.names, published.outputs
     rows = correspondence(config, layout)
     variables = _variables(path, chosen, config, rows)
-    if is_keras:  # which needs that the arrays fit
+    if is_keras and published is None:  # which needs that the arrays fit
         config, warnings = keras.check(path, contents, chosen, config)
+    taken = "/".join(points) if told.outputs.operating_points else None
     return Checkpoint(
         config=config,
         variables=variables,
@@ -127,15 +144,40 @@ def load_checkpoint(
         where=chosen.where,
         format=contents.format,
         source_arrays=chosen.arrays,
-        unneeded=unneeded,
-        warnings=[*found.notes, *_warnings(path, contents, chosen, rows), *warnings],
+        unneeded=[name for name in unneeded if name != taken],
+        warnings=[*found.notes, *_warnings(path, contents, chosen, rows), *told.notes, *warnings],
         metadata=contents.metadata,
         preparation=preparation or usual_preparation(config, statistics),
         class_names=names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
         path=path,
         published=found.name,
+        outputs=outputs,
+        counters=_counters(path, contents, chosen, rows, stated),
     )
+
+
+def _place(chosen: WeightSet) -> tuple[ArrayPath, str]:
+    """Returns the path of the dictionary that the weights are in, and the prefix of their names."""
+    if chosen.parsed.layout.separator != ".":  # only PyTorch's names can have more beside them
+        return (), ""
+    key, path = next((k, p) for k, p in chosen.paths.items() if p[-1].endswith(k))
+    return path[:-1], path[-1].removesuffix(key)
+
+
+def _counters(
+    path: Path, contents: Contents, chosen: WeightSet, rows: Sequence[Row], stated: Stated
+) -> tuple[int, ...] | None:
+    norms = len([row for row in rows if row.leaf.flax_name == "var"])
+    step = contents.arrays.get(("training", STEP))
+    if stated.counts_batches and step is not None:
+        return (int(step),) * norms
+    if stated.counters is not None and len(stated.counters) != norms:
+        raise InputError(
+            f"{path}: its metadata have {len(stated.counters)} {COUNTERS_KEY} for {norms} "
+            "normalizations; the file was changed; make it again"
+        )
+    return read_counters(chosen.arrays, rows) or stated.counters
 
 
 def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:

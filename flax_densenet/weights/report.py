@@ -35,6 +35,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "pixels": _describe_statistics(checkpoint.statistics),
         "dtype": ", ".join(dtypes),
     }
+    if checkpoint.outputs.has_several_labels:
+        rows["outputs"] = checkpoint.outputs.description
     if checkpoint.unneeded:
         rows["not taken"] = listed(checkpoint.unneeded)
     return rows

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax_densenet.data.dataset import ChannelStatistics, check_scale
+from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation, trained_preparation, usual_preparation
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.weights.files.contents import Contents
 
 CONFIG_KEY, PREPARATION_KEY, CLASS_NAMES_KEY = "config", "preprocessing", "class_names"
+OUTPUTS_KEY, COUNTERS_KEY = "outputs", "num_batches_tracked"
 _STATISTICS_KEY = "mean_and_std"  # in files from before there was PREPARATION_KEY
 _CONFIG_FILE = "config.json"
 _CROP_PCT = 0.875  # timm's default
@@ -33,6 +35,9 @@ class Stated(NamedTuple):
       class_names: One name per class.
       sgd: Learning rate at the start ("lr") and "weight_decay" of a run.
       has_parts: Whether a run freezes parts of the network, or trains them at other rates.
+      outputs: How the network's outputs are read.
+      counters: Batches that each normalization has seen, in forward order.
+      counts_batches: Whether the steps of a run are all the batches that they have seen.
     """
 
     config: DenseNetConfig | None = None
@@ -40,6 +45,9 @@ class Stated(NamedTuple):
     class_names: tuple[str, ...] | None = None
     sgd: Mapping[str, float] = {}
     has_parts: bool = False
+    outputs: Outputs | None = None
+    counters: tuple[int, ...] | None = None
+    counts_batches: bool = False
 
 
 def read_statement(path: Path, contents: Contents) -> Stated:
@@ -82,6 +90,9 @@ def read_run(directory: Path) -> Stated:
         has_parts = parts.get("freeze", "none") != "none" or bool(
             parts.get("learning_rate_factors")
         )
+        run = Stated(
+            config, sgd=sgd, has_parts=has_parts, counts_batches=parts.get("init_from") is None
+        )
         if PREPARATION_KEY not in groups:
             preparation = trained_preparation(
                 data.get("image_size"),
@@ -90,7 +101,7 @@ def read_run(directory: Path) -> Stated:
                 mean=data.get("mean"),
                 std=data.get("std"),
             )
-            return Stated(config, preparation, None, sgd, has_parts)
+            return run._replace(preparation=preparation)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(
             f"config.json is not that of a training run ({type(error).__name__}: {error}); "
@@ -99,7 +110,7 @@ def read_run(directory: Path) -> Stated:
     try:
         preparation = Preparation.from_record(groups[PREPARATION_KEY])
         names = groups[CLASS_NAMES_KEY]
-        return Stated(config, preparation, tuple(names) if names else None, sgd, has_parts)
+        return run._replace(preparation=preparation, class_names=tuple(names) if names else None)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"config.json has a damaged record of preprocessing ({error}); remove it, and say with "
@@ -109,16 +120,26 @@ def read_run(directory: Path) -> Stated:
 
 def _from_metadata(metadata: Mapping[str, str]) -> Stated:
     config = DenseNetConfig(**json.loads(metadata[CONFIG_KEY]))
-    record, names, pixels = (
+    record, names, pixels, outputs, counters = (
         json.loads(metadata.get(key, "null"))
-        for key in (PREPARATION_KEY, CLASS_NAMES_KEY, _STATISTICS_KEY)
+        for key in (PREPARATION_KEY, CLASS_NAMES_KEY, _STATISTICS_KEY, OUTPUTS_KEY, COUNTERS_KEY)
     )
     preparation = None
     if record:
         preparation = Preparation.from_record(record)
     elif pixels:
         preparation = usual_preparation(config, ChannelStatistics(*map(tuple, pixels)))
-    return Stated(config, preparation, tuple(names) if names else None)
+    read_as = Outputs.from_record(outputs) if outputs else None
+    points = None if read_as is None else read_as.operating_points
+    if points is not None and len(points) != config.num_classes:
+        raise ValueError(f"{len(points)} operating points for {config.num_classes} outputs")
+    return Stated(
+        config,
+        preparation,
+        tuple(names) if names else None,
+        outputs=read_as,
+        counters=tuple(map(int, counters)) if counters else None,
+    )
 
 
 def read_timm_config(weights: Path) -> Stated:

@@ -1,5 +1,6 @@
 """Converts weights between Flax and other software by one table, read in both directions."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,8 +117,27 @@ def from_rows(arrays: Mapping[str, Any], rows: Sequence[Row], layout: Layout) ->
     )
 
 
+def read_counters(arrays: Mapping[str, Any], rows: Sequence[Row]) -> tuple[int, ...] | None:
+    """Returns how many batches each normalization has seen, in forward order.
+
+    Args:
+      arrays: Arrays under the layout's names.
+      rows: The rows of the network.
+
+    Returns:
+      The counters; None if the layout has none, or the arrays have not one integer for each.
+    """
+    found = [np.asarray(arrays.get(row.counter, np.nan)) for row in rows if row.counter]
+    if not found or any(a.dtype.kind not in "iu" or a.size != 1 or a < 0 for a in found):
+        return None
+    return tuple(int(array.item()) for array in found)
+
+
 def to_arrays(
-    variables: Variables, config: DenseNetConfig, layout: Layout
+    variables: Variables,
+    config: DenseNetConfig,
+    layout: Layout,
+    counters: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Converts Flax variables to the arrays of any layout, bit for bit.
 
@@ -125,10 +145,11 @@ def to_arrays(
       variables: {"params": ..., "batch_stats": ...} of the network; frozen dicts are accepted.
       config: The network that the weights belong to.
       layout: The layout.
+      counters: Batches that each normalization has seen, in forward order; 0 if not given, since
+        Flax variables have no place for them.
 
     Returns:
-      NumPy arrays under the layout's names, in forward order. Counters, which Flax has no place
-      for, are 0.
+      NumPy arrays under the layout's names, in forward order.
 
     Raises:
       InputError: Paths are missing, unknown or of another shape; all of them are named.
@@ -141,11 +162,12 @@ def to_arrays(
     wanted = {"/".join(row.flax_path): row.flax_shape for row in rows}
     _check_names_and_shapes("Flax variables", wanted, source)
     arrays: dict[str, np.ndarray] = {}
+    seen = itertools.repeat(0) if counters is None else iter(counters)
     for row in rows:
         array = source["/".join(row.flax_path)]
         arrays[row.key] = _permute(array, row.leaf.flax_axes, row.leaf.axes)
         if row.counter:
-            arrays[row.counter] = np.zeros((), np.int64)
+            arrays[row.counter] = np.array(next(seen), np.int64)
     return arrays
 
 

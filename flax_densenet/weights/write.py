@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flax_densenet.data.outputs import Outputs
 from flax_densenet.errors import InputError
 from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.files.write import (
@@ -22,7 +23,13 @@ from flax_densenet.weights.optimizer import (
     to_torch_order,
     torch_training_checkpoint,
 )
-from flax_densenet.weights.statement import CLASS_NAMES_KEY, CONFIG_KEY, PREPARATION_KEY
+from flax_densenet.weights.statement import (
+    CLASS_NAMES_KEY,
+    CONFIG_KEY,
+    COUNTERS_KEY,
+    OUTPUTS_KEY,
+    PREPARATION_KEY,
+)
 from flax_densenet.weights.table import to_arrays
 
 TORCH_ENDINGS = (".pth", ".pt")
@@ -68,7 +75,8 @@ def write_target(
     _check_target(target, layout_name, has_optimizer=optimizer is not None)
     if target.suffix == _KERAS:
         check_keras_has(checkpoint.config, target.name)
-    arrays = to_arrays(checkpoint.variables, checkpoint.config, layout)
+    counters = checkpoint.counters
+    arrays = to_arrays(checkpoint.variables, checkpoint.config, layout, counters)
     variables: dict[str, Any] = dict(checkpoint.variables)
     metadata = {
         CONFIG_KEY: json.dumps(dataclasses.asdict(checkpoint.config)),
@@ -79,6 +87,17 @@ def write_target(
     metadata[PREPARATION_KEY] = json.dumps(checkpoint.preparation.to_record())
     if checkpoint.class_names is not None:
         metadata[CLASS_NAMES_KEY] = json.dumps(checkpoint.class_names)
+    if checkpoint.outputs != Outputs():
+        metadata[OUTPUTS_KEY] = json.dumps(checkpoint.outputs.to_record())
+        if target.suffix in TORCH_ENDINGS:
+            print(f"note: {target.name} holds arrays alone, and does not say how outputs are read")
+    if layout.counter and counters is None:
+        print(
+            f"note: {layout.counter} is 0 in {target.name}, since {source_name} does not say how "
+            "many batches its normalizations have seen"
+        )
+    elif counters is not None and not layout.counter:
+        metadata[COUNTERS_KEY] = json.dumps(counters)
     around = None
     if optimizer is not None:
         momentum = to_torch_order(optimizer, checkpoint.variables, checkpoint.config, TORCHVISION)

@@ -1,5 +1,6 @@
 """Contents of a weight file of any format, and the error that refuses a file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.files.modules import ModuleNode
 
 FORMATS = (
     "PyTorch (.pth), safetensors, Keras (.h5, .weights.h5, .keras) and Orbax directories are read"
@@ -27,12 +29,15 @@ class Contents(NamedTuple):
       settings: Other plain values: numbers, text, bools, None and lists of them.
       metadata: Text by name, from safetensors files and our Orbax directories and Keras files; {}
         for others.
+      modules: Modules of PyTorch that were saved whole, by the path of the container and the dotted
+        name of the module in it. Their arrays have the names of a state dict.
     """
 
     format: str
     arrays: dict[ArrayPath, np.ndarray]
     settings: dict[ArrayPath, Any]
     metadata: dict[str, str]
+    modules: Mapping[ArrayPath, ModuleNode] = {}
 
 
 def refused(path: Path, why: str, remedy: str) -> InputError:

@@ -1,13 +1,14 @@
 """Stand-ins for names in PyTorch's training checkpoints, beyond tensors and dictionaries.
 
-Training scripts also store numbers of NumPy, the program's arguments, paths and dictionaries with
-defaults. PyTorch's safe unpickler gets stand-ins for these, never the real classes: see
-`flax_densenet/pickles.py`.
+Training scripts also store numbers of NumPy, the program's arguments, paths, dictionaries with
+defaults, and whole modules. PyTorch's safe unpickler gets stand-ins for these, never the real
+classes: see `flax_densenet/pickles.py`.
 """
 
 from typing import Any
 
 from flax_densenet.pickles import Kept, NotData, numpy_stand_ins
+from flax_densenet.weights.files.modules import module_stand_ins
 
 _NUMBERS = "b1|[iu][1248]|f[248]|c8|c16"
 
@@ -36,7 +37,8 @@ class _Factory:
 
 def stand_ins() -> list[Any]:
     """Returns (stand-in, full name) for every name that the unpickler may meet beyond its own."""
-    named = numpy_stand_ins(_NUMBERS) | {
+    named = numpy_stand_ins(_NUMBERS) | module_stand_ins()
+    named |= {
         "argparse.Namespace": Kept,
         "collections.defaultdict": _default_dict,
         "builtins.bytes": _no_bytes,

@@ -19,6 +19,8 @@ from flax_densenet.errors import InputError
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.pickles import Kept, NotData
 from flax_densenet.weights.files.contents import Contents, check_claim, damaged, refused
+from flax_densenet.weights.files.legacy_modules import readable
+from flax_densenet.weights.files.modules import Module, ModuleNode, walk
 from flax_densenet.weights.files.stand_ins import stand_ins
 from flax_densenet.weights.files.torch_archive import SAVE_AGAIN, check_archive
 
@@ -84,7 +86,7 @@ def read_legacy(path: Path) -> Contents:
       InputError: PyTorch is not installed, or the file is damaged or holds other than data.
     """
     with path.open("rb") as file:
-        return _read(path, "PyTorch legacy", lambda torch: _load(torch, file, mmap=False))
+        return _read(path, "PyTorch legacy", lambda torch: _load_legacy(torch, file))
 
 
 def save_torch(
@@ -129,10 +131,17 @@ def save_torch(
         raise (cause if isinstance(cause, OSError) else OSError(str(error))) from error
 
 
+def _load_legacy(torch: Any, file: IO[bytes]) -> Any:
+    with readable(file) as rewritten:
+        rewritten.seek(0)
+        return _load(torch, rewritten, mmap=False)
+
+
 def _load(torch: Any, file: Any, *, mmap: bool) -> Any:
     with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins()):
         warnings.simplefilter("ignore")  # about the file's age
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+        # Strings of Python 2, in which NumPy's numbers are, can be any bytes.
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap, encoding="latin1")
 
 
 def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
@@ -160,11 +169,12 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
             why = f"is pickled in a way that is not read safely ({unsupported[0]})"
             raise refused(path, why, SAVE_AGAIN) from error
         raise damaged(path, error) from error
-    if not isinstance(tree, dict | list | tuple):
+    if not isinstance(tree, dict | list | tuple | Module):
         why = f"holds one {type(tree).__name__} and no names"
         raise refused(path, why, SAVE_AGAIN)
     tensors: dict[ArrayPath, torch.Tensor | np.ndarray] = {}
     settings: dict[ArrayPath, Any] = {}
+    modules: dict[ArrayPath, ModuleNode] = {}
     for count, (keys, leaf) in enumerate(_leaves(path, tree, ())):
         if count == _MOST_ENTRIES:
             raise refused(path, f"has over {_MOST_ENTRIES:,} entries", SAVE_AGAIN)
@@ -175,6 +185,8 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
             tensors[keys] = leaf
         elif isinstance(leaf, np.ndarray):
             tensors[keys] = leaf
+        elif isinstance(leaf, ModuleNode):
+            modules[keys] = leaf
         elif leaf is None or isinstance(leaf, (*_PLAIN, list)):
             settings[keys] = leaf
         elif isinstance(leaf, torch.dtype | torch.device):
@@ -187,7 +199,7 @@ def _read(path: Path, format_name: str, load: Callable[[Any], Any]) -> Contents:
         keys: tensor if isinstance(tensor, np.ndarray) else _array(tensor)
         for keys, tensor in tensors.items()
     }
-    return Contents(format_name, arrays, settings, {})
+    return Contents(format_name, arrays, settings, {}, modules)
 
 
 def _refused_name(message: str) -> str | None:
@@ -209,7 +221,15 @@ def _leaves(path: Path, tree: Any, keys: ArrayPath) -> Iterator[tuple[ArrayPath,
         raise refused(path, f"nests entries more than {_DEEPEST} deep", SAVE_AGAIN)
     if isinstance(tree, Kept):
         tree = tree.content
-    if isinstance(tree, dict):
+    if isinstance(tree, Module):
+        try:
+            for name, node, arrays in walk(tree):
+                yield (*keys, name), node
+                for key, array in arrays.items():
+                    yield (*keys, f"{name}.{key}" if name else key), array
+        except NotData as error:
+            raise refused(path, f"holds {error}", SAVE_AGAIN) from error
+    elif isinstance(tree, dict):
         for key, value in tree.items():
             if key is not None and not isinstance(key, _PLAIN):
                 why = f"has a {type(key).__name__} as a key under {'/'.join(keys)!r}"

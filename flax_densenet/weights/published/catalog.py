@@ -5,12 +5,16 @@ single place gives, only the digits in the file's name are here; where there are
 out, and the size is the check.
 """
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.imagenet import STATISTICS
+from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.download import Checksum, RemoteFile
+from flax_densenet.weights.published.classes import class_names
 
 _CIFAR_STATISTICS = ChannelStatistics(
     (0.4914 * 255, 0.4822 * 255, 0.4465 * 255), (0.2023 * 255, 0.1994 * 255, 0.2010 * 255)
@@ -33,8 +37,9 @@ def _preparation(
 _AS_TORCHVISION = _preparation(STATISTICS, 224, 256)
 _AS_TIMM = _preparation(STATISTICS, 224, 256, "bicubic")
 _AS_CIFAR = _preparation(_CIFAR_STATISTICS, 32, 32)
-# Gray values become -1024 to 1024; the shorter side is resized, and a square is cut out.
-_AS_XRAY = _preparation(ChannelStatistics((127.5,), (127.5 / 1024,)), 224, 224)
+# The middle is cut out and brought to 224 pixels, which then run from -1024 to 1024.
+XRAY_PREPARATION = _preparation(ChannelStatistics((127.5,), (127.5 / 1024,)), 224, 224)
+XRAY_CLASSES = "torchxrayvision"
 
 
 class Published(NamedTuple):
@@ -48,6 +53,7 @@ class Published(NamedTuple):
       preparation: How images were prepared where the accuracy was measured.
       accuracy: What is published of it, and by whom.
       licence: Terms of the weights. The data that they were trained on may have others.
+      outputs: How the outputs are read.
     """
 
     files: tuple[RemoteFile, ...]
@@ -56,6 +62,14 @@ class Published(NamedTuple):
     preparation: Preparation
     accuracy: str
     licence: str
+    outputs: Outputs = Outputs()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name for each class; "" for an output that was not trained."""
+        names = class_names(self.class_set)
+        is_trained = self.outputs.is_trained
+        return tuple(name if is_trained(index) else "" for index, name in enumerate(names))
 
 
 def _sha256(digits: str) -> Checksum:
@@ -119,6 +133,8 @@ def _keras(depth: int, md5: str, accuracy: str) -> Published:
     )
 
 
+# Since these lie in the library's source, and not in its files of weights.
+_OPERATING_POINTS = json.loads((Path(__file__).parent / "operating_points.json").read_text())
 _XRAY = "https://github.com/mlmed/torchxrayvision/releases/download/v1"
 
 
@@ -136,10 +152,14 @@ def _xray(
             )
         ),
         "DenseNet-121, 1 channel",
-        "torchxrayvision",
-        _AS_XRAY,
+        XRAY_CLASSES,
+        XRAY_PREPARATION,
         f"several findings at once; {trained} of 18 outputs are trained",
         "Apache-2.0",
+        Outputs(
+            reading="several_labels",
+            operating_points=tuple(_OPERATING_POINTS[f"densenet121-res224-{name}"]),
+        ),
     )
 
 
