@@ -10,6 +10,7 @@ from flax_densenet.errors import InputError
 from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.files.write import write_orbax, write_safetensors, write_torch
 from flax_densenet.weights.layouts import FLAX, LAYOUTS, TORCHVISION
+from flax_densenet.weights.networks import check_layout
 from flax_densenet.weights.optimizer import (
     MOMENTUM,
     STEP,
@@ -50,11 +51,13 @@ def write_target(
       overwrite: Whether to replace the target if it exists.
 
     Raises:
-      InputError: The layout cannot be written to such a target, or the target exists.
+      InputError: The layout cannot be written to such a target, its software cannot build the
+        network, or the target exists.
       SavingFailed: Writing failed.
     """
     layout, optimizer = LAYOUTS[layout_name], checkpoint.optimizer
     _check_target(target, layout_name, has_optimizer=optimizer is not None)
+    check_layout(checkpoint.config, layout_name)
     arrays = to_arrays(checkpoint.variables, checkpoint.config, layout)
     variables: dict[str, Any] = dict(checkpoint.variables)
     metadata = {
