@@ -18,7 +18,7 @@ from flax_densenet.training.config import RunConfig
 from flax_densenet.training.parts import split_params
 from flax_densenet.training.step import TrainState
 from flax_densenet.weights.adapt import adapt, check_agreement, with_in_channels
-from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.weights.checkpoint import Checkpoint, check_head, load_checkpoint
 from flax_densenet.weights.files.orbax_files import newest_checkpoint
 
 
@@ -47,7 +47,7 @@ def open_source(init_from: str | Path, weight_set: str | None = None) -> Source:
       InputError: The weights cannot be read; `load_checkpoint` says why.
     """
     path = newest_checkpoint(Path(init_from).expanduser().absolute())
-    checkpoint = load_checkpoint(path, weight_set=weight_set)
+    checkpoint = load_checkpoint(path, weight_set=weight_set, needs_head=False)
     return Source(path, _sha256(path) if path.is_file() else None, checkpoint)
 
 
@@ -64,6 +64,8 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
         cannot be adapted to.
     """
     found = source.checkpoint.config
+    if not new_head:
+        check_head(source.path, source.checkpoint)
     check_agreement(
         found,
         network,
