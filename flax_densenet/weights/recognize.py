@@ -5,6 +5,7 @@ Names are compared with every layout's table, without knowing the network.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -157,7 +158,7 @@ class WeightSet(NamedTuple):
             return place.role != "classifier"
         if self.parsed.layout.separator != ".":
             return True  # nothing else may be in the file
-        return _first_word(key) in _own_words(self.parsed.layout)
+        return _first_word(key) in _own_words(self.layout)
 
     def with_paths(self, paths: Mapping[str, ArrayPath], arrays: Arrays) -> "WeightSet":
         """Returns the set with other arrays in it, in the order of the file.
@@ -181,7 +182,7 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     found: dict[tuple[ArrayPath, str], WeightSet] = {}
     for name, layout in LAYOUTS.items():
         for group, members in _groups(arrays, layout).items():
-            for prefix, left_out in _prefixes(members, layout):
+            for prefix, left_out in _prefixes(members, name):
                 candidate = _as_set(group, prefix, left_out, members, arrays, name)
                 key = (group, prefix)
                 best = found.get(key)
@@ -201,32 +202,33 @@ def _groups(arrays: Arrays, layout: Layout) -> dict[ArrayPath, dict[str, ArrayPa
     return groups
 
 
-def _own_words(layout: Layout, without: str = "") -> set[str]:
-    """Returns the first words, without numbers, of the names of all layers but the classifier.
+@cache
+def _own_words(name: str, without: str = "") -> frozenset[str]:
+    """Returns the first words, without numbers, of a layout's names, but not the classifier's.
 
-    Args:
-      layout: The layout.
-      without: What to take away before the words, such as "features.".
+    `without`, such as "features.", is taken away before the words.
     """
+    layout = LAYOUTS[name]
     head = _first_word(layout.names["classifier"])
     names = [name for name in layout.names.values() if _first_word(name) != head]
-    return {_first_word(name.removeprefix(without)) for name in names}
+    return frozenset(_first_word(name.removeprefix(without)) for name in names)
 
 
 def _first_word(name: str) -> str:
     return re.sub(r"\d|\{\w+\}", "", name.partition(".")[0])
 
 
-def _container(layout: Layout) -> str:
+def _container(name: str) -> str:
     """Returns the module that all layers but the classifier are in, such as "features."."""
-    words = _own_words(layout)
-    return f"{words.pop()}." if layout.separator == "." and len(words) == 1 else ""
+    words = _own_words(name)
+    return f"{next(iter(words))}." if LAYOUTS[name].separator == "." and len(words) == 1 else ""
 
 
-def _prefixes(members: Mapping[str, ArrayPath], layout: Layout) -> list[tuple[str, str]]:
+def _prefixes(members: Mapping[str, ArrayPath], name: str) -> list[tuple[str, str]]:
     """Returns what may stand before the layout's names, and what these may lack at their start."""
+    layout = LAYOUTS[name]
     prefixes: dict[tuple[str, str], None] = {}
-    for left_out in sorted({"", _container(layout)}):
+    for left_out in sorted({"", _container(name)}):
         anchors = _anchors(layout, left_out)
         for key in members:
             for anchor in anchors:
@@ -264,7 +266,7 @@ def _as_set(
     if left_out:
         if any(key.startswith(left_out) for key in paths):
             return None  # there are two networks, and this name would stand for both
-        words = _own_words(layout, left_out)
+        words = _own_words(name, left_out)
         paths = {f"{left_out}{k}" if _first_word(k) in words else k: p for k, p in paths.items()}
     where = ": ".join(part for part in ("/".join(group), prefix) if part)
     empty = WeightSet(where, name, {}, {}, parse({}, layout), is_part=bool(left_out))
