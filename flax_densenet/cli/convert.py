@@ -41,8 +41,9 @@ class ConvertArguments:
       variant: The network that the checkpoint is expected to hold; another one is an error.
       depth: Depth that it is expected to have.
       growth_rate: Growth rate that it is expected to have.
-      num_classes: Classes of the target. Another number than the checkpoint's needs new_head.
-      new_head: Give the target a classifier with initial weights.
+      num_classes: Classes of the target. Another number than the checkpoint's needs new_head, and
+        new_head needs it if the checkpoint has no classifier.
+      new_head: Give the target a classifier with initial weights; the checkpoint then needs none.
       in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
         number from 1 (the kernel is divided).
       activation: Activation of the network, if the checkpoint does not say: weights alone show no
@@ -120,6 +121,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         weight_set=arguments.weights.weight_set,
         optimizer=arguments.optimizer,
         offline=arguments.weights.offline,
+        needs_head=not arguments.new_head,
     )
     if target.exists() and target.samefile(source.path):
         raise InputError(f"{target} is the checkpoint itself; give another target")
@@ -148,15 +150,15 @@ def run(arguments: ConvertArguments, prog: str) -> None:
 
 
 def _describe_optimizer(source: "Checkpoint", arguments: ConvertArguments) -> str:
-    if source.optimizer is None:
-        raise InputError(
-            f"{arguments.checkpoint} holds no momentum of SGD; leave out --optimizer, or give the "
-            "checkpoint of a training"
-        )
     if arguments.new_head or arguments.in_channels is not None:
         raise InputError(
             "--optimizer cannot go with --new_head or --in_channels, since momentum belongs to the "
             "weights that it moves; leave one of them out"
+        )
+    if source.optimizer is None:
+        raise InputError(
+            f"{arguments.checkpoint} holds no momentum of SGD; leave out --optimizer, or give the "
+            "checkpoint of a training"
         )
     step = source.optimizer.step
     return "momentum of SGD, " + ("step not in the file" if step is None else f"step {step}")
@@ -180,6 +182,11 @@ def _adapt(source: "Checkpoint", arguments: ConvertArguments) -> "Checkpoint":
     config = _with_invisible_options(config, arguments)
     if arguments.batch_norm_epsilon is not None:
         config = dataclasses.replace(config, batch_norm_epsilon=arguments.batch_norm_epsilon)
+    if arguments.num_classes is None and not source.has_head:
+        raise InputError(
+            f"--new_head needs --num_classes: {arguments.checkpoint} has no classifier that says "
+            "how many classes there are"
+        )
     classes = arguments.num_classes or config.num_classes
     if classes != config.num_classes and not arguments.new_head:
         raise InputError(

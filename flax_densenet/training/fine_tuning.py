@@ -24,7 +24,7 @@ from flax_densenet.weights.adapt import (
     in_class_order,
     with_in_channels,
 )
-from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.weights.checkpoint import Checkpoint, check_head, load_checkpoint
 from flax_densenet.weights.files.orbax_files import newest_checkpoint
 
 
@@ -55,7 +55,9 @@ def open_source(
     Raises:
       InputError: The weights cannot be read; `load_checkpoint` says why.
     """
-    checkpoint = load_checkpoint(init_from, weight_set=weight_set, offline=offline)
+    checkpoint = load_checkpoint(
+        init_from, weight_set=weight_set, needs_head=False, offline=offline
+    )
     path = newest_checkpoint(checkpoint.path.absolute())
     return Source(path, checksum_of(path) if path.is_file() else None, checkpoint)
 
@@ -73,6 +75,8 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
         cannot be adapted to.
     """
     found = source.checkpoint.config
+    if not new_head:
+        check_head(source.path, source.checkpoint)
     check_agreement(
         found,
         network,

@@ -169,7 +169,7 @@ def with_new_head(
     """
     config = dataclasses.replace(config, num_classes=num_classes)
     fresh = initialize(config, jax.random.key(seed))["params"]["classifier"]
-    dtype = variables["params"]["classifier"]["kernel"].dtype
+    dtype = variables["params"]["conv0"]["kernel"].dtype  # there may be no classifier yet
     head = {name: np.asarray(array).astype(dtype) for name, array in fresh.items()}
     return {**variables, "params": {**variables["params"], "classifier": head}}, config
 

@@ -1,5 +1,6 @@
 """Reads a checkpoint of any known software: its network, and its weights as Flax variables."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.adapt import at_least_float32
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.files.read import read_weights
+from flax_densenet.weights.heads import Head
 from flax_densenet.weights.infer import infer_config, inferred_from
 from flax_densenet.weights.keras import check as keras
 from flax_densenet.weights.keras.names import lay_flat
@@ -30,12 +32,15 @@ from flax_densenet.weights.table import Row, correspondence, from_rows, read_cou
 from flax_densenet.weights.whole_module import check_whole_module
 from flax_densenet.weights.xray import OPERATING_POINTS, read_told
 
+_CLASSIFIER = ("classifier",)
+
 
 class Checkpoint(NamedTuple):
     """A DenseNet's weights, wherever they came from.
 
     Attributes:
-      config: The network, with the epsilon of the software that trained it.
+      config: The network, with the epsilon of the software that trained it. Without a head its
+        number of classes means nothing.
       variables: {"params", "batch_stats"}, NumPy arrays of the file's dtypes, but of float32 where
         they are narrower: batch normalization needs it.
       layout: Key of `LAYOUTS`.
@@ -53,6 +58,7 @@ class Checkpoint(NamedTuple):
       outputs: How the outputs are read.
       counters: Batches that each normalization has seen, in forward order (PyTorch's
         `num_batches_tracked`), if the file says.
+      no_head: Why there is no classifier in `variables`, in words; "" if there is one.
     """
 
     config: DenseNetConfig
@@ -71,6 +77,12 @@ class Checkpoint(NamedTuple):
     published: str | None = None
     outputs: Outputs = Outputs()
     counters: tuple[int, ...] | None = None
+    no_head: str = ""
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there is a classifier in `variables`."""
+        return not self.no_head
 
     @property
     def statistics(self) -> ChannelStatistics | None:
@@ -83,6 +95,7 @@ def load_checkpoint(
     *,
     weight_set: str | None = None,
     optimizer: bool = False,
+    needs_head: bool = True,
     offline: bool = False,
 ) -> Checkpoint:
     """Reads a DenseNet checkpoint of any known software; what is not understood is an error.
@@ -93,6 +106,8 @@ def load_checkpoint(
         an address; or "hf-hub:OWNER/REPOSITORY".
       weight_set: Which set of weights to take, by its place in the file, where there are several.
       optimizer: Whether to read the state of SGD, too, if there is one.
+      needs_head: Whether a file without a classifier, or with one that cannot be read, is an error.
+        Its features can be used without it, or get another one.
       offline: Whether to download nothing.
 
     Returns:
@@ -115,7 +130,7 @@ def load_checkpoint(
     if is_keras:
         keras.refuse_keras_hub(path, contents)
         contents = lay_flat(contents)
-    chosen, unneeded = select(path, contents, weight_set)
+    chosen, head, unneeded = select(path, contents, weight_set)
     stated = read_statement(path, contents)
     config = _config(path, chosen, stated.config)
     warnings: list[str] = []
@@ -133,11 +148,22 @@ def load_checkpoint(
     if published is not None:
         preparation, names, outputs = published.preparation, published.names, published.outputs
     rows = correspondence(config, layout)
+    no_head = ""
+    if not chosen.has_head:
+        no_head = _describe_missing_head(rows, head)
+        rows = [row for row in rows if row.layer.path != _CLASSIFIER]
     variables = _variables(path, chosen, config, rows)
     if is_keras and published is None:  # which needs that the arrays fit
         config, warnings = keras.check(path, contents, chosen, config)
     taken = "/".join(points) if told.outputs.operating_points else None
-    return Checkpoint(
+    warnings = [
+        *found.notes,
+        *_warnings(path, contents, chosen, rows),
+        *_warn_of_head(chosen, head),
+        *told.notes,
+        *warnings,
+    ]
+    checkpoint = Checkpoint(
         config=config,
         variables=variables,
         layout=chosen.layout,
@@ -145,7 +171,7 @@ def load_checkpoint(
         format=contents.format,
         source_arrays=chosen.arrays,
         unneeded=[name for name in unneeded if name != taken],
-        warnings=[*found.notes, *_warnings(path, contents, chosen, rows), *told.notes, *warnings],
+        warnings=warnings,
         metadata=contents.metadata,
         preparation=preparation or usual_preparation(config, statistics),
         class_names=names,
@@ -154,7 +180,30 @@ def load_checkpoint(
         published=found.name,
         outputs=outputs,
         counters=_counters(path, contents, chosen, rows, stated),
+        no_head=no_head,
     )
+    if needs_head:
+        check_head(path, checkpoint)
+    return checkpoint
+
+
+def check_head(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Checks that a checkpoint has a classifier.
+
+    Args:
+      path: Its file.
+      checkpoint: What was read from it.
+
+    Raises:
+      InputError: It has none.
+    """
+    if not checkpoint.has_head:
+        raise InputError(
+            f"{path} holds {checkpoint.config.title} without a classifier that can be read: "
+            f"{checkpoint.no_head}; give it a new one: convert FILE TARGET --new_head "
+            "--num_classes N, train --init_from FILE --new_head, or create(NAME, weights=FILE, "
+            "num_classes=N, key=...); features alone need none: load(FILE, head=False)"
+        )
 
 
 def _place(chosen: WeightSet) -> tuple[ArrayPath, str]:
@@ -188,6 +237,8 @@ def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> Den
         raise InputError(f"{path} looks like {title}, but {error}") from error
     if stated is None:
         return inferred
+    if not chosen.has_head:
+        inferred = dataclasses.replace(inferred, num_classes=stated.num_classes)
     ours, theirs = ({row.key: row.shape for row in correspondence(c)} for c in (stated, inferred))
     if ours != theirs:
         raise InputError(
@@ -197,9 +248,37 @@ def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> Den
     return stated
 
 
+def _describe_missing_head(rows: Sequence[Row], head: Head) -> str:
+    wanted = " and ".join(
+        f"{row.key} [{', '.join(_length(row, axis) for axis in row.leaf.axes)}]"
+        for row in rows
+        if row.layer.path == _CLASSIFIER
+    )
+    found = head.text or "no layer beside the others"
+    reason = f"; {head.reason}" if head.reason else ""
+    return f"found {found}; wanted {wanted}{reason}"
+
+
+def _length(row: Row, axis: str) -> str:
+    return "classes" if axis == "O" else str(row.layer.axes[axis])
+
+
+def _warn_of_head(chosen: WeightSet, head: Head) -> list[str]:
+    if not head.found:
+        return []
+    if not chosen.has_head:
+        return [f"the file's own classifier is not taken: {head.text}"]
+    return [
+        f"the classifier is read from {head.text}; what has no arrays, such as a dropout or a "
+        "sigmoid around it, is in no file: the network computes ReLU, mean and this layer"
+    ]
+
+
 def _optimizer(
     contents: Contents, chosen: WeightSet, config: DenseNetConfig, stated: Stated
 ) -> OptimizerState | None:
+    if not chosen.has_head:
+        return None
     if _is_average(contents):
         raise InputError(
             "the weights of this run are the moving average of its parameters (--ema_decay), and "

@@ -28,7 +28,11 @@ from flax_densenet.weights.published.catalog import USUAL
 
 
 def load(
-    source: str | Path, *, weight_set: str | None = None, offline: bool = False
+    source: str | Path,
+    *,
+    weight_set: str | None = None,
+    head: bool = True,
+    offline: bool = False,
 ) -> tuple[DenseNet, dict[str, Any]]:
     """Returns a network with weights, and its variables.
 
@@ -37,6 +41,8 @@ def load(
         `flax-densenet weights` lists; a file of PyTorch, safetensors or Keras, an Orbax directory,
         or a work directory of `train`; "https://..."; or "hf-hub:OWNER/REPOSITORY".
       weight_set: Which set of weights to take, by its place in the file, where there are several.
+      head: Whether the classifier is wanted. Without it the file need not have one, and the
+        variables serve `DenseNet.features` alone, for all outputs but the logits.
       offline: Whether to download nothing, and to use what is on the disk, also in the caches of
         PyTorch, Keras and Hugging Face's hub.
 
@@ -52,8 +58,10 @@ def load(
         model, variables = flax_densenet.load("torchvision/densenet121")
         logits = model.apply(variables, image, train=False)
     """
-    checkpoint = load_checkpoint(source, weight_set=weight_set, offline=offline)
+    checkpoint = load_checkpoint(source, weight_set=weight_set, needs_head=head, offline=offline)
     _warn(checkpoint)
+    if not head:
+        checkpoint.variables["params"].pop("classifier", None)
     return as_network(checkpoint)
 
 
@@ -70,8 +78,8 @@ def create(
 ) -> tuple[DenseNet, dict[str, Any]]:
     """Returns a named network, and its variables.
 
-    Weights for other classes get a classifier with initial weights. Weights for other channels get
-    the first convolution that `flax-densenet convert --in_channels` makes.
+    Weights for other classes, or without a classifier, get one with initial weights. Weights for
+    other channels get the first convolution that `flax-densenet convert --in_channels` makes.
 
     Args:
       name: Key of `VARIANTS`.
@@ -109,17 +117,23 @@ def create(
             )
         return DenseNet(config), initialize(config, key)
     _with_ends(VARIANTS[name], num_classes, in_channels)  # or they are refused here
-    checkpoint = load_checkpoint(weights, weight_set=weight_set, offline=offline)
+    checkpoint = load_checkpoint(
+        weights, weight_set=weight_set, needs_head=num_classes is None, offline=offline
+    )
     _warn(checkpoint)
     found = checkpoint.config
     hint = "give the name of this one, or use load(), which needs none"
     check_variant(found, name, str(weights), hint)
-    new_head = None if num_classes == found.num_classes else num_classes
+    is_kept = checkpoint.has_head and num_classes == found.num_classes
+    new_head = None if is_kept else num_classes
     if new_head is not None and key is None:
+        has = (
+            f"are for {found.num_classes} classes" if checkpoint.has_head else "have no classifier"
+        )
         raise InputError(
-            f"the weights in {weights} are for {found.num_classes} classes and num_classes is "
-            f"{num_classes}, so that the classifier is new, and key is not given; give "
-            "key=jax.random.key(0), or leave num_classes out"
+            f"the weights in {weights} {has} and num_classes is {num_classes}, so that the "
+            "classifier is new, and key is not given; give key=jax.random.key(0)"
+            + (", or leave num_classes out" if checkpoint.has_head else "")
         )
     variables, config = adapt(
         checkpoint.variables,

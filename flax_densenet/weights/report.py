@@ -29,7 +29,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "layout": LAYOUTS[checkpoint.layout].title
         + (f", under {checkpoint.where}" if checkpoint.where else ""),
         "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
-        f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
+        f"{config.stem} stem, {config.in_channels} channels, "
+        + (f"{config.num_classes} classes" if checkpoint.has_head else "no classifier"),
         "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
         "images": _describe_size(checkpoint.preparation),
         "pixels": _describe_statistics(checkpoint.statistics),
@@ -95,14 +96,14 @@ def write_report(
         table = csv.writer(opened)
         table.writerow(_COLUMNS)
         for ours, theirs in rows:
-            before, after = source.source_arrays[ours.key], written[theirs.key]
+            before, after = source.source_arrays.get(ours.key), written[theirs.key]
             table.writerow(
                 [
                     ours.key,
                     theirs.key,
-                    "x".join(map(str, before.shape)),
+                    "x".join(map(str, before.shape)) if before is not None else "",
                     "x".join(map(str, after.shape)),
-                    before.dtype,
+                    before.dtype if before is not None else "",
                     after.dtype,
                     f"{ours.leaf.axes}->{theirs.leaf.axes}",
                     hashlib.sha256(np.ascontiguousarray(after).tobytes()).hexdigest(),

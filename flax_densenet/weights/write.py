@@ -15,8 +15,9 @@ from flax_densenet.weights.files.write import (
     write_safetensors,
     write_torch,
 )
-from flax_densenet.weights.keras.file import arrange, check_keras_has
+from flax_densenet.weights.keras.file import arrange
 from flax_densenet.weights.layouts import FLAX, KERAS_3_LEAVES, KERAS_LEAVES, LAYOUTS, TORCHVISION
+from flax_densenet.weights.networks import check_layout
 from flax_densenet.weights.optimizer import (
     MOMENTUM,
     STEP,
@@ -68,13 +69,13 @@ def write_target(
       overwrite: Whether to replace the target if it exists.
 
     Raises:
-      InputError: The layout cannot be written to such a target, or the target exists.
+      InputError: The layout cannot be written to such a target, its software cannot build the
+        network, or the target exists.
       SavingFailed: Writing failed.
     """
     layout, optimizer = LAYOUTS[layout_name], checkpoint.optimizer
     _check_target(target, layout_name, has_optimizer=optimizer is not None)
-    if target.suffix == _KERAS:
-        check_keras_has(checkpoint.config, target.name)
+    check_layout(checkpoint.config, layout_name)
     counters = checkpoint.counters
     arrays = to_arrays(checkpoint.variables, checkpoint.config, layout, counters)
     variables: dict[str, Any] = dict(checkpoint.variables)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.keras.layers import default_name, keras_layers
@@ -14,41 +13,6 @@ from flax_densenet.weights.keras.names import LAYER_NAMES, WEIGHT_NAMES
 from flax_densenet.weights.layouts import LAYOUTS, Layout
 from flax_densenet.weights.recognize import is_numbered
 from flax_densenet.weights.table import correspondence
-
-_NUM_BLOCKS = 4  # what keras.applications.DenseNet takes
-_FIELDS: dict[str, Any] = {
-    "stem": "imagenet",
-    "bottleneck": True,
-    "growth_rate": 32,
-    "bottleneck_factor": 4,
-    "stem_channels": 64,
-    "compression": 0.5,
-}
-
-
-def check_keras_has(config: DenseNetConfig, name: str) -> None:
-    """Refuses a network that `keras.applications.DenseNet` does not build.
-
-    Args:
-      config: The network.
-      name: Name of the file.
-
-    Raises:
-      InputError: It is so; every field that differs is named.
-    """
-    fields = {field: (getattr(config, field), wanted) for field, wanted in _FIELDS.items()}
-    fields["number of blocks"] = (len(config.block_sizes), _NUM_BLOCKS)
-    wrong = [
-        f"{field} {got} (Keras {wanted})"
-        for field, (got, wanted) in fields.items()
-        if got != wanted
-    ]
-    wrong += [f"{field} {value} (Keras has none)" for field, value in config.options.items()]
-    if wrong:
-        raise InputError(
-            f"{name} cannot hold {config.title}: keras.applications.DenseNet builds no such "
-            f"network: {', '.join(wrong)}; write a .safetensors file"
-        )
 
 
 def arrange(
