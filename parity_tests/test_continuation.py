@@ -139,6 +139,8 @@ def test_begun_in_flax_goes_on_in_pytorch(straight: dict[str, np.ndarray], tmp_p
     convert(tmp_path / "run", tmp_path / "begun.pth")
     saved: dict[str, Any] = torch.load(tmp_path / "begun.pth", weights_only=True)
     assert saved["step"] == STEPS
+    counters = [saved["state_dict"][key] for key in saved["state_dict"] if "num_batches" in key]
+    assert len(counters) == 9 and all(counter == STEPS for counter in counters)
     model = torch_reference.DenseNet(CONFIG).double()
     model.load_state_dict(saved["state_dict"], strict=True)
     optimizer = new_optimizer(model)

@@ -197,7 +197,7 @@ def test_another_network_is_refused(
         load_checkpoint(path)
 
 
-_PythonsOwn: Any = pickle._Pickler
+_PythonsOwn: Any = pickle._Pickler  # its methods are in Python
 
 
 class _Python2(_PythonsOwn):

@@ -100,6 +100,10 @@ def test_frozen_parameters_are_those_of_the_file_and_the_rest_has_moved(
     assert momentum == {"classifier"}
 
 
+def test_batches_that_were_seen_before_the_run_are_not_known(finished: WorkDir) -> None:
+    assert load_checkpoint(finished.path).counters is None
+
+
 def test_run_records_what_it_started_from(weights: Path, finished: WorkDir) -> None:
     config = finished.read_config()
     assert config.fine_tuning == run_from(weights).fine_tuning

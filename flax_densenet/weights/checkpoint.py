@@ -183,7 +183,7 @@ def load_checkpoint(
         no_head=no_head,
     )
     if needs_head:
-        check_head(path, checkpoint)
+        check_head(checkpoint)
     return checkpoint
 
 
