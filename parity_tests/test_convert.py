@@ -17,8 +17,8 @@ import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.cli import convert as convert_module
 from flax_densenet.cli.main import main
-from flax_densenet.weights.checkpoint import load_checkpoint
 from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
+from flax_densenet.weights.load import load_checkpoint
 from flax_densenet.weights.table import correspondence, from_torch, to_arrays
 from flax_densenet.weights.verify import Verified
 

@@ -196,11 +196,11 @@ def test_training_starts_from_features(model: torch_reference.DenseNet, tmp_path
             fine_tuning=how,
         )
 
-    variables = start_variables(run(new_head=True))
+    variables = start_variables(run(new_head=True), tuple("abcd"))
     assert variables is not None
     assert variables["params"]["classifier"]["kernel"].shape == (WIDTH, 4)
     with pytest.raises(InputError, match=r"without a classifier that can be read: .*--new_head"):
-        start_variables(run(new_head=False))
+        start_variables(run(new_head=False), tuple("abcd"))
 
 
 @pytest.mark.parametrize(

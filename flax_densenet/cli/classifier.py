@@ -70,7 +70,7 @@ def load_classifier(source: str, weights: WeightsFlags, flags: ImageFlags) -> Cl
     """
     import jax
 
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.pretrained import as_network, image_inputs
 
     checkpoint = load_checkpoint(source, weight_set=weights.weight_set, offline=weights.offline)

@@ -108,7 +108,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
       InputError: The checkpoint is not understood, or the target cannot be made from it.
       SavingFailed: The target cannot be written, or is not equal to the checkpoint.
     """
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.report import describe, write_report
     from flax_densenet.weights.write import default_layout, write_target
 
@@ -260,7 +260,7 @@ def _verify(
     if importlib.util.find_spec("torch") is None:
         print("not verified: that needs torch; install flax-densenet[torch] and convert again")
         return
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.verify import choose_sides, verify
 
     renewed = arguments.new_head or adapted.config.in_channels != source.config.in_channels

@@ -145,7 +145,7 @@ def _check_source_is_kept(source: Path, paths: Sequence[Path]) -> None:
 def _load(arguments: ExportArguments) -> "Checkpoint":
     """Returns the checkpoint in float32, and prints what it is."""
     from flax_densenet.weights.adapt import adapt
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.report import describe
 
     checkpoint = load_checkpoint(

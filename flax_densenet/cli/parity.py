@@ -137,7 +137,7 @@ def _open(
     if not weights and own_network is None:
         return None, None
     find_counterpart = _set_up_frameworks()
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
 
     checkpoint = None
     if weights:

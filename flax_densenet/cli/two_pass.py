@@ -125,7 +125,7 @@ def find_network(name: str) -> DenseNetConfig:
 
     if not Path(name).expanduser().exists() and not is_name(name):
         return named_network(name)
-    from flax_densenet.weights.checkpoint import load_checkpoint  # JAX
+    from flax_densenet.weights.load import load_checkpoint  # JAX
 
     return load_checkpoint(name).config
 

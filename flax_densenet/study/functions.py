@@ -25,7 +25,7 @@ from flax_densenet.study.reuse import ReusePlan
 from flax_densenet.study.step_memory.study import MemoryPlan
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import load_run_data
-from flax_densenet.weights.checkpoint import load_checkpoint
+from flax_densenet.weights.load import load_checkpoint
 
 _PNG = ("png",)
 

@@ -10,9 +10,10 @@ from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.network.layers import ArrayPath, weight_layers
 from flax_densenet.weights import checkpoint as checkpoint_module
 from flax_densenet.weights.adapt import with_in_channels, with_new_head
-from flax_densenet.weights.checkpoint import Checkpoint, flat, load_checkpoint
+from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.layouts import LAYOUTS
+from flax_densenet.weights.load import load_checkpoint
 from flax_densenet.weights.table import correspondence, from_arrays, to_arrays
 
 # The same examples every time; more and others were tried when this was written (5,000).

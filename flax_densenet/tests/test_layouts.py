@@ -17,11 +17,11 @@ import pytest
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights import checkpoint as checkpoint_module
-from flax_densenet.weights.checkpoint import load_checkpoint
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.heads import find_head
 from flax_densenet.weights.infer import infer_config
 from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
+from flax_densenet.weights.load import load_checkpoint
 from flax_densenet.weights.recognize import find_weight_sets
 from flax_densenet.weights.table import correspondence
 

@@ -24,8 +24,9 @@ from flax_densenet.weights.adapt import (
     in_class_order,
     with_in_channels,
 )
-from flax_densenet.weights.checkpoint import Checkpoint, check_head, load_checkpoint
+from flax_densenet.weights.checkpoint import Checkpoint, check_head
 from flax_densenet.weights.files.orbax_files import newest_checkpoint
+from flax_densenet.weights.load import load_checkpoint
 
 
 class Source(NamedTuple):
@@ -76,7 +77,7 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
     """
     found = source.checkpoint.config
     if not new_head:
-        check_head(source.path, source.checkpoint)
+        check_head(source.checkpoint)
     check_agreement(
         found,
         network,

@@ -1,6 +1,6 @@
 """Finds the classifier of a network, which files keep under many names or lack."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -8,11 +8,15 @@ import numpy as np
 
 from flax_densenet.errors import listed
 from flax_densenet.network.layers import ArrayPath
-from flax_densenet.weights.recognize import Shape, WeightSet
+from flax_densenet.weights.places import Shape
+from flax_densenet.weights.recognize import WeightSet
+from flax_densenet.weights.table import Row
 
 # Last words of the names that PyTorch gives the arrays of layers; losses and metrics have none.
 _OF_LAYERS = ("bias", "running_mean", "running_var")
 _WEIGHT = "weight"  # of a loss if there is one for each class
+
+CLASSIFIER = ("classifier",)  # its path in the network
 
 Arrays = Mapping[ArrayPath, np.ndarray]
 
@@ -125,3 +129,36 @@ def _nearest_beside(chosen: WeightSet, arrays: Arrays) -> dict[ArrayPath, np.nda
             return beside
         prefix = prefix.removesuffix(".").rpartition(".")[0]
         prefix += "." if prefix else ""
+
+
+def describe_missing_head(rows: Sequence[Row], head: Head) -> str:
+    """Returns what a file has in the place of a classifier, and what it should have.
+
+    Args:
+      rows: The network in the layout of the file.
+      head: What was found.
+    """
+    wanted = " and ".join(
+        f"{row.key} [{', '.join(_length(row, axis) for axis in row.leaf.axes)}]"
+        for row in rows
+        if row.layer.path == CLASSIFIER
+    )
+    found = head.text or "no layer beside the others"
+    reason = f"; {head.reason}" if head.reason else ""
+    return f"found {found}; wanted {wanted}{reason}"
+
+
+def _length(row: Row, axis: str) -> str:
+    return "classes" if axis == "O" else str(row.layer.axes[axis])
+
+
+def warn_of_head(chosen: WeightSet, head: Head) -> list[str]:
+    """Returns what a user should know of a classifier under another name, in sentences."""
+    if not head.found:
+        return []
+    if not chosen.has_head:
+        return [f"the file's own classifier is not taken: {head.text}"]
+    return [
+        f"the classifier is read from {head.text}; what has no arrays, such as a dropout or a "
+        "sigmoid around it, is in no file: the network computes ReLU, mean and this layer"
+    ]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.weights.layouts import Layout
-from flax_densenet.weights.recognize import Parsed, Place, is_numbered
+from flax_densenet.weights.places import Parsed, Place, is_numbered
 
 _OTHER_AXES = {3: "sequences (1-D)", 5: "volumes (3-D)"}
 _STEM_KERNELS = {3: "cifar", 7: "imagenet"}

@@ -23,7 +23,8 @@ from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.initialization import initialize
 from flax_densenet.network.variants import VARIANTS
 from flax_densenet.weights.adapt import adapt, check_variant
-from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.weights.checkpoint import Checkpoint
+from flax_densenet.weights.load import load_checkpoint
 from flax_densenet.weights.published.catalog import USUAL
 
 

@@ -20,7 +20,8 @@ from flax_densenet.weights.keras.layers import (
 from flax_densenet.weights.keras.model import KerasModel, NotUnderstood, read_model
 from flax_densenet.weights.keras.names import INNER_MODELS, WEIGHT_NAMES, layer_names
 from flax_densenet.weights.layouts import LAYOUTS, Layout
-from flax_densenet.weights.recognize import WeightSet, is_numbered
+from flax_densenet.weights.places import is_numbered
+from flax_densenet.weights.recognize import WeightSet
 from flax_densenet.weights.table import correspondence
 
 MODEL = ("model_config",)  # where the reader puts a whole model's description

@@ -11,7 +11,7 @@ from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.keras.layers import default_name, keras_layers
 from flax_densenet.weights.keras.names import LAYER_NAMES, WEIGHT_NAMES
 from flax_densenet.weights.layouts import LAYOUTS, Layout
-from flax_densenet.weights.recognize import is_numbered
+from flax_densenet.weights.places import is_numbered
 from flax_densenet.weights.table import correspondence
 
 
