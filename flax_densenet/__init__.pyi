@@ -13,6 +13,7 @@ from .network.variants import VARIANTS as VARIANTS
 from .weights.pretrained import create as create
 from .weights.pretrained import image_reader as image_reader
 from .weights.pretrained import load as load
+from .weights.published.classes import class_names as class_names
 from .weights.table import from_torch as from_torch
 from .weights.table import to_torch as to_torch
 from .weights.table import to_torch_arrays as to_torch_arrays

@@ -1,6 +1,7 @@
 """The convert command on files of PyTorch, with its own verification and against PyTorch here."""
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +11,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 import torch_reference
 from flax_densenet import DenseNet, DenseNetConfig
 from flax_densenet.cli import convert as convert_module
 from flax_densenet.cli.main import main
-from flax_densenet.weights.checkpoint import load_checkpoint
 from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
-from flax_densenet.weights.table import correspondence
+from flax_densenet.weights.load import load_checkpoint
+from flax_densenet.weights.table import correspondence, from_torch, to_arrays
 from flax_densenet.weights.verify import Verified
 
 BC = DenseNetConfig(depth=16, growth_rate=4, bottleneck=True, compression=0.5, in_channels=1)
 IMAGENET = DenseNetConfig(
     blocks=(2, 1), growth_rate=4, bottleneck=True, compression=0.5, stem="imagenet", num_classes=7
 )
+BC_COLOR = dataclasses.replace(BC, in_channels=3)
+PLAIN_HALVED = DenseNetConfig(depth=7, growth_rate=4, compression=0.5)
+_NETWORKS = {  # of software that cannot build BC_COLOR
+    "torchvision-2017": IMAGENET,
+    "pytorchcv-plain": PLAIN_HALVED,
+    "pytorchcv-imagenet": IMAGENET,
+    "monai": IMAGENET,
+    "monai-2020": IMAGENET,
+}
 TORCH_LAYOUTS = [name for name, layout in LAYOUTS.items() if layout.leaves is TORCH_LEAVES]
 Printed = Callable[[], str]
 
@@ -92,12 +103,13 @@ def test_there_and_back_is_the_same_file_to_pytorch(
 
 @pytest.mark.parametrize("layout", TORCH_LAYOUTS)
 def test_every_layout_of_pytorch_can_be_written_and_read(layout: str, tmp_path: Path) -> None:
-    model = model_of(BC)
+    config = _NETWORKS.get(layout, BC_COLOR)
+    model = model_of(config)
     torch.save(model.state_dict(), tmp_path / "model.pth")
     other = tmp_path / "other.pth"
     assert convert(tmp_path / "model.pth", other, "--layout", layout) == 0
     keys = set(torch.load(other, weights_only=True))
-    rows = correspondence(BC, LAYOUTS[layout])
+    rows = correspondence(config, LAYOUTS[layout])
     assert keys == {row.key for row in rows} | {row.counter for row in rows if row.counter}
     assert convert(other, tmp_path / "back.safetensors") == 0
     assert convert(other, tmp_path / "again.pth") == 0
@@ -245,7 +257,7 @@ def test_fault_of_ours_is_found_and_leaves_no_target(
 def test_conversion_without_torch_says_what_was_not_checked(
     tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.save(model_of(BC).state_dict(), tmp_path / "model.pth")
+    torch.save(model_of(BC_COLOR).state_dict(), tmp_path / "model.pth")
     assert convert(tmp_path / "model.pth", tmp_path / "torch.safetensors", "--layout", "bamos") == 0
 
     def no_torch(name: str) -> None:
@@ -269,10 +281,9 @@ def test_verification_can_be_left_out(
 
 
 def test_keras_epsilon_is_shown_and_kept(tmp_path: Path, printed: Printed) -> None:
-    torch.save(model_of(IMAGENET).state_dict(), tmp_path / "model.pth")
+    variables = from_torch(model_of(IMAGENET).state_dict(), IMAGENET)
     keras_names = tmp_path / "keras.safetensors"
-    assert convert(tmp_path / "model.pth", keras_names, "--layout", "keras") == 0
-    printed()
+    save_file(to_arrays(variables, IMAGENET, LAYOUTS["keras"]), keras_names)
     assert convert(keras_names, tmp_path / "new", "--batch_norm_epsilon", "1e-5") == 0
     assert load_checkpoint(tmp_path / "new").config.batch_norm_epsilon == 1e-5
 

@@ -15,7 +15,8 @@ from flax_densenet.cli.main import main
 from flax_densenet.parity.random_inputs import random_variables
 from flax_densenet.parity.theirs.counterpart import find_counterpart
 from flax_densenet.training.config import RunConfig
-from flax_densenet.weights.checkpoint import flat, load_checkpoint
+from flax_densenet.weights.checkpoint import flat
+from flax_densenet.weights.load import load_checkpoint
 from flax_densenet.weights.table import from_torch, to_torch
 from parity_tests.networks import OPTION_CASES
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from flax_densenet import DenseNet, InputError
 from flax_densenet.cli.main import main
 from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation
+from flax_densenet.download import Checksum, checksum_of
 from flax_densenet.weights import load_checkpoint
 from flax_densenet.weights.files import read_weights, write_safetensors
+from flax_densenet.weights.published.catalog import PUBLISHED
 from flax_densenet.weights.write import write_target
 from parity_tests.golden import image
 from parity_tests.halves import assert_close
@@ -221,7 +224,7 @@ def test_counters_differ_or_are_not_known(
         found = load_checkpoint(path)
         assert found.counters is None
         target = tmp_path / "c.pth"
-        write_target(target, found, "gpleiss", source_name="xray.pth", overwrite=True)
+        write_target(target, found, "torchvision", source_name="xray.pth", overwrite=True)
         note = "num_batches_tracked is 0 in c.pth, since xray.pth does not say how many batches"
         assert note in capsys.readouterr().out
 
@@ -249,3 +252,26 @@ def test_changed_metadata_are_refused(key: str, value: Any, message: str, tmp_pa
     write_safetensors(target, arrays, metadata, overwrite=True)
     with pytest.raises(InputError, match=message):
         load_checkpoint(target)
+
+
+def test_weights_by_name_have_the_librarys_operating_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The released files are from before the points, which lie in the library's source."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    name = "xrv/densenet121-res224-chex"
+    row = PUBLISHED[name]
+    place = tmp_path / ".torchxrayvision" / "models_data" / row.files[0].name
+    place.parent.mkdir(parents=True)
+    shutil.copy(_write(tmp_path, "whole, legacy"), place)
+    file = row.files[0]._replace(
+        size=None, checksum=Checksum("sha256", checksum_of(place)), url="https://nowhere/x.pt"
+    )
+    monkeypatch.setitem(PUBLISHED, name, row._replace(files=(file,)))
+    found = load_checkpoint(name, offline=True)
+    assert found.class_names is not None and found.outputs.operating_points is not None
+    assert [i for i, label in enumerate(found.class_names) if not label] == [2, 5, 6, 9, 11, 12, 13]
+    assert found.outputs.operating_points[0] == 0.1988969  # model_urls["chex"]["op_threshs"][0]
+    assert found.outputs.operating_points[2] is None
+    assert found.preparation.mean == (127.5,)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flax_densenet.cli.flags import ImageFlags
+from flax_densenet.cli.flags import ImageFlags, WeightsFlags
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.outputs import Outputs
@@ -57,12 +57,12 @@ class Classifier(NamedTuple):
         return has_name and self.outputs.is_trained(index)
 
 
-def load_classifier(path: str, weight_set: str | None, flags: ImageFlags) -> Classifier:
+def load_classifier(source: str, weights: WeightsFlags, flags: ImageFlags) -> Classifier:
     """Reads a checkpoint, and prepares for images as it and the flags say; prints warnings.
 
     Args:
-      path: Whatever `convert` reads.
-      weight_set: Which set of weights in it, where there are several.
+      source: Whatever `convert` reads.
+      weights: Which weights in it are taken, and from where.
       flags: What is to differ from the checkpoint.
 
     Raises:
@@ -70,10 +70,10 @@ def load_classifier(path: str, weight_set: str | None, flags: ImageFlags) -> Cla
     """
     import jax
 
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.pretrained import as_network, image_inputs
 
-    checkpoint = load_checkpoint(Path(path).expanduser(), weight_set=weight_set)
+    checkpoint = load_checkpoint(source, weight_set=weights.weight_set, offline=weights.offline)
     for warning in checkpoint.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     config = checkpoint.config
@@ -82,7 +82,7 @@ def load_classifier(path: str, weight_set: str | None, flags: ImageFlags) -> Cla
     if flags.class_names is not None:
         names = _read_class_names(Path(flags.class_names).expanduser())
     if names is not None and len(names) != config.num_classes:
-        where = flags.class_names or path
+        where = flags.class_names or source
         raise InputError(
             f"{where} names {len(names)} classes and the network has {config.num_classes}; give a "
             "file with one name for each class, in the order of training, with --class_names"

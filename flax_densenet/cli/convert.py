@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
-from flax_densenet.cli.flags import parse_flags
+from flax_densenet.cli.flags import WeightsFlags, parse_flags
 from flax_densenet.errors import InputError, SavingFailed, require
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.fields import Activation, TransitionPool
@@ -25,21 +25,25 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertArguments:
-    """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, Flax or PyTorch out.
+    """Convert a DenseNet checkpoint: PyTorch, Keras or Flax in, and any of them out.
 
     Attributes:
-      checkpoint: A .pth, .safetensors or .h5 file, an Orbax directory or a work directory of train.
-      target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict) or
-        FILE.safetensors (whichever of the two the checkpoint is not).
-      layout: Whose names the target has; torchvision or flax if not given.
+      checkpoint: A .pth, .safetensors, .h5 or .keras file, an Orbax directory, a work directory of
+        train, the name of published weights such as torchvision/densenet121, https://... or
+        hf-hub:OWNER/REPOSITORY.
+      target: A directory (Flax variables, Orbax), FILE.pth (PyTorch state dict),
+        FILE.safetensors (whichever of the two the checkpoint is not), or FILE.weights.h5 or FILE.h5
+        (for load_weights of Keras).
+      layout: Whose names the target has; torchvision, flax or keras by the target if not given.
       optimizer: Take the momentum and the step of SGD along, so that the training can go on.
-      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      weights: Which weights are taken, and from where.
       dtype: Type of the target's parameters. Running statistics have at least float32.
       variant: The network that the checkpoint is expected to hold; another one is an error.
       depth: Depth that it is expected to have.
       growth_rate: Growth rate that it is expected to have.
-      num_classes: Classes of the target. Another number than the checkpoint's needs new_head.
-      new_head: Give the target a classifier with initial weights.
+      num_classes: Classes of the target. Another number than the checkpoint's needs new_head, and
+        new_head needs it if the checkpoint has no classifier.
+      new_head: Give the target a classifier with initial weights; the checkpoint then needs none.
       in_channels: Image channels of the target: 1 from any number (the kernels are added), or any
         number from 1 (the kernel is divided).
       activation: Activation of the network, if the checkpoint does not say: weights alone show no
@@ -57,7 +61,7 @@ class ConvertArguments:
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     layout: str | None = None
     optimizer: bool = False
-    weight_set: str | None = None
+    weights: WeightsFlags = WeightsFlags()
     dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32"
     variant: str | None = None
     depth: int | None = None
@@ -104,7 +108,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
       InputError: The checkpoint is not understood, or the target cannot be made from it.
       SavingFailed: The target cannot be written, or is not equal to the checkpoint.
     """
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.report import describe, write_report
     from flax_densenet.weights.write import default_layout, write_target
 
@@ -112,14 +116,15 @@ def run(arguments: ConvertArguments, prog: str) -> None:
     target = Path(arguments.target).expanduser().absolute()
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another target, or replace it with --overwrite")
-    source_path = Path(arguments.checkpoint).expanduser()
-    if source_path.exists() and target.exists() and target.samefile(source_path):
-        raise InputError(f"{target} is the checkpoint itself; give another target")
     source = load_checkpoint(
-        source_path,
-        weight_set=arguments.weight_set,
+        arguments.checkpoint,
+        weight_set=arguments.weights.weight_set,
         optimizer=arguments.optimizer,
+        offline=arguments.weights.offline,
+        needs_head=not arguments.new_head,
     )
+    if target.exists() and target.samefile(source.path):
+        raise InputError(f"{target} is the checkpoint itself; give another target")
     for heading, text in describe(source).items():
         print(f"{heading:<10} {text}")
     for warning in source.warnings:
@@ -132,7 +137,7 @@ def run(arguments: ConvertArguments, prog: str) -> None:
         target,
         adapted,
         layout_name,
-        source_name=Path(arguments.checkpoint).name,
+        source_name=source.published or source.path.name,
         overwrite=arguments.overwrite,
     )
     print(f"wrote      {target}, as {LAYOUTS[layout_name].title} names it")
@@ -145,15 +150,15 @@ def run(arguments: ConvertArguments, prog: str) -> None:
 
 
 def _describe_optimizer(source: "Checkpoint", arguments: ConvertArguments) -> str:
-    if source.optimizer is None:
-        raise InputError(
-            f"{arguments.checkpoint} holds no momentum of SGD; leave out --optimizer, or give the "
-            "checkpoint of a training"
-        )
     if arguments.new_head or arguments.in_channels is not None:
         raise InputError(
             "--optimizer cannot go with --new_head or --in_channels, since momentum belongs to the "
             "weights that it moves; leave one of them out"
+        )
+    if source.optimizer is None:
+        raise InputError(
+            f"{arguments.checkpoint} holds no momentum of SGD; leave out --optimizer, or give the "
+            "checkpoint of a training"
         )
     step = source.optimizer.step
     return "momentum of SGD, " + ("step not in the file" if step is None else f"step {step}")
@@ -177,6 +182,11 @@ def _adapt(source: "Checkpoint", arguments: ConvertArguments) -> "Checkpoint":
     config = _with_invisible_options(config, arguments)
     if arguments.batch_norm_epsilon is not None:
         config = dataclasses.replace(config, batch_norm_epsilon=arguments.batch_norm_epsilon)
+    if arguments.num_classes is None and not source.has_head:
+        raise InputError(
+            f"--new_head needs --num_classes: {arguments.checkpoint} has no classifier that says "
+            "how many classes there are"
+        )
     classes = arguments.num_classes or config.num_classes
     if classes != config.num_classes and not arguments.new_head:
         raise InputError(
@@ -250,7 +260,7 @@ def _verify(
     if importlib.util.find_spec("torch") is None:
         print("not verified: that needs torch; install flax-densenet[torch] and convert again")
         return
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.verify import choose_sides, verify
 
     renewed = arguments.new_head or adapted.config.in_channels != source.config.in_channels

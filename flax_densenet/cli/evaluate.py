@@ -167,11 +167,19 @@ def _restore(workdir: WorkDir, step: int, run: RunConfig, dataset: Dataset) -> "
     from flax_densenet.training.augment import Preprocess
     from flax_densenet.training.checkpoints import CheckpointStore
     from flax_densenet.training.state import network_state
+    from flax_densenet.weights.adapt import in_class_order
+    from flax_densenet.weights.statement import read_run
 
     mean, std = channel_statistics(run, dataset)
     state = network_state(run.network, Preprocess(mean, std, "none"))
     with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
-        return state.replace(**checkpoints.restore_variables(step, like=state))
+        variables = checkpoints.restore_variables(step, like=state)
+    if (names := read_run(workdir.path).class_names) is not None:
+        what_to_do = "give images of the classes that the run was trained on"
+        variables["params"] = in_class_order(
+            variables["params"], names, dataset.class_names, str(workdir.path), what_to_do
+        )
+    return state.replace(**variables)
 
 
 def _print_result(result: "Evaluation", dataset: Dataset, title: str) -> None:

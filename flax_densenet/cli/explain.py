@@ -10,7 +10,7 @@ import tyro
 
 from flax_densenet.cli.classifier import Classifier, load_classifier
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
-from flax_densenet.cli.flags import ImageFlags, check_name, parse_flags
+from flax_densenet.cli.flags import ImageFlags, WeightsFlags, check_name, parse_flags
 from flax_densenet.data.images.paths import read_image
 from flax_densenet.errors import InputError, require
 from flax_densenet.files import written_whole
@@ -23,18 +23,18 @@ class ExplainArguments:
     """Draw which part of an image speaks for a class.
 
     Attributes:
-      checkpoint: Whatever `convert` reads: a .pth, .safetensors or .h5 file, an Orbax directory or
-        a work directory of train.
+      checkpoint: Whatever `convert` reads: a .pth, .safetensors or .h5 file, an Orbax directory, a
+        work directory of train, or the name of published weights such as torchvision/densenet121.
       image: Image file.
-      chosen_class: Name of a class, or its index from 0; the one of the highest score if not
-        given.
+      chosen_class: Name of a class, its index from 0 or, for ImageNet's, WordNet's identifier such
+        as n01440764; the one of the highest score if not given.
       method: cam shows what each place adds to the logit, exactly; gradcam the maps of a layer,
         weighted by their gradients.
       layer: Layer that gradcam looks at: denseblock1, denseblock2... or norm5, the default.
       output: Picture to write; its ending decides the format. IMAGE-cam.png or IMAGE-gradcam.png in
         the current directory if not given.
       overwrite: Replace the picture if it exists.
-      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      weights: Which weights are taken, and from where.
       preparation: How the image is prepared.
     """
 
@@ -45,7 +45,7 @@ class ExplainArguments:
     layer: str | None = None
     output: str | None = None
     overwrite: bool = False
-    weight_set: str | None = None
+    weights: WeightsFlags = WeightsFlags()
     preparation: ImageFlags = ImageFlags()
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ def run(arguments: ExplainArguments, prog: str) -> None:
     check_picture(target)
     if target.exists() and not arguments.overwrite:
         raise InputError(f"{target} exists; give another --output, or replace it with --overwrite")
-    classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
+    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
     layer = arguments.layer or "norm5"
     layers = gradient_layers(classifier.model)
     require(layer in layers, "layer", layer, f"one of {', '.join(layers)}")
@@ -117,11 +117,15 @@ def run(arguments: ExplainArguments, prog: str) -> None:
 
 def _choose_class(asked: str | None, classifier: Classifier) -> int | None:
     """Returns the index of a class that is given by its name, or else by its index."""
+    from flax_densenet.weights.published.classes import is_imagenet, wordnet_ids
+
     num_classes, names = classifier.model.config.num_classes, classifier.class_names
     if asked is None:
         return None
     if names is not None and asked in names:
         return names.index(asked)
+    if is_imagenet(names) and asked in wordnet_ids():
+        return wordnet_ids().index(asked)
     if asked.isdecimal():
         require(int(asked) < num_classes, "class", asked, f"below {num_classes}, counted from 0")
         return int(asked)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import numpy as np
 import tyro
 
-from flax_densenet.cli.flags import check_size, parse_flags
+from flax_densenet.cli.flags import WeightsFlags, check_size, parse_flags
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError
 from flax_densenet.files import check_target, written_whole
@@ -31,7 +31,8 @@ class ExportArguments:
 
     Attributes:
       checkpoint: Whatever `flax-densenet convert` reads: a .pth, .safetensors or .h5 file, an Orbax
-        directory or a work directory of train.
+        directory, a work directory of train, or the name of published weights such as
+        torchvision/densenet121.
       target: File to write: FILE.stablehlo (for JAX; FILE.stablehlo.json beside it describes it)
         or FILE.onnx.
       to: Format, if it is not the ending of the target.
@@ -39,7 +40,7 @@ class ExportArguments:
       uint8: Take pixels from 0 to 255 and normalize them inside of the network.
       tf32: Let an NVIDIA GPU round the factors of products to TF32 (stablehlo): faster, and logits
         differ by about 1e-3 of the largest. For ONNX, set ONNX Runtime's option use_tf32.
-      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      weights: Which weights are taken, and from where.
       mean: Mean of each image channel in 0 to 255, if the checkpoint does not say, or is wrong.
       std: Standard deviation of each image channel, in the same way.
       overwrite: Replace the target if it exists.
@@ -51,7 +52,7 @@ class ExportArguments:
     image_size: tuple[int, ...] | None = None
     uint8: bool = False
     tf32: bool = False
-    weight_set: str | None = None
+    weights: WeightsFlags = WeightsFlags()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     overwrite: bool = False
@@ -104,14 +105,14 @@ def run(arguments: ExportArguments, prog: str) -> None:
     from flax_densenet.export.interface import Interface
     from flax_densenet.export.verification import verify
 
-    source, target = (
-        Path(path).expanduser().absolute() for path in (arguments.checkpoint, arguments.target)
-    )
+    target = Path(arguments.target).expanduser().absolute()
     paths = [target]
     if arguments.format == "stablehlo":  # which has no place for a description inside
         paths.append(target.with_name(f"{target.name}.json"))
-    _check_targets(paths, source, arguments)
-    checkpoint = _load(source, arguments)
+    for path in paths:
+        check_target(path, overwrite=arguments.overwrite)
+    checkpoint = _load(arguments)
+    _check_source_is_kept(checkpoint.path, paths)
     config, variables = checkpoint.config, checkpoint.variables
     interface = Interface(
         axes="BCHW" if arguments.format == "onnx" else "BHWC",
@@ -122,7 +123,7 @@ def run(arguments: ExportArguments, prog: str) -> None:
         outputs=checkpoint.outputs,
         is_uint8=arguments.uint8,
     )
-    description = interface.describe(config, source.name)
+    description = interface.describe(config, checkpoint.published or checkpoint.path.name)
     exported = _make(arguments, config, variables, interface, description)
     difference = verify(exported.run, config, variables, interface)
     print(f"verified   logits differ by {difference:.1e} of the largest, from ours in float64")
@@ -135,21 +136,23 @@ def run(arguments: ExportArguments, prog: str) -> None:
         print(f"wrote      {path} ({len(content):,} bytes)")
 
 
-def _check_targets(paths: Sequence[Path], source: Path, arguments: ExportArguments) -> None:
-
+def _check_source_is_kept(source: Path, paths: Sequence[Path]) -> None:
     for path in paths:
-        check_target(path, overwrite=arguments.overwrite)
-        if source.exists() and path.exists() and path.samefile(source):
+        if path.exists() and path.samefile(source):
             raise InputError(f"{path} is the checkpoint itself, which is not replaced")
 
 
-def _load(source: Path, arguments: ExportArguments) -> "Checkpoint":
+def _load(arguments: ExportArguments) -> "Checkpoint":
     """Returns the checkpoint in float32, and prints what it is."""
     from flax_densenet.weights.adapt import adapt
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
     from flax_densenet.weights.report import describe
 
-    checkpoint = load_checkpoint(source, weight_set=arguments.weight_set)
+    checkpoint = load_checkpoint(
+        arguments.checkpoint,
+        weight_set=arguments.weights.weight_set,
+        offline=arguments.weights.offline,
+    )
     for heading, text in describe(checkpoint).items():
         print(f"{heading:<10} {text}")
     for warning in checkpoint.warnings:

@@ -20,6 +20,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from flax_densenet.data.dataset import check_scale
 from flax_densenet.data.images.crop import Interpolation
 from flax_densenet.errors import InputError, nearest, require
 from flax_densenet.network.config import DenseNetConfig
@@ -156,6 +157,19 @@ def check_size(size: tuple[int, ...] | None) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsFlags:
+    """Which weights are taken, and from where.
+
+    Attributes:
+      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      offline: Download nothing: use what is on the disk, also in the caches of other software.
+    """
+
+    weight_set: str | None = None
+    offline: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageFlags:
     """How images are prepared, and what classes are called; the checkpoint's if not given.
 
@@ -180,3 +194,4 @@ class ImageFlags:
         for name in ("image_size", "shorter_side"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "an integer of at least 1")
+        check_scale(self.mean, self.std)

@@ -87,6 +87,12 @@ def _train() -> ModuleType:
     return train
 
 
+def _weights() -> ModuleType:
+    from flax_densenet.cli import weights
+
+    return weights
+
+
 class _Command(NamedTuple):
     """A command.
 
@@ -116,6 +122,7 @@ _COMMANDS = {
     "study": _Command(_study, "vary the network, or look inside: a table and a picture"),
     "summary": _Command(_summary, "show every operation of a network, and what the network costs"),
     "train": _Command(_train, "train a DenseNet and write everything to a work directory"),
+    "weights": _Command(_weights, "list the published weights that have a name, or fetch them"),
 }
 # Orbax logs what it raises, too; asyncio logs the failures after the first of a save.
 _LOGGERS_OF_ORBAX = ("absl", "asyncio")

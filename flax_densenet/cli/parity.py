@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import tyro
 
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
-from flax_densenet.cli.flags import NetworkFlags, check_size
+from flax_densenet.cli.flags import NetworkFlags, WeightsFlags, check_size
 from flax_densenet.cli.report import to_json
 from flax_densenet.cli.two_pass import given, parse_with_network
 from flax_densenet.errors import InputError, NetworksDiffer, require
@@ -36,7 +36,9 @@ class ParityArguments:
     Attributes:
       name: A network of the paper, such as densenet121; flags after it change it further.
       network: The network.
-      weights: A checkpoint of any layout that convert reads; the weights are random if not given.
+      weights: A checkpoint of any layout that convert reads, or the name of published weights; the
+        weights are random if not given.
+      source: Which weights are taken, and from where.
       against: What to compare with: torchvision or timm, if they are installed, or
         FILE.py:FUNCTION, which returns your own torch module. Our PyTorch reference if not given.
       precision: What to compare in, with commas: float64 separates faults from rounding; float32 is
@@ -56,6 +58,7 @@ class ParityArguments:
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
     network: DenseNetConfig
     weights: str | None = None
+    source: WeightsFlags = WeightsFlags()
     against: str | None = None
     precision: tuple[Precision, ...] = ("float64", "float32")
     implementation: Implementation = "plain"
@@ -112,7 +115,8 @@ def parse(args: Sequence[str], prog: str) -> ParityRequest:
     """
     weights, against = given(args, "weights"), given(args, "against")
     is_package = against in ("torchvision", "timm")
-    checkpoint, counterpart = _open(weights, None if is_package else against)
+    source = WeightsFlags(weight_set=given(args, "weight_set"), offline="--offline" in args)
+    checkpoint, counterpart = _open(weights, source, None if is_package else against)
     opened = checkpoint or counterpart
     usual = VARIANTS["densenet121"] if is_package else DenseNetConfig()
     arguments = parse_with_network(
@@ -127,15 +131,17 @@ def parse(args: Sequence[str], prog: str) -> ParityRequest:
 
 
 def _open(
-    weights: str | None, own_network: str | None
+    weights: str | None, source: WeightsFlags, own_network: str | None
 ) -> "tuple[Checkpoint | None, Counterpart | None]":
     """Opens the checkpoint and the user's own network that are given."""
     if not weights and own_network is None:
         return None, None
     find_counterpart = _set_up_frameworks()
-    from flax_densenet.weights.checkpoint import load_checkpoint
+    from flax_densenet.weights.load import load_checkpoint
 
-    checkpoint = load_checkpoint(weights) if weights else None
+    checkpoint = None
+    if weights:
+        checkpoint = load_checkpoint(weights, weight_set=source.weight_set, offline=source.offline)
     if own_network is None:
         return checkpoint, None
     # What the user's own module prints does not belong to the JSON.

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from flax_densenet.cli.classifier import Classifier, load_classifier
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
-from flax_densenet.cli.flags import ImageFlags, parse_flags
+from flax_densenet.cli.flags import ImageFlags, WeightsFlags, parse_flags
 from flax_densenet.data.images.paths import find_images, read_images
 from flax_densenet.data.outputs import Outputs
 from flax_densenet.errors import ImagesUnreadable, InputError, listed, require
@@ -26,15 +26,15 @@ class PredictArguments:
     """Show the classes that a network finds most probable for images.
 
     Attributes:
-      checkpoint: Whatever `convert` reads: a .pth, .safetensors or .h5 file, an Orbax directory or
-        a work directory of train.
+      checkpoint: Whatever `convert` reads: a .pth, .safetensors or .h5 file, an Orbax directory, a
+        work directory of train, or the name of published weights such as torchvision/densenet121.
       images: Image files, and directories in which all images are taken.
       top_k: Classes to show for each image.
       json: Print one JSON object for each image, one a line.
       no_operating_points: Show plain probabilities, where the checkpoint has operating points for
         several labels.
       batch_size: Images per step; it does not change the result.
-      weight_set: Which set of weights to take, by its place in the file, where there are several.
+      weights: Which weights are taken, and from where.
       preparation: How images are prepared.
     """
 
@@ -46,7 +46,7 @@ class PredictArguments:
     json: bool = False
     no_operating_points: bool = False
     batch_size: int = 32
-    weight_set: str | None = None
+    weights: WeightsFlags = WeightsFlags()
     preparation: ImageFlags = ImageFlags()
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ def run(arguments: PredictArguments, prog: str) -> None:
 
     choose_devices(DeviceFlags())
     paths = find_images(arguments.images)
-    classifier = load_classifier(arguments.checkpoint, arguments.weight_set, arguments.preparation)
+    classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
     outputs = classifier.outputs
     if arguments.no_operating_points:
         if outputs.operating_points is None:
@@ -130,6 +130,8 @@ class _Row(NamedTuple):
 
 
 def _as_json(path: str, row: _Row, problem: str | None) -> dict[str, Any]:
+    from flax_densenet.weights.published.classes import is_imagenet, wordnet_ids
+
     if problem is not None:
         return {"image": path, "error": problem}
     names = row.classifier.class_names
@@ -142,6 +144,8 @@ def _as_json(path: str, row: _Row, problem: str | None) -> dict[str, Any]:
         }
         for index in row.best
     ]
+    if is_imagenet(names):
+        entries = [{**entry, "wordnet_id": wordnet_ids()[entry["index"]]} for entry in entries]
     if not row.outputs.has_several_labels:
         return {"image": path, "classes": entries}
     return {

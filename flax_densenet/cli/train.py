@@ -35,12 +35,15 @@ class RunFlags:
       variant: Start from a named network of the paper; other flags change it further.
       preset: Start from a row of the paper's tables, such as densenet-bc-100-12-cifar10+; other
         flags change it further.
+      offline: Download no weights for init_from: use what is on the disk, also in the caches of
+        other software.
     """
 
     workdir: str | None = None
     resume: bool = False
     variant: str | None = None
     preset: str | None = None
+    offline: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ def parse(args: Sequence[str], prog: str) -> TrainArguments:
     elif init_from:
         from flax_densenet.training.fine_tuning import open_source  # JAX, and perhaps PyTorch
 
-        source = open_source(init_from, given(args, "weight_set"))
+        source = open_source(init_from, given(args, "weight_set"), offline="--offline" in args)
         config = _run_from(source, args)
     else:
         config = implied_run(args)
@@ -214,6 +217,8 @@ def run(arguments: TrainArguments, prog: str) -> None:
             )
     dataset = load_run_data(run, num_workers=arguments.execution.num_workers)
     check_dataset(run, dataset)
+    if arguments.run.resume:
+        workdir.check_same_images(dataset)
     check_batch_size(run.optimization.batch_size, jax.device_count())
     if is_first_process:
         preset = PRESETS[arguments.run.preset] if arguments.run.preset else None

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 import tyro
 
 from flax_densenet.cli.flags import check_name, parse_flags
+from flax_densenet.data.dataset import check_scale
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.variants import VARIANTS
@@ -65,8 +66,9 @@ def implied_run(
       make_run: `default_run`, or a command's own that takes the same.
 
     Raises:
-      InputError: A name is in none of the tables.
+      InputError: A name is in none of the tables, or pixels are meant to be 0 to 1.
     """
+    check_scale(_numbers(given(args, "mean")), _numbers(given(args, "std")))
     dataset, augment, variant = given(args, "dataset"), given(args, "augment"), named_variant(args)
     if (name := given(args, "preset")) is not None:
         dataset, augment = dataset or PRESETS[name].dataset, augment or PRESETS[name].augment
@@ -74,6 +76,14 @@ def implied_run(
         network = VARIANTS[variant]
     run = make_run(dataset or DataConfig.dataset, given(args, "data_dir"), network, augment)
     return dataclasses.replace(run, network=_without_depth(run.network, args))
+
+
+def _numbers(words: str | None) -> tuple[float, ...] | None:
+    """Returns the numbers of a flag; None if it is not given or, what tyro explains, is wrong."""
+    try:
+        return None if words is None else tuple(float(word) for word in words.split(","))
+    except ValueError:
+        return None
 
 
 def named_variant(args: Sequence[str]) -> str | None:
@@ -104,17 +114,20 @@ def find_network(name: str) -> DenseNetConfig:
     """Returns the network of a name or in a checkpoint.
 
     Args:
-      name: Key of `VARIANTS`, or path of whatever `flax-densenet convert` reads.
+      name: Key of `VARIANTS`, or whatever `flax-densenet convert` reads.
 
     Raises:
       InputError: There is no such network, or the checkpoint cannot be read.
     """
-    path = Path(name).expanduser()
-    if name in VARIANTS or not path.exists():
-        return named_network(name)
-    from flax_densenet.weights.checkpoint import load_checkpoint  # JAX
+    if name in VARIANTS:
+        return VARIANTS[name]
+    from flax_densenet.weights.published.find import is_name
 
-    return load_checkpoint(path).config
+    if not Path(name).expanduser().exists() and not is_name(name):
+        return named_network(name)
+    from flax_densenet.weights.load import load_checkpoint  # JAX
+
+    return load_checkpoint(name).config
 
 
 class _HasNetwork(Protocol):

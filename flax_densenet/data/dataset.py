@@ -125,6 +125,34 @@ class ChannelStatistics(NamedTuple):
         return (image.astype(jnp.float32) - mean) / std
 
 
+def check_scale(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Checks that what a user gives is for pixels of 0 to 255, as everything here is.
+
+    Means of 0 with deviations of 1 leave pixels as they are, and may be meant.
+
+    Args:
+      mean: Mean of each channel, if it is given.
+      std: Standard deviation of each channel, if it is given.
+
+    Raises:
+      InputError: All numbers are those of pixels from 0 to 1.
+    """
+    mean, std = tuple(mean or ()), tuple(std or ())
+    are_small = all(0 <= value <= 1 for value in (*mean, *std))
+    if not are_small or not (mean or std) or (set(mean), set(std)) == ({0}, {1}):
+        return
+    given = {"mean": mean, "std": std}
+    wanted = " and ".join(
+        f"{name} {','.join(f'{255 * value:.6g}' for value in values)}"
+        for name, values in given.items()
+        if values
+    )
+    raise InputError(
+        f"mean (={mean}) and std (={std}) are those of pixels from 0 to 1, and here pixels are 0 "
+        f"to 255; give 255 times as much: {wanted}"
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Training and test images with the names of their classes.

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import platformdirs
 
 from flax_densenet.data.catalog import CATALOG, CatalogRow, FileForm
-from flax_densenet.data.download import DownloadFailed, RemoteFile, download, remote_files
+from flax_densenet.data.download import download, remote_files
 from flax_densenet.data.readers.originals import Splits
 from flax_densenet.data.tfds import DEFAULT_DIRECTORY, prepared_version, read_tfds
+from flax_densenet.download import DownloadFailed, RemoteFile
 from flax_densenet.errors import InputError
 
 

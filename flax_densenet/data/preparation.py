@@ -82,7 +82,7 @@ class Preparation:
         if self.size is None:
             raise InputError(
                 "the size of the images that the network was trained on is not in the file; "
-                "give it in pixels with --image_size"
+                "give it in pixels with --image_size (in Python: image_size)"
             )
         return ImageFormat(
             self.size, channels, shorter_side=self.shorter_side, interpolation=self.interpolation
@@ -101,8 +101,8 @@ class Preparation:
         if known is None:
             raise InputError(
                 f"what images of {channels} channel(s) were normalized with in training is not "
-                f"in the file; give it with --mean and --std, {channels} number(s) in 0 to "
-                "255 for each"
+                f"in the file; give it with --mean and --std (in Python: mean, std), {channels} "
+                "number(s) in 0 to 255 for each"
             )
         return known
 

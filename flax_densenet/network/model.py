@@ -153,6 +153,13 @@ class DenseNet(nn.Module):
         is_known = not isinstance(names, str) and wanted <= set(known)
         require(is_known, "names", names, f"a tuple of some of {', '.join(known)}")
         _check_image(cfg, image)
+        if "logits" in wanted and not self.is_initializing():
+            if not self.has_variable("params", "classifier"):
+                raise InputError(
+                    "the variables have no classifier; ask for features, as "
+                    'apply(variables, image, train=False, method="features"), or give the weights '
+                    "a classifier with create(..., num_classes=N, key=...)"
+                )
         outputs = self.maps(image.astype(cfg.dtype), train=train, names=wanted)
         if "logits" in wanted:
             outputs["logits"] = nn.Dense(

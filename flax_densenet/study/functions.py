@@ -25,7 +25,7 @@ from flax_densenet.study.reuse import ReusePlan
 from flax_densenet.study.step_memory.study import MemoryPlan
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import load_run_data
-from flax_densenet.weights.checkpoint import load_checkpoint
+from flax_densenet.weights.load import load_checkpoint
 
 _PNG = ("png",)
 
@@ -135,7 +135,7 @@ def feature_reuse(
     """Shows which earlier layers the layers of a trained network read.
 
     Args:
-      checkpoint: Whatever `flax-densenet convert` reads, or a work directory of `train`.
+      checkpoint: Whatever `flax_densenet.load` takes, such as a work directory of `train`.
       output: As for `study_field`.
       formats: As for `study_field`.
 
@@ -145,8 +145,8 @@ def feature_reuse(
     Raises:
       InputError: The checkpoint cannot be read, or the directory cannot be used.
     """
-    path = Path(checkpoint).expanduser().absolute()
-    return carry_out(ReusePlan(path, load_checkpoint(path)), output, formats)
+    loaded = load_checkpoint(checkpoint)
+    return carry_out(ReusePlan(loaded.path.absolute(), loaded), output, formats)
 
 
 _ANALYSES: dict[str, Callable[..., StudyResult]] = {

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from flax_densenet import InputError
+from flax_densenet.cli import learning_curves, study, train
+from flax_densenet.cli.flags import ImageFlags
 from flax_densenet.data import ArraySplit, Dataset, describe_dataset, load_dataset
+from flax_densenet.data.dataset import check_scale
+from flax_densenet.weights.statement import given_statistics
 
 
 def split(n: int = 4, size: tuple[int, ...] = (2, 3, 2), **fields: Any) -> ArraySplit:
@@ -109,3 +113,42 @@ def test_unknown_name_is_refused(read: Any, name: str, hint: str) -> None:
     )
     with pytest.raises(InputError, match=message):
         read(name, None)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0.5,), (0.25,)), ((0.0, 0.0), (0.5, 0.5)), ((0.485,), None), (None, (1.0,))],
+)
+def test_numbers_of_pixels_from_0_to_1_are_refused(mean: Any, std: Any) -> None:
+    with pytest.raises(InputError, match=r"are those of pixels from 0 to 1, .* 255 times as much"):
+        check_scale(mean, std)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        (None, None),
+        ((0.0, 0.0), (1.0, 1.0)),
+        ((127.5,), (0.125,)),
+        ((0.5,), (64.0,)),
+        ((-0.5,), (0.5,)),
+    ],
+)
+def test_other_numbers_may_be_meant(mean: Any, std: Any) -> None:
+    check_scale(mean, std)
+
+
+def test_every_command_tells_the_right_numbers() -> None:
+    words = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+    right = r"give 255 times as much: mean 123.675,116.28,103.53 and std 58.395,57.12,57.375$"
+    for parse, first in (
+        (train.parse, []),
+        (learning_curves.parse, []),
+        (study.parse, ["gradient_flow"]),
+    ):
+        with pytest.raises(InputError, match=right):
+            parse([*first, *words], "flax-densenet")
+    with pytest.raises(InputError, match=right):
+        given_statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 3)
+    with pytest.raises(InputError, match=right):
+        ImageFlags(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,32 @@ def predictions(workdir: Path, split: Split) -> tuple[np.ndarray, np.ndarray, np
     logits = np.asarray(DenseNet(run.network).apply(variables, x, train=False), np.float64)
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(split)), examples.label]
     return examples.label, logits.argmax(1), losses
+
+
+def test_classes_of_other_images_are_those_of_the_run_by_name(
+    workdir: Path, status: Status, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert status("evaluate", str(workdir), "--output", str(tmp_path / "right")) == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    config = json.loads((copy / "config.json").read_text())
+    # What the network calls 9 are zeros now.
+    config["class_names"] = list("9876543210")
+    (copy / "config.json").write_text(json.dumps(config))
+    assert status("evaluate", str(copy), "--output", str(tmp_path / "turned")) == 0
+    right, turned = (
+        np.array(json.loads((tmp_path / name / "evaluation.json").read_text())["confusion"])
+        for name in ("right", "turned")
+    )
+    np.testing.assert_array_equal(turned, right[:, ::-1])
+    config["class_names"] = ["zero", "one", *"23456789"]
+    (copy / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert status("evaluate", str(copy)) == 2
+    assert (
+        f"the classes of {copy} are not those of the images: only {copy} has one, zero, and only "
+        "the images have 0, 1; give images of the classes that the run was trained on"
+    ) in capsys.readouterr().err
 
 
 def test_result_is_that_of_the_network_on_every_image(

@@ -25,7 +25,10 @@ from flax_densenet.training import epoch as epoch_module
 from flax_densenet.training.config import FineTuningConfig
 from flax_densenet.training.fine_tuning import check_source, open_source, start_variables
 from flax_densenet.weights import load_checkpoint
+from flax_densenet.weights.adapt import adapt, in_class_order
 from flax_densenet.weights.files.read import read_weights
+from flax_densenet.weights.published.classes import class_names, wordnet_ids
+from flax_densenet.weights.write import write_target
 
 Status = Callable[..., int]
 Printed = Callable[[], str]
@@ -84,7 +87,7 @@ def test_frozen_parameters_are_those_of_the_file_and_the_rest_has_moved(
 ) -> None:
     arrays = arrays_of(finished)
     start = random_variables(NETWORK)
-    head = start_variables(run_from(weights))
+    head = start_variables(run_from(weights), DATASET.class_names)
     assert head is not None
     for name, layer in start["params"].items():
         if name == "classifier":
@@ -150,11 +153,16 @@ def test_run_does_not_start_from_a_file_that_has_changed(weights: Path, tmp_path
 
 def test_new_head_is_drawn_from_the_seed_and_the_features_are_the_files(weights: Path) -> None:
     run = run_from(weights)
-    variables, again = start_variables(run), start_variables(run)
+    variables, again = (
+        start_variables(run, DATASET.class_names),
+        start_variables(run, DATASET.class_names),
+    )
     assert variables is not None and again is not None
     jax.tree.map(np.testing.assert_array_equal, variables, again)
     optimization = dataclasses.replace(run.optimization, seed=5)
-    other = start_variables(dataclasses.replace(run, optimization=optimization))
+    other = start_variables(
+        dataclasses.replace(run, optimization=optimization), DATASET.class_names
+    )
     assert other is not None
     kernels = [one["params"]["classifier"].pop("kernel") for one in (variables, other)]
     assert kernels[0].shape == (20, 3) and np.all(kernels[0] != kernels[1])
@@ -170,10 +178,43 @@ def test_new_head_is_drawn_from_the_seed_and_the_features_are_the_files(weights:
                 )
 
 
+def test_kept_head_is_brought_to_the_order_of_the_images_classes(
+    weights: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(NETWORK, num_classes=3)
+    checkpoint = load_checkpoint(weights)
+    variables, _ = adapt(random_variables(NETWORK), NETWORK, new_head=3)
+    named = checkpoint._replace(
+        config=config, variables=variables, class_names=("c", "a", "b"), optimizer=None
+    )
+    file = tmp_path / "named.safetensors"
+    write_target(file, named, "flax", source_name="", overwrite=False)
+    run = run_from(weights, new_head=False)
+    how = dataclasses.replace(run.fine_tuning, init_from=str(file), init_from_sha256=None)
+    run = dataclasses.replace(run, fine_tuning=how)
+    started = start_variables(run, DATASET.class_names)
+    assert started is not None
+    for name, array in started["params"]["classifier"].items():
+        theirs = variables["params"]["classifier"][name]
+        np.testing.assert_array_equal(array[..., 0], theirs[..., 1])  # a
+        np.testing.assert_array_equal(array[..., 2], theirs[..., 0])  # c
+    with pytest.raises(
+        InputError, match=r"only .*named.safetensors has b, .* have d; .*--new_head"
+    ):
+        start_variables(run, ("a", "d", "c"))
+    with pytest.raises(InputError, match="some names stand there more often than here"):
+        start_variables(run, ("a", "b", "c", "c"))
+
+
+def test_names_of_imagenet_are_those_of_its_folders() -> None:
+    params = {"classifier": {"bias": np.arange(1000)}}
+    assert in_class_order(params, class_names("imagenet"), wordnet_ids(), "x", "") is params
+
+
 def test_gray_weights_start_a_network_for_colors(weights: Path) -> None:
     run = run_from(weights)
     network = dataclasses.replace(run.network, in_channels=3)
-    variables = start_variables(dataclasses.replace(run, network=network))
+    variables = start_variables(dataclasses.replace(run, network=network), DATASET.class_names)
     assert variables is not None
     kernel, gray = (v["params"]["conv0"]["kernel"] for v in (variables, random_variables(NETWORK)))
     np.testing.assert_allclose(kernel.sum(axis=2), gray[:, :, 0], rtol=1e-6)

@@ -25,7 +25,8 @@ LAYERS: tuple[dict[str, set[str]], ...] = (
     {"densenet": set()},
     {"implementations": set()},
     {"network": set()},
-    {"files": set(), "machine": set(), "pickles": set(), "sample": set()},
+    {"download": {"files"}, "machine": set(), "pickles": set(), "sample": set()},
+    {"files": set()},
     {"errors": set()},
 )
 REFERENCE = {"torch", "data", "errors", "network", "training.config"}

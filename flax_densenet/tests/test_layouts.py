@@ -17,10 +17,11 @@ import pytest
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights import checkpoint as checkpoint_module
-from flax_densenet.weights.checkpoint import load_checkpoint
 from flax_densenet.weights.files.contents import Contents
+from flax_densenet.weights.heads import find_head
 from flax_densenet.weights.infer import infer_config
 from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
+from flax_densenet.weights.load import load_checkpoint
 from flax_densenet.weights.recognize import find_weight_sets
 from flax_densenet.weights.table import correspondence
 
@@ -135,8 +136,12 @@ def test_torchvision_before_2018_and_a_head_in_a_sequential() -> None:
                 old = old.replace(f".{part}.", f".{part[:-1]}.{part[-1]}.")
         old = old.replace("classifier.", "classifier.0.")
         arrays[("state_dict", f"module.densenet121.{old}")] = array
-    (found,) = find_weight_sets(arrays)
+    (one,) = find_weight_sets(arrays)
+    found, head = find_head(one, arrays)
     assert (found.layout, found.unknown) == ("torchvision-2017", [])
+    assert {path[-1].rpartition(".")[0] for path in head.found} == {
+        "module.densenet121.classifier.0"
+    }
     assert found.where == "state_dict: module.densenet121."
     assert len(found.arrays) == 606  # all entries but the 121 counters
     assert infer_config(found.parsed) == VARIANTS["densenet121"]
@@ -148,7 +153,7 @@ def test_a_head_of_two_layers_is_no_classifier(monkeypatch: pytest.MonkeyPatch) 
         for (key,), array in arrays_of("gpleiss/BC-28-12").items()
     }
     arrays[("classifier.2.weight",)] = np.zeros((3, 10), np.float32)
-    message = "3 arrays in it belong to no layer of a DenseNet: .*classifier.2.weight; nothing was"
+    message = r"found classifier\.0\.weight \[10, 90\], .*classifier\.2\.weight \[3, 10\]; wanted "
     with pytest.raises(InputError, match=message):
         load(arrays, monkeypatch)
 
@@ -217,7 +222,10 @@ def test_volumes_instead_of_images_are_refused(monkeypatch: pytest.MonkeyPatch) 
         keys: np.zeros((*array.shape, 3), np.float32) if array.ndim == 4 else array
         for keys, array in arrays_of("gpleiss/BC-28-12").items()
     }
-    with pytest.raises(InputError, match=r"conv0.weight has 5 axes, .* wanted 4 \(OIHW\); .* no D"):
+    message = (
+        r"conv0.weight has 5 axes, .* wanted 4 \(OIHW\); this is a network for volumes \(3-D\)"
+    )
+    with pytest.raises(InputError, match=message):
         load(arrays, monkeypatch)
 
 
@@ -251,3 +259,27 @@ def test_keras_file_is_read_from_the_disk(layout: str, tmp_path: Path) -> None:
     scale = scale if layout == "keras" else "layers/batch_normalization_6/vars/0"
     block = checkpoint.variables["params"]["denseblock2"]["denselayer1"]
     np.testing.assert_array_equal(block["norm1"]["scale"], written[scale])
+
+
+@pytest.mark.parametrize("layout", ["keras", "keras-3"])
+def test_keras_file_without_a_top_needs_a_new_one(layout: str, tmp_path: Path) -> None:
+    """As include_top=False writes it, and RadImageNet publishes it."""
+    config = DenseNetConfig(
+        blocks=(2, 1), growth_rate=3, bottleneck=True, compression=0.5, stem="imagenet"
+    )
+    with h5py.File(tmp_path / "notop.h5", "w") as file:
+        for row in correspondence(config, LAYOUTS[layout]):
+            if row.layer.path != ("classifier",):
+                file[row.key] = np.ones(row.shape, np.float32)
+    found = load_checkpoint(tmp_path / "notop.h5", needs_head=False)
+    assert (found.layout, found.has_head) == (layout, False)
+    assert set(found.variables["params"]) == {
+        *("conv0", "norm0", "denseblock1", "transition1", "denseblock2", "norm5")
+    }
+    name = "predictions/predictions" if layout == "keras" else "layers/dense/vars"
+    with pytest.raises(InputError, match=rf"wanted {name}/\w+ \[9, classes\] and .*--new_head"):
+        load_checkpoint(tmp_path / "notop.h5")
+    with h5py.File(tmp_path / "notop.h5", "a") as file:
+        del file[correspondence(config, LAYOUTS[layout])[3].key]  # truncated
+    with pytest.raises(InputError, match="missing"):
+        load_checkpoint(tmp_path / "notop.h5", needs_head=False)

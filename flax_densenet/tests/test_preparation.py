@@ -45,7 +45,7 @@ def test_cifar_nets_see_32_pixels_and_tell_no_mean(tmp_path: Path) -> None:
     found = load_checkpoint(tmp_path / "a.safetensors").preparation
     assert found == Preparation(size=32, shorter_side=32)
     with pytest.raises(
-        InputError, match=r"1 channel\(s\) .* not in the file; .* --mean and --std, 1"
+        InputError, match=r"1 channel\(s\) .* not in the file; .* --mean and --std .*, 1 number"
     ):
         found.known_statistics(1)
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import flax_densenet
 from flax_densenet import InputError
@@ -39,6 +40,16 @@ def test_load_gives_the_network_and_its_weights(file: Path) -> None:
     assert model.config == COLOR
     assert_equal(variables, flax_densenet.initialize(COLOR, jax.random.key(0)))
     assert isinstance(variables["params"]["conv0"]["kernel"], jax.Array)
+
+
+def test_digits_that_jax_drops_are_told(file: Path, tmp_path: Path) -> None:
+    convert(file, tmp_path / "wide.safetensors", "--dtype", "float64")
+    with pytest.warns(UserWarning, match="are float64, and JAX takes them as float32"):
+        _, variables = flax_densenet.load(tmp_path / "wide.safetensors")
+    assert variables["params"]["conv0"]["kernel"].dtype == np.float32
+    with jax.enable_x64(True):
+        _, variables = flax_densenet.load(tmp_path / "wide.safetensors")
+    assert variables["params"]["conv0"]["kernel"].dtype == np.float64
 
 
 def test_create_draws_initial_weights() -> None:
@@ -122,3 +133,16 @@ def test_image_reader_normalizes_as_the_file_tells(tmp_path: Path) -> None:
             read(wrong)
     with pytest.raises(InputError, match=r"not in the file; give it with --mean"):
         flax_densenet.image_reader(tmp_path / "a.safetensors")
+    read = flax_densenet.image_reader(
+        tmp_path / "a.safetensors", image_size=16, mean=[100], std=[50]
+    )
+    image = read([tmp_path / "images" / "0.png"])
+    (shrunk,) = write_images(tmp_path / "small", 1, size=32, channels=1)
+    right = np.asarray(
+        Image.fromarray(shrunk.squeeze()).resize((16, 16), Image.Resampling.BILINEAR)
+    )
+    np.testing.assert_allclose(image[0, ..., 0], (right - np.float32(100)) / 50, rtol=1e-6)
+    with pytest.raises(InputError, match=r"image_size \(=0\) must be an integer of at least 1"):
+        flax_densenet.image_reader(tmp_path / "a.safetensors", image_size=0)
+    with pytest.raises(InputError, match=r"must both have one number for each channel; give both"):
+        flax_densenet.image_reader(tmp_path / "a.safetensors", mean=[100])

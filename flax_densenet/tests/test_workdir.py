@@ -1,12 +1,17 @@
 """Tests of flax_densenet/training/workdir.py."""
 
+import dataclasses
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flax_densenet import DenseNetConfig, InputError
+from flax_densenet.data import load_dataset
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir, open_workdir
+from flax_densenet.training.recipes import default_run
+from flax_densenet.training.workdir import usage_record
 
 
 @pytest.fixture
@@ -87,6 +92,24 @@ def test_record_that_was_cut_off_is_left_out(tmp_path: Path, rest: str) -> None:
     workdir = WorkDir(tmp_path)
     workdir.metrics_file.write_text('{"epoch": 1}\n' + rest)
     assert workdir.read_records() == [{"epoch": 1}]
+
+
+def test_data_set_that_has_changed_is_refused(tmp_path: Path) -> None:
+    data = load_dataset("digits", None)
+    run = default_run("digits", None, None)
+    workdir = WorkDir(tmp_path)
+    workdir.write_config(run)
+    workdir.check_same_images(data)  # an old version recorded neither classes nor numbers
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, mean=(70,), std=(90,)))
+    workdir.write_config(run, usage_record(run, data))
+    workdir.check_same_images(data)
+    fewer = dataclasses.replace(data, train=data.train.subset(np.arange(7)))
+    count = len(data.train)
+    with pytest.raises(InputError, match=rf"images was .*{count}.*, now .*'train': 7.*--init_from"):
+        workdir.check_same_images(fewer)
+    renamed = dataclasses.replace(data, class_names=tuple("abcdefghij"))
+    with pytest.raises(InputError, match=r"class_names was \['0', .*, now \['a', "):
+        workdir.check_same_images(renamed)
 
 
 def test_configuration_is_read_back(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ class FineTuningConfig:
 
     Attributes:
       init_from: Start from the weights in a file or directory that `convert` reads (PyTorch,
-        safetensors, Keras, Orbax, a work directory), which decides the network.
+        safetensors, Keras, Orbax, a work directory) or of a name such as torchvision/densenet121,
+        which decides the network.
       weights: Which set of weights in init_from to take, by its place there, where there are
         several.
       new_head: Replace the classifier by one with initial weights, as other classes need.

@@ -4,7 +4,7 @@
 was begun elsewhere: it takes momentum and step, too.
 """
 
-import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flax_densenet.download import checksum_of
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.parts import split_params
 from flax_densenet.training.step import TrainState
-from flax_densenet.weights.adapt import adapt, check_agreement, with_in_channels
-from flax_densenet.weights.checkpoint import Checkpoint, load_checkpoint
+from flax_densenet.weights.adapt import (
+    adapt,
+    check_agreement,
+    in_class_order,
+    with_in_channels,
+)
+from flax_densenet.weights.checkpoint import Checkpoint, check_head
 from flax_densenet.weights.files.orbax_files import newest_checkpoint
+from flax_densenet.weights.load import load_checkpoint
 
 
 class Source(NamedTuple):
@@ -36,19 +43,24 @@ class Source(NamedTuple):
     checkpoint: Checkpoint
 
 
-def open_source(init_from: str | Path, weight_set: str | None = None) -> Source:
+def open_source(
+    init_from: str | Path, weight_set: str | None = None, *, offline: bool = False
+) -> Source:
     """Reads weights to start from.
 
     Args:
-      init_from: A file or directory that `load_checkpoint` reads.
+      init_from: A file, directory, name or address that `load_checkpoint` reads.
       weight_set: Which set of weights in it, where there are several.
+      offline: Whether to download nothing.
 
     Raises:
       InputError: The weights cannot be read; `load_checkpoint` says why.
     """
-    path = newest_checkpoint(Path(init_from).expanduser().absolute())
-    checkpoint = load_checkpoint(path, weight_set=weight_set)
-    return Source(path, _sha256(path) if path.is_file() else None, checkpoint)
+    checkpoint = load_checkpoint(
+        init_from, weight_set=weight_set, needs_head=False, offline=offline
+    )
+    path = newest_checkpoint(checkpoint.path.absolute())
+    return Source(path, checksum_of(path) if path.is_file() else None, checkpoint)
 
 
 def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> None:
@@ -64,6 +76,8 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
         cannot be adapted to.
     """
     found = source.checkpoint.config
+    if not new_head:
+        check_head(source.checkpoint)
     check_agreement(
         found,
         network,
@@ -80,17 +94,20 @@ def check_source(source: Source, network: DenseNetConfig, *, new_head: bool) -> 
         with_in_channels(source.checkpoint.variables, found, network.in_channels)
 
 
-def start_variables(run: RunConfig) -> dict[str, Any] | None:
+def start_variables(run: RunConfig, class_names: Sequence[str]) -> dict[str, Any] | None:
     """Returns the weights that a run starts from, and prints warnings about them.
 
     Args:
       run: The run.
+      class_names: Names of the classes of its images. A classifier that is kept, and whose classes
+        have the same names in another order, is brought to theirs.
 
     Returns:
       {"params", "batch_stats"}; None if the run starts from initial weights.
 
     Raises:
-      InputError: The weights cannot be read, are no longer the same, or do not suit the network.
+      InputError: The weights cannot be read, are no longer the same, or do not suit the network or
+        the classes.
     """
     how, network = run.fine_tuning, run.network
     if how.init_from is None:
@@ -113,12 +130,16 @@ def start_variables(run: RunConfig) -> dict[str, Any] | None:
         dtype="float64" if network.dtype == "float64" else "float32",
         seed=run.optimization.seed,
     )
+    if source.checkpoint.class_names is not None and not how.new_head:
+        params = in_class_order(
+            variables["params"],
+            source.checkpoint.class_names,
+            class_names,
+            str(source.path),
+            "give the network a new classifier with --new_head",
+        )
+        variables = {**variables, "params": params}
     return variables
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def continue_from(state: TrainState, checkpoint: Checkpoint) -> TrainState:

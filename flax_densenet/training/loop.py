@@ -70,7 +70,9 @@ def fit(
     on_devices = parallel_steps(execution.parallel, remat=execution.remat)
     preprocess = Preprocess(mean, std, run.data.augment)
     # A run that was ended before its first checkpoint starts again.
-    variables = None if resume and _has_checkpoint(workdir) else start_variables(run)
+    variables = (
+        None if resume and _has_checkpoint(workdir) else start_variables(run, dataset.class_names)
+    )
     state = initial_state(run, execution, preprocess, schedule, variables)
     state = on_devices.place(adapt(state) if adapt else state)
     counts = parameter_counts(run.network, run.fine_tuning)

@@ -14,6 +14,7 @@ from flax_densenet.training.config import RunConfig
 from flax_densenet.weights.statement import CLASS_NAMES_KEY, PREPARATION_KEY
 
 Record = dict[str, Any]
+_IMAGES_KEY = "images"
 
 
 def usage_record(run: RunConfig, dataset: Dataset) -> Record:
@@ -26,7 +27,8 @@ def usage_record(run: RunConfig, dataset: Dataset) -> Record:
       dataset: Its data set.
 
     Returns:
-      How images are prepared, and the names of the classes, as JSON holds them.
+      How images are prepared, the names of the classes, and the number of images of every split,
+      as JSON holds them.
     """
     data = run.data
     preparation = trained_preparation(
@@ -35,7 +37,17 @@ def usage_record(run: RunConfig, dataset: Dataset) -> Record:
     height, width, _ = dataset.image_shape
     if preparation.size is None and height == width:
         preparation = dataclasses.replace(preparation, size=height, shorter_side=height)
-    return {PREPARATION_KEY: preparation.to_record(), CLASS_NAMES_KEY: dataset.class_names}
+    return {
+        PREPARATION_KEY: preparation.to_record(),
+        CLASS_NAMES_KEY: dataset.class_names,
+        _IMAGES_KEY: count_images(dataset),
+    }
+
+
+def count_images(dataset: Dataset) -> dict[str, int]:
+    """Returns the number of images of every split."""
+    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
+    return {name: len(split) for name, split in splits.items() if split is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +116,31 @@ class WorkDir:
           SavingFailed: Writing failed.
         """
         write_text(self.config_file, run.to_json(beside=usage or {}))
+
+    def check_same_images(self, dataset: Dataset) -> None:
+        """Checks that a data set is still the one that the run was started with.
+
+        Runs of old versions recorded less, and then less is checked.
+
+        Args:
+          dataset: The data set that the configuration leads to today.
+
+        Raises:
+          InputError: Classes or numbers of images differ; all of them are named.
+        """
+        beside = json.loads(self.config_file.read_text())
+        now = {CLASS_NAMES_KEY: list(dataset.class_names), _IMAGES_KEY: count_images(dataset)}
+        differing = [
+            f"{name} was {beside[name]}, now {value}"
+            for name, value in now.items()
+            if beside.get(name) not in (None, value)
+        ]
+        if differing:
+            raise InputError(
+                f"cannot resume {self.path}, since the data set {dataset.name} has changed: "
+                f"{'; '.join(differing)}; put the former images back, or start a new run from "
+                f"these weights with --init_from {self.path}"
+            )
 
     def read_records(self) -> list[Record]:
         """Returns the metrics of the epochs done."""

@@ -1,2 +1,2 @@
 from .checkpoint import Checkpoint as Checkpoint
-from .checkpoint import load_checkpoint as load_checkpoint
+from .load import load_checkpoint as load_checkpoint

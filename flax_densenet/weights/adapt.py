@@ -4,7 +4,7 @@ Axes: H kernel height, W kernel width, I input channels, O output channels.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -12,10 +12,11 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, listed
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.initialization import initialize
 from flax_densenet.network.variants import VARIANTS
+from flax_densenet.weights.published.classes import is_imagenet, wordnet_ids
 from flax_densenet.weights.table import correspondence
 
 StoredType = Literal["float16", "bfloat16", "float32", "float64"]
@@ -168,9 +169,47 @@ def with_new_head(
     """
     config = dataclasses.replace(config, num_classes=num_classes)
     fresh = initialize(config, jax.random.key(seed))["params"]["classifier"]
-    dtype = variables["params"]["classifier"]["kernel"].dtype
+    dtype = variables["params"]["conv0"]["kernel"].dtype  # there may be no classifier yet
     head = {name: np.asarray(array).astype(dtype) for name, array in fresh.items()}
     return {**variables, "params": {**variables["params"], "classifier": head}}, config
+
+
+def in_class_order(
+    params: dict[str, Any], found: Sequence[str], wanted: Sequence[str], where: str, what_to_do: str
+) -> dict[str, Any]:
+    """Returns parameters whose classifier has its classes in another order.
+
+    Args:
+      params: Parameters of a network.
+      found: Names of its classes.
+      wanted: Names of the classes of images, in the order of their numbers.
+      where: What holds the parameters.
+      what_to_do: End of the message.
+
+    Returns:
+      The parameters, which share what stays as it is.
+
+    Raises:
+      InputError: The names are others; those that only one side has are named.
+    """
+    found, wanted = tuple(found), tuple(wanted)
+    if found == wanted or (is_imagenet(found) and wanted == wordnet_ids()):
+        return params
+    if sorted(found) != sorted(wanted):
+        only = [
+            f"only {side} {'has' if side == where else 'have'} {listed(sorted(set(a) - set(b)))}"
+            for side, a, b in ((where, found, wanted), ("the images", wanted, found))
+            if set(a) - set(b)
+        ]
+        differ = ", and ".join(only) or "some names stand there more often than here"
+        raise InputError(
+            f"the classes of {where} are not those of the images: {differ}; {what_to_do}"
+        )
+    if len(set(found)) < len(found):
+        raise InputError(f"{where} has two classes of one name, in another order than the images")
+    order = [found.index(name) for name in wanted]
+    head = {name: array[..., order] for name, array in params["classifier"].items()}
+    return {**params, "classifier": head}
 
 
 def with_in_channels(

@@ -1,38 +1,26 @@
-"""Reads a checkpoint of any known software: its network, and its weights as Flax variables."""
+"""A DenseNet's weights and what belongs to them, wherever they came from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import traverse_util
 
 from flax_densenet.data.dataset import ChannelStatistics
-from flax_densenet.data.images.imagenet import STATISTICS
 from flax_densenet.data.outputs import Outputs
-from flax_densenet.data.preparation import Preparation, usual_preparation
-from flax_densenet.errors import InputError, counted, listed
+from flax_densenet.data.preparation import Preparation
+from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.network.layers import ArrayPath
-from flax_densenet.weights.adapt import at_least_float32
-from flax_densenet.weights.files.contents import Contents
-from flax_densenet.weights.files.read import read_weights
-from flax_densenet.weights.infer import infer_config, inferred_from
-from flax_densenet.weights.optimizer import STEP, OptimizerState, find_optimizer
-from flax_densenet.weights.recognize import WeightSet
-from flax_densenet.weights.select import select
-from flax_densenet.weights.statement import COUNTERS_KEY, Stated, read_statement
-from flax_densenet.weights.table import Row, correspondence, from_rows, read_counters
-from flax_densenet.weights.whole_module import check_whole_module
-from flax_densenet.weights.xray import OPERATING_POINTS, read_told
+from flax_densenet.weights.optimizer import OptimizerState
 
 
 class Checkpoint(NamedTuple):
     """A DenseNet's weights, wherever they came from.
 
     Attributes:
-      config: The network, with the epsilon of the software that trained it.
+      config: The network, with the epsilon of the software that trained it. Without a head its
+        number of classes means nothing.
       variables: {"params", "batch_stats"}, NumPy arrays of the file's dtypes, but of float32 where
         they are narrower: batch normalization needs it.
       layout: Key of `LAYOUTS`.
@@ -45,9 +33,12 @@ class Checkpoint(NamedTuple):
       preparation: How images are prepared, as far as the file or its layout says.
       class_names: One name per class, if the file says.
       optimizer: The state of SGD with momentum, if the file holds it and it was asked for.
+      path: The file or directory, wherever it was found.
+      published: Key of `PUBLISHED`, if these are published weights.
       outputs: How the outputs are read.
       counters: Batches that each normalization has seen, in forward order (PyTorch's
         `num_batches_tracked`), if the file says.
+      no_head: Why there is no classifier in `variables`, in words; "" if there is one.
     """
 
     config: DenseNetConfig
@@ -62,8 +53,16 @@ class Checkpoint(NamedTuple):
     preparation: Preparation = Preparation()
     class_names: tuple[str, ...] | None = None
     optimizer: OptimizerState | None = None
+    path: Path = Path()
+    published: str | None = None
     outputs: Outputs = Outputs()
     counters: tuple[int, ...] | None = None
+    no_head: str = ""
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there is a classifier in `variables`."""
+        return not self.no_head
 
     @property
     def statistics(self) -> ChannelStatistics | None:
@@ -71,178 +70,19 @@ class Checkpoint(NamedTuple):
         return self.preparation.statistics
 
 
-def load_checkpoint(
-    path: str | Path, *, weight_set: str | None = None, optimizer: bool = False
-) -> Checkpoint:
-    """Reads a DenseNet checkpoint of any known software; what is not understood is an error.
-
-    Args:
-      path: A file of PyTorch, safetensors or Keras, whatever its ending, an Orbax directory, or a
-        work directory of `train`.
-      weight_set: Which set of weights to take, by its place in the file, where there are several.
-      optimizer: Whether to read the state of SGD, too, if there is one.
-
-    Returns:
-      The network and its weights.
+def check_head(checkpoint: Checkpoint) -> None:
+    """Checks that a checkpoint has a classifier.
 
     Raises:
-      InputError: The file cannot be read, holds no DenseNet or several, or anything in it is not
-        understood; all of it is named.
-
-    Example::
-
-        checkpoint = flax_densenet.weights.load_checkpoint("densenet121-a639ec97.pth")
-        model = flax_densenet.DenseNet(checkpoint.config)
-        logits = model.apply(checkpoint.variables, image, train=False)
+      InputError: It has none.
     """
-    path = Path(path)
-    contents = read_weights(path)
-    chosen, unneeded = select(path, contents, weight_set)
-    stated = read_statement(path, contents)
-    config = _config(path, chosen, stated.config)
-    place = _place(chosen)
-    module = check_whole_module(path, contents.modules, place, config, chosen.layout)
-    if module is not None:
-        config = module.config
-    group, prefix = place
-    points = (*group, prefix + OPERATING_POINTS)
-    told = read_told(path, config, contents.arrays.get(points), module)
-    layout = chosen.parsed.layout
-    statistics = STATISTICS if layout.imagenet_statistics and config.stem == "imagenet" else None
-    rows = correspondence(config, layout)
-    variables = _variables(path, chosen, config, rows)
-    taken = "/".join(points) if told.outputs.operating_points else None
-    preparation = stated.preparation or told.preparation
-    return Checkpoint(
-        config=config,
-        variables=variables,
-        layout=chosen.layout,
-        where=chosen.where,
-        format=contents.format,
-        source_arrays=chosen.arrays,
-        unneeded=[name for name in unneeded if name != taken],
-        warnings=[*_warnings(path, contents, chosen, rows), *told.notes],
-        metadata=contents.metadata,
-        preparation=preparation or usual_preparation(config, statistics),
-        class_names=stated.class_names or told.class_names,
-        optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
-        outputs=stated.outputs or told.outputs,
-        counters=_counters(path, contents, chosen, rows, stated),
-    )
-
-
-def _place(chosen: WeightSet) -> tuple[ArrayPath, str]:
-    """Returns the path of the dictionary that the weights are in, and the prefix of their names."""
-    if chosen.parsed.layout.separator != ".":  # only PyTorch's names can have more beside them
-        return (), ""
-    key, path = next((k, p) for k, p in chosen.paths.items() if p[-1].endswith(k))
-    return path[:-1], path[-1].removesuffix(key)
-
-
-def _counters(
-    path: Path, contents: Contents, chosen: WeightSet, rows: Sequence[Row], stated: Stated
-) -> tuple[int, ...] | None:
-    norms = len([row for row in rows if row.leaf.flax_name == "var"])
-    step = contents.arrays.get(("training", STEP))
-    if stated.counts_batches and step is not None:
-        return (int(step),) * norms
-    if stated.counters is not None and len(stated.counters) != norms:
+    if not checkpoint.has_head:
         raise InputError(
-            f"{path}: its metadata have {len(stated.counters)} {COUNTERS_KEY} for {norms} "
-            "normalizations; the file was changed; make it again"
+            f"{checkpoint.path} holds {checkpoint.config.title} without a classifier that can be "
+            f"read: {checkpoint.no_head}; give it a new one: convert FILE TARGET --new_head "
+            "--num_classes N, train --init_from FILE --new_head, or create(NAME, weights=FILE, "
+            "num_classes=N, key=...); features alone need none: load(FILE, head=False)"
         )
-    return read_counters(chosen.arrays, rows) or stated.counters
-
-
-def _config(path: Path, chosen: WeightSet, stated: DenseNetConfig | None) -> DenseNetConfig:
-    try:
-        inferred = infer_config(chosen.parsed)
-    except InputError as error:
-        title = chosen.parsed.layout.title
-        raise InputError(f"{path} looks like {title}, but {error}") from error
-    if stated is None:
-        return inferred
-    ours, theirs = ({row.key: row.shape for row in correspondence(c)} for c in (stated, inferred))
-    if ours != theirs:
-        raise InputError(
-            f"{path} says that it holds {stated.title}, and its arrays belong to {inferred.title}; "
-            "the file was changed; make it again"
-        )
-    return stated
-
-
-def _optimizer(
-    contents: Contents, chosen: WeightSet, config: DenseNetConfig, stated: Stated
-) -> OptimizerState | None:
-    if _is_average(contents):
-        raise InputError(
-            "the weights of this run are the moving average of its parameters (--ema_decay), and "
-            "the momentum belongs to the parameters; convert the weights alone, without --optimizer"
-        )
-    if stated.has_parts:
-        raise InputError(
-            "this run has frozen parts of the network or trained them at other rates (--freeze, "
-            "--learning_rate_factors), and its momentum does not say which; convert the weights "
-            "alone, without --optimizer"
-        )
-    found = find_optimizer(contents, chosen, config)
-    return found and found._replace(settings={**stated.sgd, **found.settings})
-
-
-def _is_average(contents: Contents) -> bool:
-    """Returns whether a run's weights are an average, and the parameters are kept besides."""
-    return any(keys[:2] == ("training", "params") for keys in contents.arrays)
-
-
-def _variables(
-    path: Path, chosen: WeightSet, config: DenseNetConfig, rows: Sequence[Row]
-) -> dict[str, Any]:
-    try:
-        variables = from_rows(chosen.arrays, rows, chosen.parsed.layout)
-        return jax.tree.map(at_least_float32, variables)
-    except InputError as error:
-        keys = ", ".join(inferred_from(chosen.parsed))
-        raise InputError(
-            f"{path}: {error}\n{config.title} was inferred from {keys}; if one of these is wrong, "
-            "those that do not fit it are named above"
-        ) from error
-
-
-def _warnings(path: Path, contents: Contents, chosen: WeightSet, rows: Sequence[Row]) -> list[str]:
-    warnings = _check_values(path, chosen, rows)
-    narrow = {str(a.dtype) for a in (chosen.arrays[row.key] for row in rows) if a.itemsize < 4}
-    if narrow:
-        warnings.append(
-            f"the weights are {' and '.join(sorted(narrow))} in the file; they are taken as "
-            "float32, which changes no value, since batch normalization would lose digits"
-        )
-    if _is_average(contents):
-        warnings.append(
-            "these weights are the moving average of the run's parameters (--ema_decay), as in its "
-            "evaluation; the parameters themselves are not taken"
-        )
-    return warnings
-
-
-def _check_values(path: Path, chosen: WeightSet, rows: Sequence[Row]) -> list[str]:
-    negative, odd = [], []
-    for row in rows:
-        array = chosen.arrays[row.key]
-        if array.dtype.kind in "biuc":  # ml_dtypes' kinds are "f" and "V"
-            raise InputError(
-                f"{path}: {row.key} is of {array.dtype}; wanted floating-point numbers: weights "
-                "that are quantized are converted to float32 where they were made"
-            )
-        if not np.all(np.isfinite(array.astype(np.float32))):
-            odd.append(row.key)
-        elif row.leaf.flax_name == "var" and np.any(array < 0):
-            negative.append(row.key)
-    if negative:
-        raise InputError(
-            f"{path}: {counted(negative, 'running variance')} below 0 in {listed(negative)}; "
-            "variances cannot be; the file is damaged"
-        )
-    return [f"NaN or infinity in {counted(odd, 'array')}: {listed(odd)}"] if odd else []
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.weights.layouts import Layout
-from flax_densenet.weights.recognize import Parsed, Place, is_numbered
+from flax_densenet.weights.places import Parsed, Place, is_numbered
 
+_OTHER_AXES = {3: "sequences (1-D)", 5: "volumes (3-D)"}
 _STEM_KERNELS = {3: "cifar", 7: "imagenet"}
 _USUAL_COMPRESSIONS = (1.0, 0.5)
 _USUAL_REDUCTION = 16
@@ -38,7 +39,8 @@ def infer_config(parsed: Parsed) -> DenseNetConfig:
 
     Returns:
       The configuration, with the layout's epsilon. Weights show neither the pooling nor an
-      activation without parameters: an average and a ReLU are assumed.
+      activation without parameters: an average and a ReLU are assumed. Without a classifier the
+      number of classes is the default, which means nothing.
 
     Raises:
       InputError: The weights belong to no DenseNet; what does not fit is named.
@@ -53,6 +55,7 @@ def infer_config(parsed: Parsed) -> DenseNetConfig:
             "(imagenet); this is no DenseNet that can be converted"
         )
     places = parsed.places.values()
+    _check_statistics(parsed)
     numbered = is_numbered(layout)
     layers = kernels if numbered else [(place.role, place.block, place.layer) for place in places]
     blocks = _block_sizes(layers, find)
@@ -64,10 +67,12 @@ def infer_config(parsed: Parsed) -> DenseNetConfig:
         "compression": _compression(find, len(blocks)),
         "stem": _STEM_KERNELS[stem["H"]],
         "stem_width": stem["O"],
-        "num_classes": find("classifier", 0, 0).axes["O"],
         "in_channels": stem["I"],
         "batch_norm_epsilon": layout.batch_norm_epsilon,
+        "batch_norm_momentum": layout.batch_norm_momentum,
     }
+    if any(place.role == "classifier" for place in places):
+        fields["num_classes"] = find("classifier", 0, 0).axes["O"]
     if bottleneck:
         fields["bottleneck_factor"] = _bottleneck_factor(find("conv1", 1, 1), find("conv2", 1, 1))
     fields |= _options(parsed, kernels, growth_rate)
@@ -86,6 +91,18 @@ def inferred_from(parsed: Parsed) -> list[str]:
     ]
 
 
+def _check_statistics(parsed: Parsed) -> None:
+    """Refuses other normalizations than that by batch, which alone has running statistics."""
+    leaves = {place.leaf.flax_name for place in parsed.places.values()}
+    if not leaves & {"mean", "var"}:
+        what = "weights and biases of normalizations" if "scale" in leaves else "no normalization"
+        raise InputError(
+            f"it has {what} and no running means and variances; wanted those of batch "
+            "normalization: a network with instance, group or layer normalization cannot be "
+            "converted"
+        )
+
+
 def _find_kernels(parsed: Parsed) -> Kernels:
     """Returns the kernels of all convolutions and linear layers.
 
@@ -99,9 +116,10 @@ def _find_kernels(parsed: Parsed) -> Kernels:
             continue
         shape, axes = parsed.shapes[key], place.leaf.axes
         if len(shape) != len(axes):
+            kind = _OTHER_AXES.get(len(shape)) if place.role != "classifier" else None
             raise InputError(
-                f"{key} has {len(shape)} axes, {shape}; wanted {len(axes)} ({axes}); this is no "
-                "DenseNet for images"
+                f"{key} has {len(shape)} axes, {shape}; wanted {len(axes)} ({axes}); this is "
+                + (f"a network for {kind}, not for images" if kind else "no DenseNet for images")
             )
         kernel = Kernel(key, dict(zip(axes, shape, strict=True)))
         kernels[_identity(key, place, layout)] = kernel

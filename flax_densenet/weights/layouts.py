@@ -78,6 +78,7 @@ class Layout(NamedTuple):
         them. Nothing computes with it at a fixed momentum, Flax has no place for it, and files
         older than torch 0.4.1 lack it.
       batch_norm_epsilon: Number that the software adds to the variance; files do not hold it.
+      batch_norm_momentum: Weight of the new batch in its running statistics; files do not hold it.
       imagenet_statistics: Whether the software trains ImageNet nets on images normalized by
         ImageNet's usual mean and deviation; files do not hold that either.
     """
@@ -88,6 +89,7 @@ class Layout(NamedTuple):
     separator: str = "."
     counter: str | None = "num_batches_tracked"
     batch_norm_epsilon: float = 1e-5
+    batch_norm_momentum: float = 0.1
     imagenet_statistics: bool = False
 
     def layer_name(self, layer: WeightLayer, numbers: Mapping[Kind, int], collection: str) -> str:
@@ -126,6 +128,34 @@ def _names(
     return {"conv0": conv0, **inside, **between, "norm5": norm5, "classifier": classifier}
 
 
+def _bn_names(*, dense_layer: str, norm5: str) -> dict[str, str]:
+    """Returns the names of the layouts that number the parts of a layer: bn1, conv1..."""
+    return _names(
+        conv0="conv1",
+        dense_layer=dense_layer,
+        transition="trans{block}",
+        norm5=norm5,
+        classifier="fc",
+        norm="bn1",
+        conv="conv1",
+        norm1="bn1",
+        norm2="bn2",
+    )
+
+
+def _pytorchcv(parts: dict[str, str]) -> dict[str, str]:
+    """Returns pytorchcv's names; those of the parts of a dense layer differ between its nets."""
+    between = "features.stage{next_block}.trans{next_block}.conv"
+    return {
+        "conv0": "features.init_block",
+        **{role: f"features.stage{{block}}.unit{{layer}}.{name}" for role, name in parts.items()},
+        "norm": f"{between}.bn",
+        "conv": f"{between}.conv",
+        "norm5": "features.post_activ.bn",
+        "classifier": "output",
+    }
+
+
 _TORCHVISION = {
     "conv0": "features.conv0",
     "dense_layer": "features.denseblock{block}.denselayer{layer}",
@@ -134,8 +164,12 @@ _TORCHVISION = {
     "classifier": "classifier",
 }
 _OLD_NAMES = {"norm1": "norm.1", "conv1": "conv.1", "norm2": "norm.2", "conv2": "conv.2"}
-_BN_NAMES = {"norm1": "bn1", "norm2": "bn2", "norm": "bn1", "conv": "conv1"}
 _WITH_STEM_NORM = {"norm0": "features.norm0"}
+_PRE_CONV = {  # pytorchcv's bottleneck
+    f"{role}{number}": f"conv{number}.{name}"
+    for number in (1, 2)
+    for role, name in (("norm", "bn"), ("conv", "conv"))
+}
 _OPTIONS = {  # which only our own nets have
     "prelu0": "features.prelu0",
     **{f"prelu{number}": f"{_TORCHVISION['dense_layer']}.prelu{number}" for number in (1, 2)},
@@ -151,6 +185,18 @@ def _keras_names(name: str) -> str:
     return f"{name}/{name}"  # a group and, in it, the layer's variables under the same name
 
 
+_KERAS = {
+    "conv0": _keras_names("conv1_conv"),
+    "norm0": _keras_names("conv1_bn"),
+    "norm1": _keras_names(f"{_KERAS_BLOCK}_0_bn"),
+    "conv1": _keras_names(f"{_KERAS_BLOCK}_1_conv"),
+    "norm2": _keras_names(f"{_KERAS_BLOCK}_1_bn"),
+    "conv2": _keras_names(f"{_KERAS_BLOCK}_2_conv"),
+    "norm": _keras_names("pool{next_block}_bn"),
+    "conv": _keras_names("pool{next_block}_conv"),
+    "norm5": _keras_names("bn"),
+    "classifier": _keras_names("predictions"),
+}
 LAYOUTS: dict[str, Layout] = {
     "torchvision": Layout("torchvision or timm", _OURS, imagenet_statistics=True),
     "torchvision-2017": Layout(
@@ -164,70 +210,62 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "andreasveit": Layout(
         "andreasveit/densenet-pytorch",
-        _names(
-            conv0="conv1",
-            dense_layer="block{block}.layer.{layer0}",
-            transition="trans{block}",
-            norm5="bn1",
-            classifier="fc",
-            **_BN_NAMES,
-        ),
+        _bn_names(dense_layer="block{block}.layer.{layer0}", norm5="bn1"),
     ),
     "bamos": Layout(
-        "bamos/densenet.pytorch",
-        _names(
-            conv0="conv1",
-            dense_layer="dense{block}.{layer0}",
-            transition="trans{block}",
-            norm5="bn1",
-            classifier="fc",
-            **_BN_NAMES,
-        ),
+        "bamos/densenet.pytorch", _bn_names(dense_layer="dense{block}.{layer0}", norm5="bn1")
     ),
     "bearpaw": Layout(
-        "bearpaw/pytorch-classification",
-        _names(
-            conv0="conv1",
-            dense_layer="dense{block}.{layer0}",
-            transition="trans{block}",
-            norm5="bn",
-            classifier="fc",
-            **_BN_NAMES,
-        ),
+        "bearpaw/pytorch-classification", _bn_names(dense_layer="dense{block}.{layer0}", norm5="bn")
     ),
-    "pytorchcv": Layout(
-        "pytorchcv, CIFAR nets",
+    "pytorchcv": Layout("pytorchcv, CIFAR nets with a bottleneck", _pytorchcv(_PRE_CONV)),
+    "pytorchcv-plain": Layout(
+        "pytorchcv, plain CIFAR nets", _pytorchcv({"norm1": "conv.bn", "conv1": "conv.conv"})
+    ),
+    "pytorchcv-imagenet": Layout(
+        "pytorchcv, ImageNet nets",
+        _pytorchcv(_PRE_CONV)
+        | {"conv0": "features.init_block.conv", "norm0": "features.init_block.bn"},
+        imagenet_statistics=True,
+    ),
+    "monai": Layout(
+        "MONAI since 0.4",
         _names(
-            conv0="features.init_block",
-            dense_layer="features.stage{block}.unit{layer}",
-            transition="features.stage{next_block}.trans{next_block}.conv",
-            norm5="features.post_activ.bn",
-            classifier="output",
-            norm1="conv1.bn",
-            conv1="conv1.conv",
-            norm2="conv2.bn",
-            conv2="conv2.conv",
-            norm="bn",
-        ),
+            **_TORCHVISION
+            | {"dense_layer": f"{_TORCHVISION['dense_layer']}.layers"}
+            | {"classifier": "class_layers.out"}
+        )
+        | _WITH_STEM_NORM
+        | {
+            "prelu0": "features.relu0",
+            "prelu1": f"{_TORCHVISION['dense_layer']}.layers.relu1",
+            "prelu2": f"{_TORCHVISION['dense_layer']}.layers.relu2",
+            "prelu": "features.transition{block}.relu",
+            "prelu5": "class_layers.relu",
+        },
+    ),
+    "monai-2020": Layout(
+        "MONAI before 0.4",
+        _names(**_TORCHVISION | {"classifier": "class_layers.class"}) | _WITH_STEM_NORM,
     ),
     "keras": Layout(
         "Keras applications, .h5",
-        {
-            "conv0": _keras_names("conv1_conv"),
-            "norm0": _keras_names("conv1_bn"),
-            "norm1": _keras_names(f"{_KERAS_BLOCK}_0_bn"),
-            "conv1": _keras_names(f"{_KERAS_BLOCK}_1_conv"),
-            "norm2": _keras_names(f"{_KERAS_BLOCK}_1_bn"),
-            "conv2": _keras_names(f"{_KERAS_BLOCK}_2_conv"),
-            "norm": _keras_names("pool{next_block}_bn"),
-            "conv": _keras_names("pool{next_block}_conv"),
-            "norm5": _keras_names("bn"),
-            "classifier": _keras_names("predictions"),
-        },
+        _KERAS,
         leaves=KERAS_LEAVES,
         separator="/",
         counter=None,
         batch_norm_epsilon=1.001e-5,
+        batch_norm_momentum=0.01,
+        imagenet_statistics=True,
+    ),
+    "keras-2": Layout(
+        "Keras applications before Keras 3, .h5",
+        _KERAS | {"conv0": _keras_names("conv1/conv"), "norm0": _keras_names("conv1/bn")},
+        leaves=KERAS_LEAVES,
+        separator="/",
+        counter=None,
+        batch_norm_epsilon=1.001e-5,
+        batch_norm_momentum=0.01,
         imagenet_statistics=True,
     ),
     "keras-3": Layout(
@@ -245,6 +283,7 @@ LAYOUTS: dict[str, Layout] = {
         separator="/",
         counter=None,
         batch_norm_epsilon=1.001e-5,
+        batch_norm_momentum=0.01,
         imagenet_statistics=True,
     ),
     "flaxvision": Layout(

@@ -4,120 +4,19 @@ Names are compared with every layout's table, without knowing the network.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from flax_densenet.network.layers import ArrayPath, Kind
-from flax_densenet.weights.layouts import LAYOUTS, Layout, Leaf
-
-Shape = tuple[int, ...]
-
-_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("conv0", "conv1", "conv2", "conv"), "conv"),
-    **dict.fromkeys(("norm0", "norm1", "norm2", "norm", "norm5"), "norm"),
-    **dict.fromkeys(("prelu0", "prelu1", "prelu2", "prelu", "prelu5"), "prelu"),
-    **dict.fromkeys(("fc1", "fc2", "classifier"), "linear"),
-}
-_NUMBERED = ("conv_number", "norm_number")
-
-
-class Place(NamedTuple):
-    """The layer that an array belongs to, and which of its arrays it is.
-
-    Attributes:
-      role: Last part of our path of the layer, such as "norm1".
-      block: Number of its block or transition, from 1; 0 outside.
-      layer: Number of its dense layer, from 1; 0 outside.
-      leaf: The array.
-    """
-
-    role: str
-    block: int
-    layer: int
-    leaf: Leaf
-
-
-class Parsed(NamedTuple):
-    """A set of weights, and what its names say.
-
-    Attributes:
-      layout: The layout that its names are read with.
-      shapes: {key: shape}, without any common prefix.
-      places: {key: where it belongs}.
-      unknown: Keys that the layout does not have; counters are left out.
-    """
-
-    layout: Layout
-    shapes: dict[str, Shape]
-    places: dict[str, Place]
-    unknown: list[str]
-
-
-def parse(shapes: Mapping[str, Shape], layout: Layout) -> Parsed:
-    """Finds the place of each array by its name.
-
-    Args:
-      shapes: {key: shape}, without any common prefix.
-      layout: The layout to read the names with.
-    """
-    patterns = _patterns(layout)
-    places: dict[str, Place] = {}
-    unknown = []
-    for key in shapes:
-        if layout.counter and key.endswith(f"{layout.separator}{layout.counter}"):
-            continue
-        for pattern, role, leaf in patterns:
-            if found := pattern.fullmatch(key):
-                numbers = {
-                    name: int(digits) for name, digits in found.groupdict().items() if digits
-                }
-                block = numbers.get("block") or numbers.get("next_block", 1) - 1
-                layer = numbers.get("layer") or numbers.get("layer0", -1) + 1
-                places[key] = Place(role, block, layer, leaf)
-                break
-        else:
-            unknown.append(key)
-    return Parsed(layout, dict(shapes), places, unknown)
-
-
-def is_numbered(layout: Layout) -> bool:
-    """Returns whether a layout numbers layers through the whole net; names then show no place."""
-    return any(f"{{{name}}}" in layout.names["conv0"] for name in _NUMBERED)
-
-
-def _patterns(layout: Layout) -> list[tuple[re.Pattern[str], str, Leaf]]:
-    rows = []
-    for role, name in layout.names.items():
-        for leaf in layout.leaves[_KINDS[role]]:
-            text = _as_pattern(name.replace("{collection}", leaf.collection))
-            pattern = re.compile(text + re.escape(f"{layout.separator}{leaf.name}"))
-            rows.append((pattern, role, leaf))
-    return rows
-
-
-def _as_pattern(name: str) -> str:
-    """Returns the pattern of a name such as "block{block}.x"; equal fields are equal numbers."""
-    seen: set[str] = set()
-
-    def group(match: re.Match[str]) -> str:
-        field = match[1]
-        if field in seen:
-            return f"(?P={field})"
-        seen.add(field)
-        return r"(?:_[1-9][0-9]*)?" if field in _NUMBERED else f"(?P<{field}>0|[1-9][0-9]*)"
-
-    parts = re.split(r"(\{\w+\})", name)
-    return "".join(
-        re.sub(r"\{(\w+)\}", group, part) if part.startswith("{") else re.escape(part)
-        for part in parts
-    )
-
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.layouts import KERAS_LEAVES, LAYOUTS, Layout
+from flax_densenet.weights.places import Parsed, parse
 
 Arrays = Mapping[ArrayPath, np.ndarray]
 
-_ANCHORS = ("conv0", "norm5", "classifier")  # what is before these names is a common prefix
+_ANCHORS = {"conv0": "conv", "norm5": "norm", "classifier": "linear"}  # a prefix ends before them
 _DENSE_ROLES = {"conv1", "norm1", "conv"}  # without one of these it is only part of a network
 
 
@@ -127,9 +26,11 @@ class WeightSet(NamedTuple):
     Attributes:
       where: Its place in the file, such as "state_dict: module."; "" is the whole file.
       layout: Key of `LAYOUTS`.
-      arrays: Its arrays under the layout's names; a classifier in a Sequential loses its number.
+      arrays: Its arrays under the layout's names.
       paths: Their paths in the file.
       parsed: What the names say.
+      is_part: Whether the module that the layout calls "features" stands alone or under another
+        name, as where it was taken out of its network.
     """
 
     where: str
@@ -137,24 +38,37 @@ class WeightSet(NamedTuple):
     arrays: dict[str, np.ndarray]
     paths: dict[str, ArrayPath]
     parsed: Parsed
+    is_part: bool = False
 
     @property
     def unknown(self) -> list[str]:
         """Names in it that the layout does not have."""
         return self.parsed.unknown
 
-    def without(self, keys: Collection[str]) -> "WeightSet":
-        """Returns the set without some of the names that the layout does not have."""
-        kept = [key for key in self.arrays if key not in keys]
-        parsed = self.parsed._replace(
-            shapes={key: self.parsed.shapes[key] for key in kept},
-            unknown=[key for key in self.unknown if key not in keys],
-        )
-        return self._replace(
-            arrays={key: self.arrays[key] for key in kept},
-            paths={key: self.paths[key] for key in kept},
-            parsed=parsed,
-        )
+    @property
+    def has_head(self) -> bool:
+        """Whether a classifier is in it."""
+        return any(place.role == "classifier" for place in self.parsed.places.values())
+
+    def is_inside(self, key: str) -> bool:
+        """Returns whether a name is one of the network's, or could be but for the classifier."""
+        if place := self.parsed.places.get(key):
+            return place.role != "classifier"
+        if self.parsed.layout.separator != ".":
+            return True  # nothing else may be in the file
+        return _first_word(key) in _own_words(self.layout)
+
+    def with_paths(self, paths: Mapping[str, ArrayPath], arrays: Arrays) -> "WeightSet":
+        """Returns the set with other arrays in it, in the order of the file.
+
+        Args:
+          paths: Their paths in the file, by the layout's names.
+          arrays: Everything in the file, by path.
+        """
+        keys = {path: key for key, path in paths.items()}  # optimizers count by the file's order
+        mine = {keys[path]: array for path, array in arrays.items() if path in keys}
+        parsed = parse({key: array.shape for key, array in mine.items()}, self.parsed.layout)
+        return self._replace(arrays=mine, paths={k: paths[k] for k in mine}, parsed=parsed)
 
 
 def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
@@ -166,8 +80,8 @@ def find_weight_sets(arrays: Arrays) -> list[WeightSet]:
     found: dict[tuple[ArrayPath, str], WeightSet] = {}
     for name, layout in LAYOUTS.items():
         for group, members in _groups(arrays, layout).items():
-            for prefix in _prefixes(members, layout):
-                candidate = _as_set(group, prefix, members, arrays, name, layout)
+            for prefix, left_out in _prefixes(members, name):
+                candidate = _as_set(group, prefix, left_out, members, arrays, name)
                 key = (group, prefix)
                 best = found.get(key)
                 if candidate and (best is None or len(candidate.unknown) < len(best.unknown)):
@@ -186,62 +100,106 @@ def _groups(arrays: Arrays, layout: Layout) -> dict[ArrayPath, dict[str, ArrayPa
     return groups
 
 
-def _prefixes(members: Mapping[str, ArrayPath], layout: Layout) -> list[str]:
-    anchors = []
-    for role in _ANCHORS:
-        kind = {"conv0": "conv", "norm5": "norm", "classifier": "linear"}[role]
-        for leaf in layout.leaves[kind]:  # type: ignore[index]
-            name = layout.names[role].format(
-                conv_number="", norm_number="", collection=leaf.collection
-            )
-            anchors.append(f"{name}{layout.separator}{leaf.name}")
-    prefixes = []
-    for key in members:
-        for anchor in anchors:
-            if key.endswith(anchor):
-                prefix = key.removesuffix(anchor)
-                if prefix in prefixes or (prefix and not prefix.endswith(layout.separator)):
-                    continue
-                prefixes.append(prefix)
-    return prefixes
+@cache
+def _own_words(name: str, without: str = "") -> frozenset[str]:
+    """Returns the first words, without numbers, of a layout's names, but not the classifier's.
+
+    `without`, such as "features.", is taken away before the words.
+    """
+    layout = LAYOUTS[name]
+    head = _first_word(layout.names["classifier"])
+    names = [name for name in layout.names.values() if _first_word(name) != head]
+    return frozenset(_first_word(name.removeprefix(without)) for name in names)
+
+
+def _first_word(name: str) -> str:
+    return re.sub(r"\d|\{\w+\}", "", name.partition(".")[0])
+
+
+def _container(name: str) -> str:
+    """Returns the module that all layers but the classifier are in, such as "features."."""
+    words = _own_words(name)
+    return f"{next(iter(words))}." if LAYOUTS[name].separator == "." and len(words) == 1 else ""
+
+
+def _prefixes(members: Mapping[str, ArrayPath], name: str) -> list[tuple[str, str]]:
+    """Returns what may stand before the layout's names, and what these may lack at their start."""
+    layout = LAYOUTS[name]
+    prefixes: dict[tuple[str, str], None] = {}
+    for left_out in sorted({"", _container(name)}):
+        anchors = _anchors(layout, left_out)
+        for key in members:
+            for anchor in anchors:
+                if key.endswith(anchor):
+                    prefix = key.removesuffix(anchor)
+                    is_whole = not prefix or prefix.endswith(layout.separator)
+                    lacks_nothing = left_out and prefix.endswith(left_out)
+                    if is_whole and not lacks_nothing:
+                        prefixes[prefix, left_out] = None
+    return list(prefixes)
+
+
+def _anchors(layout: Layout, left_out: str) -> list[str]:
+    return [
+        f"{name.removeprefix(left_out)}{layout.separator}{leaf.name}"
+        for role, kind in _ANCHORS.items()
+        for leaf in layout.leaves[kind]  # type: ignore[index]
+        for name in [
+            layout.names[role].format(conv_number="", norm_number="", collection=leaf.collection)
+        ]
+        if name.startswith(left_out)
+    ]
 
 
 def _as_set(
     group: ArrayPath,
     prefix: str,
+    left_out: str,
     members: Mapping[str, ArrayPath],
     arrays: Arrays,
     name: str,
-    layout: Layout,
 ) -> WeightSet | None:
-    paths = _without_head_number(
-        {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)},
-        layout,
-    )
-    parsed = parse({key: arrays[path].shape for key, path in paths.items()}, layout)
-    if not _looks_like_a_network(parsed):
-        return None
+    layout = LAYOUTS[name]
+    paths = {k.removeprefix(prefix): path for k, path in members.items() if k.startswith(prefix)}
+    if layout.leaves is KERAS_LEAVES:
+        paths = _with_usual_head(paths, arrays, layout)
+    if left_out:
+        if any(key.startswith(left_out) for key in paths):
+            return None  # there are two networks, and this name would stand for both
+        words = _own_words(name, left_out)
+        paths = {f"{left_out}{k}" if _first_word(k) in words else k: p for k, p in paths.items()}
     where = ": ".join(part for part in ("/".join(group), prefix) if part)
-    return WeightSet(where, name, {k: arrays[p] for k, p in paths.items()}, paths, parsed)
+    empty = WeightSet(where, name, {}, {}, parse({}, layout), is_part=bool(left_out))
+    found = empty.with_paths(paths, arrays)
+    return found if _looks_like_a_network(found) else None
 
 
-def _without_head_number(paths: dict[str, ArrayPath], layout: Layout) -> dict[str, ArrayPath]:
-    """Takes the number away that a Sequential gives its only layer, such as "classifier.0"."""
-    if layout.separator != ".":
+def _with_usual_head(
+    paths: dict[str, ArrayPath], arrays: Arrays, layout: Layout
+) -> dict[str, ArrayPath]:
+    """Gives the only linear layer of a Keras file the layout's name for the classifier.
+
+    Everybody names the classifier for a new task there.
+    """
+    pattern = re.compile(r"(?P<name>(.+)/\2)(?P<leaf>/kernel|/bias)")
+    found = {key: match for key in paths if (match := pattern.fullmatch(key))}
+    names = {match["name"] for key, match in found.items() if arrays[paths[key]].ndim == 2}
+    found = {key: match for key, match in found.items() if match["name"] in names}
+    if len(names) != 1:
         return paths
-    pattern = re.compile(rf"({re.escape(layout.names['classifier'])})(|\.\d+)(\.\w+)")
-    heads = {key: found for key in paths if (found := pattern.fullmatch(key))}
-    if len({found[2] for found in heads.values()}) != 1:  # several layers
-        return paths
+    usual = layout.names["classifier"]
     return {
-        heads[key][1] + heads[key][3] if key in heads else key: path for key, path in paths.items()
+        usual + found[key]["leaf"] if key in found else key: path for key, path in paths.items()
     }
 
 
-def _looks_like_a_network(parsed: Parsed) -> bool:
-    roles = {place.role for place in parsed.places.values()}
-    numbered = roles <= {"conv0", "norm0", "classifier"} and len(parsed.places) > len(roles) * 4
-    return (bool(roles & _DENSE_ROLES) or numbered) and len(parsed.places) > len(parsed.unknown)
+def _looks_like_a_network(one: WeightSet) -> bool:
+    places = one.parsed.places
+    roles = {place.role for place in places.values()}
+    numbered = roles <= {"conv0", "norm0", "classifier"} and len(places) > len(roles) * 4
+    # What is beside it, such as a decoder, may be larger than the network.
+    unknown = [key for key in one.unknown if one.is_inside(key)]
+    return (bool(roles & _DENSE_ROLES) or numbered) and len(places) > len(unknown)
 
 
 def _without_parts(sets: list[WeightSet]) -> list[WeightSet]:

@@ -12,6 +12,7 @@ from flax_densenet.errors import listed
 from flax_densenet.files import written_whole
 from flax_densenet.weights.checkpoint import Checkpoint
 from flax_densenet.weights.layouts import LAYOUTS, Layout
+from flax_densenet.weights.published.catalog import PUBLISHED
 from flax_densenet.weights.table import correspondence, to_arrays
 
 
@@ -19,12 +20,17 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     """Returns what a user should know about a checkpoint, by heading."""
     config = checkpoint.config
     dtypes = sorted({str(row.dtype) for row in checkpoint.source_arrays.values() if row.ndim})
-    rows = {
+    rows = {}
+    if checkpoint.published is not None:
+        published = PUBLISHED[checkpoint.published]
+        rows["source"] = f"{checkpoint.published}, {published.licence}: {published.accuracy}"
+    rows |= {
         "format": checkpoint.format,
         "layout": LAYOUTS[checkpoint.layout].title
         + (f", under {checkpoint.where}" if checkpoint.where else ""),
         "network": f"{config.title}, blocks {', '.join(map(str, config.block_sizes))}, "
-        f"{config.stem} stem, {config.in_channels} channels, {config.num_classes} classes",
+        f"{config.stem} stem, {config.in_channels} channels, "
+        + (f"{config.num_classes} classes" if checkpoint.has_head else "no classifier"),
         "epsilon": f"{config.batch_norm_epsilon:g} in batch normalization",
         "images": _describe_size(checkpoint.preparation),
         "pixels": _describe_statistics(checkpoint.statistics),
@@ -90,14 +96,14 @@ def write_report(
         table = csv.writer(opened)
         table.writerow(_COLUMNS)
         for ours, theirs in rows:
-            before, after = source.source_arrays[ours.key], written[theirs.key]
+            before, after = source.source_arrays.get(ours.key), written[theirs.key]
             table.writerow(
                 [
                     ours.key,
                     theirs.key,
-                    "x".join(map(str, before.shape)),
+                    "x".join(map(str, before.shape)) if before is not None else "",
                     "x".join(map(str, after.shape)),
-                    before.dtype,
+                    before.dtype if before is not None else "",
                     after.dtype,
                     f"{ours.leaf.axes}->{theirs.leaf.axes}",
                     hashlib.sha256(np.ascontiguousarray(after).tobytes()).hexdigest(),

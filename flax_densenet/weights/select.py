@@ -1,16 +1,15 @@
 """Selects the network's weights in a file, and says what else the file holds."""
 
-import re
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from flax_densenet.errors import InputError, counted, listed
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.contents import Contents
+from flax_densenet.weights.heads import Head, find_head, may_be_a_layer
 from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.optimizer import MOMENTUM
-from flax_densenet.weights.recognize import Shape, WeightSet, find_weight_sets
+from flax_densenet.weights.recognize import WeightSet, find_weight_sets
 
 # First words of the paths of what training checkpoints hold besides the weights.
 _UNNEEDED = (
@@ -21,6 +20,8 @@ _UNNEEDED = (
     "optimizer_state_dict",
     "optimizer_state",
     "optimizer_states",
+    "optimizer_weights",
+    "metrics",
     "scheduler",
     "scheduler_state_dict",
     "lr_scheduler",
@@ -33,13 +34,23 @@ _UNNEEDED = (
     "callbacks",
 )
 
-# Last words of the names that PyTorch gives the arrays of layers; losses and metrics have none.
-_OF_LAYERS = ("bias", "running_mean", "running_var")
-_WEIGHT = "weight"  # of a loss if there is one for each class
+
+class Selected(NamedTuple):
+    """The network's weights in a file.
+
+    Attributes:
+      weights: The weights.
+      head: What the file holds of a classifier under other names than the layout's.
+      unneeded: Paths of all else, which is left out.
+    """
+
+    weights: WeightSet
+    head: Head
+    unneeded: list[str]
 
 
-def select(path: Path, contents: Contents, asked: str | None) -> tuple[WeightSet, list[str]]:
-    """Returns the network's weights, and the paths of all else, which is left out.
+def select(path: Path, contents: Contents, asked: str | None) -> Selected:
+    """Returns the network's weights, and what else the file holds.
 
     Args:
       path: The file.
@@ -49,9 +60,10 @@ def select(path: Path, contents: Contents, asked: str | None) -> tuple[WeightSet
     Raises:
       InputError: The file holds no network or several, or something that may be a part of one.
     """
-    candidates = {k: a for k, a in contents.arrays.items() if _first(k) not in _UNNEEDED}
+    candidates = {k: a for k, a in contents.arrays.items() if not _is_unneeded(k)}
     chosen = _choose(path, find_weight_sets(candidates), contents, asked)
-    return _without_rest(path, contents, chosen, asked=asked is not None)
+    weights, head = find_head(chosen, candidates)
+    return _without_rest(path, contents, weights, head, asked=asked is not None)
 
 
 def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | None) -> WeightSet:
@@ -80,35 +92,31 @@ def _choose(path: Path, sets: list[WeightSet], contents: Contents, asked: str | 
 
 
 def _without_rest(
-    path: Path, contents: Contents, chosen: WeightSet, *, asked: bool
-) -> tuple[WeightSet, list[str]]:
-    """Takes away what is beside the network; refuses what may be a part of it.
-
-    Returns:
-      The set without arrays that are not the network's, and the paths of all that is not taken.
-    """
+    path: Path, contents: Contents, chosen: WeightSet, head: Head, *, asked: bool
+) -> Selected:
+    """Takes away what is beside the network; refuses what may be a part of it."""
     layout = chosen.parsed.layout
     is_strict = layout.separator != "."  # only PyTorch's files hold losses and metrics
-    own = {re.sub(r"\d", "", name.partition(".")[0]) for name in layout.names.values()}
     places = chosen.parsed.places.items()
     heads = [chosen.parsed.shapes[key] for key, place in places if place.role == "classifier"]
     classes = heads[0][:1] if heads else None
     beside, unknown = set(), []
     for key in chosen.unknown:
-        is_inside = re.sub(r"\d", "", key.partition(".")[0]) in own
-        if is_strict or is_inside or _may_be_a_layer(key, chosen.arrays[key], classes):
+        is_own = chosen.has_head and key.startswith(f"{layout.names['classifier']}.")
+        if is_own or chosen.is_inside(key) or may_be_a_layer(key, chosen.arrays[key], classes):
             unknown.append(f"{chosen.where} {key}".strip())
         else:
             beside.add(key)
-    taken = {keys for key, keys in chosen.paths.items() if key not in beside}
-    rest: list[ArrayPath] = [keys for keys in contents.arrays if keys not in taken]
+    kept = {key: keys for key, keys in chosen.paths.items() if key not in beside}
+    rest = [keys for keys in contents.arrays if keys not in kept.values()]
     layers = [
         "/".join(keys)
         for keys in rest
         if not asked
         and keys not in chosen.paths.values()
-        and _first(keys) not in _UNNEEDED
-        and (is_strict or _may_be_a_layer(keys[-1], contents.arrays[keys], classes))
+        and keys not in head.found
+        and not _is_unneeded(keys)
+        and (is_strict or may_be_a_layer(keys[-1], contents.arrays[keys], classes))
     ]
     if unknown or layers:
         hint = ""
@@ -123,14 +131,10 @@ def _without_rest(
             f"{counted(unknown + layers, 'array')} in it belong to no layer of a DenseNet: "
             f"{listed(unknown + layers)}{hint}; nothing was converted"
         )
-    return chosen.without(beside), ["/".join(keys) for keys in rest]
+    weights = chosen.with_paths(kept, contents.arrays)
+    return Selected(weights, head, ["/".join(keys) for keys in rest])
 
 
-def _may_be_a_layer(name: str, array: np.ndarray, classes: Shape | None) -> bool:
-    """Returns whether an array could belong to a layer, and not to a loss or a metric."""
-    leaf = name.rpartition(".")[2]
-    return leaf in _OF_LAYERS or (leaf == _WEIGHT and array.shape != classes)
-
-
-def _first(keys: ArrayPath) -> str:
-    return keys[0].partition("/")[0]
+def _is_unneeded(keys: ArrayPath) -> bool:
+    """Returns whether an array is of the training: the optimizer's, or Keras's random numbers."""
+    return keys[0].partition("/")[0] in _UNNEEDED or "seed_generator" in keys

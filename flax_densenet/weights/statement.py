@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax_densenet.data.dataset import ChannelStatistics
+from flax_densenet.data.dataset import ChannelStatistics, check_scale
 from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation, trained_preparation, usual_preparation
 from flax_densenet.errors import InputError
@@ -198,11 +198,13 @@ def given_statistics(
       channels: Image channels of the network.
 
     Raises:
-      InputError: They are not numbers for each channel, or deviations are not above 0.
+      InputError: They are not numbers for each channel, deviations are not above 0, or they are
+        for pixels from 0 to 1.
     """
     if mean is None or std is None or not len(mean) == len(std) == channels or min(std) <= 0:
         raise InputError(
             f"--mean (={mean}) and --std (={std}) must both be {channels} numbers in 0 to 255, one "
             "for each image channel, and deviations above 0"
         )
+    check_scale(mean, std)
     return ChannelStatistics(mean, std)

@@ -18,7 +18,8 @@ from flax_densenet.weights.files.modules import ModuleNode
 from flax_densenet.weights.files.torch_archive import SAVE_AGAIN
 from flax_densenet.weights.layouts import LAYOUTS
 
-XRAY_CLASS, XRAY_SIZE = "torchxrayvision.models.DenseNet", 224
+XRAY_CLASS = "torchxrayvision.models.DenseNet"
+_XRAY_SIZE = 224
 _DENSENETS = ("torchvision.models.densenet.DenseNet", XRAY_CLASS)
 _WRAPPERS = ("torch.nn.parallel.data_parallel.DataParallel",)
 _DENSE_LAYER = {  # names in a dense layer, by the layout
@@ -133,7 +134,7 @@ def _class(node: ModuleNode | None) -> str:
 
 
 def _is_to_xray_size(node: ModuleNode) -> bool:
-    return _class(node) == "Upsample" and _single(node.settings.get("size")) == XRAY_SIZE
+    return _class(node) == "Upsample" and _single(node.settings.get("size")) == _XRAY_SIZE
 
 
 def _check_body(body: Mapping[str, ModuleNode], config: DenseNetConfig, layout: str) -> None:

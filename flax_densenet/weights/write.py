@@ -1,4 +1,4 @@
-"""Writes a checkpoint as PyTorch, safetensors or Orbax, by the ending of the target."""
+"""Writes a checkpoint as PyTorch, Keras, safetensors or Orbax, by the ending of the target."""
 
 import dataclasses
 import json
@@ -9,8 +9,15 @@ from typing import Any
 from flax_densenet.data.outputs import Outputs
 from flax_densenet.errors import InputError
 from flax_densenet.weights.checkpoint import Checkpoint, flat
-from flax_densenet.weights.files.write import write_orbax, write_safetensors, write_torch
-from flax_densenet.weights.layouts import FLAX, LAYOUTS, TORCHVISION
+from flax_densenet.weights.files.write import (
+    write_keras,
+    write_orbax,
+    write_safetensors,
+    write_torch,
+)
+from flax_densenet.weights.keras.file import arrange
+from flax_densenet.weights.layouts import FLAX, KERAS_3_LEAVES, KERAS_LEAVES, LAYOUTS, TORCHVISION
+from flax_densenet.weights.networks import check_layout
 from flax_densenet.weights.optimizer import (
     MOMENTUM,
     STEP,
@@ -28,6 +35,8 @@ from flax_densenet.weights.table import to_arrays
 
 TORCH_ENDINGS = (".pth", ".pt")
 _SAFETENSORS = ".safetensors"
+_KERAS = ".h5"
+_KERAS_3 = ".weights.h5"  # by which Keras 3 tells its own form from the older one
 
 
 def default_layout(source_layout: str, target: Path) -> str:
@@ -35,9 +44,11 @@ def default_layout(source_layout: str, target: Path) -> str:
 
     Args:
       source_layout: Layout of the source, key of `LAYOUTS`.
-      target: A PyTorch file gets torchvision's layout, a directory Flax's. A safetensors file gets
-        the other one of the two than the source has.
+      target: A PyTorch file gets torchvision's layout, a directory Flax's, and a Keras file that
+        of Keras 3. A safetensors file gets the other one of the first two than the source has.
     """
+    if target.suffix == _KERAS:
+        return "keras-3" if target.name.endswith(_KERAS_3) else "keras"
     is_torch = target.suffix in TORCH_ENDINGS
     if is_torch or (target.suffix == _SAFETENSORS and source_layout == "flax"):
         return "torchvision"
@@ -50,18 +61,21 @@ def write_target(
     """Writes a checkpoint in the format of the target's ending.
 
     Args:
-      target: A directory's name (Orbax), or a file that ends in .pth, .pt or .safetensors.
+      target: A directory's name (Orbax), or a file that ends in .pth, .pt, .safetensors,
+        .weights.h5 or .h5.
       checkpoint: What to write.
       layout_name: Key of `LAYOUTS`.
       source_name: Name of the source, for the metadata.
       overwrite: Whether to replace the target if it exists.
 
     Raises:
-      InputError: The layout cannot be written to such a target, or the target exists.
+      InputError: The layout cannot be written to such a target, its software cannot build the
+        network, or the target exists.
       SavingFailed: Writing failed.
     """
     layout, optimizer = LAYOUTS[layout_name], checkpoint.optimizer
     _check_target(target, layout_name, has_optimizer=optimizer is not None)
+    check_layout(checkpoint.config, layout_name)
     counters = checkpoint.counters
     arrays = to_arrays(checkpoint.variables, checkpoint.config, layout, counters)
     variables: dict[str, Any] = dict(checkpoint.variables)
@@ -104,6 +118,10 @@ def write_target(
         write_torch(target, arrays, overwrite=overwrite, around=around)
     elif target.suffix == _SAFETENSORS:
         write_safetensors(target, arrays, metadata, overwrite=overwrite)
+    elif target.suffix == _KERAS:
+        placed, attributes = arrange(arrays, checkpoint.config, layout)
+        write_keras(target, placed, attributes, metadata, overwrite=overwrite)
+        _note_epsilon(target, checkpoint.config.batch_norm_epsilon, layout.batch_norm_epsilon)
     else:
         write_orbax(target, variables, metadata, overwrite=overwrite)
 
@@ -115,10 +133,19 @@ def _check_target(target: Path, layout_name: str, *, has_optimizer: bool) -> Non
             f"layout (={layout_name!r}) is not one of PyTorch, as {target.name} must be; "
             "choose another one, or write a .safetensors file"
         )
-    if target.suffix and target.suffix not in (*TORCH_ENDINGS, _SAFETENSORS):
+    wanted = KERAS_3_LEAVES if target.name.endswith(_KERAS_3) else KERAS_LEAVES
+    if target.suffix == _KERAS and layout.leaves is not wanted:
+        form = "keras-3" if wanted is KERAS_3_LEAVES else "keras or keras-2"
+        raise InputError(
+            f"layout (={layout_name!r}) cannot be in {target.name}, which Keras reads by its "
+            f"ending: .weights.h5 as keras-3, another .h5 as keras or keras-2; choose {form}, or "
+            "another ending"
+        )
+    if target.suffix and target.suffix not in (*TORCH_ENDINGS, _SAFETENSORS, _KERAS):
         raise InputError(
             f"target {target.name} ends in {target.suffix}; wanted .pth or .pt (PyTorch), "
-            ".safetensors, or a directory's name without an ending (Orbax)"
+            ".safetensors, .weights.h5 or .h5 (Keras), or a directory's name without an ending "
+            "(Orbax)"
         )
     if not target.suffix and layout is not FLAX:
         raise InputError(
@@ -133,4 +160,14 @@ def _check_target(target: Path, layout_name: str, *, has_optimizer: bool) -> Non
         raise InputError(
             f"--optimizer cannot go into {target.name} as {layout.title} names it; write a .pth "
             "file as torchvision names it, or Flax variables"
+        )
+
+
+def _note_epsilon(target: Path, trained: float, usual: float) -> None:
+    """Prints that the network in Keras has another epsilon than these weights were trained with."""
+    if trained != usual:
+        print(
+            f"note: {target.name} cannot hold the {trained:g} that the training of these weights "
+            f"added to variances, and keras.applications adds {usual:g}; set the epsilon of every "
+            f"BatchNormalization to {trained:g}, or the logits differ a little"
         )

@@ -14,33 +14,12 @@ from flax_densenet.data.outputs import Outputs
 from flax_densenet.data.preparation import Preparation
 from flax_densenet.errors import InputError, counted
 from flax_densenet.network.config import DenseNetConfig
-from flax_densenet.weights.whole_module import XRAY_CLASS, XRAY_SIZE, WholeModule
+from flax_densenet.weights.published.catalog import XRAY_CLASSES, XRAY_PREPARATION
+from flax_densenet.weights.published.classes import class_names
+from flax_densenet.weights.whole_module import XRAY_CLASS, WholeModule
 
 OPERATING_POINTS = "op_threshs"  # name of the array, which lies beside the network's
-LABELS = (
-    "Atelectasis",
-    "Consolidation",
-    "Infiltration",
-    "Pneumothorax",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Effusion",
-    "Pneumonia",
-    "Pleural_Thickening",
-    "Cardiomegaly",
-    "Nodule",
-    "Mass",
-    "Hernia",
-    "Lung Lesion",
-    "Fracture",
-    "Lung Opacity",
-    "Enlarged Cardiomediastinum",
-)
-# The middle is cut out and brought to 224 pixels, which then run from -1024 to 1024.
-PREPARATION = Preparation(
-    size=XRAY_SIZE, shorter_side=XRAY_SIZE, mean=(127.5,), std=(127.5 / 1024,)
-)
+LABELS = class_names(XRAY_CLASSES)
 
 
 class Told(NamedTuple):
@@ -93,7 +72,7 @@ def read_told(
         note = f"{OPERATING_POINTS} in the file: each output is read as a label by itself"
         return Told(outputs, notes=(note,))
     names = _names(config, outputs, module)
-    preparation = PREPARATION if config.in_channels == 1 else None
+    preparation = XRAY_PREPARATION if config.in_channels == 1 else None
     note = _note(config, is_class, names, preparation, numbers)
     return Told(outputs, names, preparation, _without_empty(wrong, note))
 

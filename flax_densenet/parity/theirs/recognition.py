@@ -11,6 +11,7 @@ from torch import nn
 from flax_densenet.errors import InputError, listed
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.parity.half import PARAMETERS
+from flax_densenet.weights.heads import find_head
 from flax_densenet.weights.infer import infer_config
 from flax_densenet.weights.layouts import LAYOUTS, TORCH_LEAVES
 from flax_densenet.weights.recognize import WeightSet, find_weight_sets
@@ -84,7 +85,7 @@ def _choose(arrays: Mapping[str, np.ndarray], title: str) -> WeightSet:
             f"{title} holds {len(sets)} DenseNets: {', '.join(repr(one.where) for one in sets)}; "
             "write a function that returns the one to be compared"
         )
-    chosen = sets[0]
+    chosen, _ = find_head(sets[0], {(key,): array for key, array in arrays.items()})
     layout = LAYOUTS[chosen.layout]
     known_paths = {path for key, path in chosen.paths.items() if key not in chosen.unknown}
     unknown = [

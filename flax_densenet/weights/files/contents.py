@@ -11,7 +11,7 @@ from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.files.modules import ModuleNode
 
 FORMATS = (
-    "PyTorch (.pth), safetensors, Keras weights (.h5, .weights.h5) and Orbax directories are read"
+    "PyTorch (.pth), safetensors, Keras (.h5, .weights.h5, .keras) and Orbax directories are read"
 )
 _MOST_CHARACTERS = 300
 # Weights hardly shrink, but the zeros of an optimizer do, and arrays of a file may share memory.
@@ -23,11 +23,12 @@ class Contents(NamedTuple):
 
     Attributes:
       format: Name of the format, for people: "PyTorch zip", "PyTorch legacy", "safetensors",
-        "Keras HDF5" or "Orbax".
+        "Keras HDF5", "Keras archive" or "Orbax".
       arrays: Arrays by their path in the nested dictionaries of the file, in its order; each owns
         its memory. Indices of lists are digits: ("optimizer", "state", "0", "momentum_buffer").
       settings: Other plain values: numbers, text, bools, None and lists of them.
-      metadata: Text by name, from safetensors files and our Orbax directories; {} for others.
+      metadata: Text by name, from safetensors files and our Orbax directories and Keras files; {}
+        for others.
       modules: Modules of PyTorch that were saved whole, by the path of the container and the dotted
         name of the module in it. Their arrays have the names of a state dict.
     """

@@ -1,12 +1,15 @@
-"""Reads Keras weights in HDF5: `.h5` of Keras 2 and `.weights.h5` of Keras 3; needs h5py.
+"""Reads Keras files: `.h5`, `.weights.h5`, and the `.keras` archives that hold one; needs h5py.
 
 An HDF5 file can point to other files in three ways: links, virtual data sets, and raw data in
 another file. Reading it must not read those, so each way is refused.
 """
 
+import io
+import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +23,56 @@ if TYPE_CHECKING:
 
 _DEEPEST = 50
 _MOST_DATASETS = 100_000
+_MOST_GROUPS = 100_000
 _SAVE_AGAIN = "save it again with model.save_weights(FILE) of Keras"
+_SAVE_WHOLE = "save it again with model.save(FILE) of Keras"
+_COPY_AGAIN = "copy or download it again"
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"  # members of an archive
+OWN_ATTRIBUTE = "flax_densenet"  # of the file, with what this package says beside the weights
+
+
+def is_keras_archive(path: Path) -> bool:
+    """Returns whether a zip archive is what model.save of Keras 3 writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {_CONFIG, _WEIGHTS} <= set(archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def read_keras_archive(path: Path) -> Contents:
+    """Reads a `.keras` archive: the weights in it, and its model as the setting "model_config".
+
+    Args:
+      path: The archive, for which `is_keras_archive` is true.
+
+    Returns:
+      What `read_keras` returns for the weights.
+
+    Raises:
+      InputError: h5py is not installed, or the archive is damaged, compressed, points to other
+        files or holds data that are not numbers.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len({member.filename for member in members}) < len(members):
+                raise refused(path, "has two members of one name", _COPY_AGAIN)
+            if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
+                why = "is a .keras archive with compressed or encrypted members"
+                raise refused(path, why + ", which Keras does not write", _SAVE_WHOLE)
+            if sum(member.file_size for member in members) > path.stat().st_size:
+                raise refused(path, "claims members larger than itself", _COPY_AGAIN)
+            config, weights = archive.read(_CONFIG), archive.read(_WEIGHTS)
+    except zipfile.BadZipFile as error:
+        raise damaged(path, error) from error
+    except (ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise damaged(path, error) from error
+    contents = _read(path, io.BytesIO(weights), len(weights))
+    settings = contents.settings | {("model_config",): config.decode("utf-8", "replace")}
+    return contents._replace(format="Keras archive", settings=settings)
 
 
 def read_keras(path: Path) -> Contents:
@@ -31,12 +83,16 @@ def read_keras(path: Path) -> Contents:
 
     Returns:
       Its arrays by their HDF5 path, without the ":0" of TensorFlow's names. Its settings are the
-      attributes of the file and of "model_weights", by their path and name.
+      attributes of all groups by path and name, and None for each group that has nothing in it.
 
     Raises:
       InputError: h5py is not installed, or the file is damaged, points to other files or holds
         data that are not numbers.
     """
+    return _read(path, path, path.stat().st_size)
+
+
+def _read(path: Path, source: Path | IO[bytes], size: int) -> Contents:
     try:
         import h5py
     except ModuleNotFoundError as error:
@@ -46,35 +102,57 @@ def read_keras(path: Path) -> Contents:
             "pip install flax-densenet[keras]",
         ) from error
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(source, "r") as file:
             datasets: dict[ArrayPath, h5py.Dataset] = {}
-            for keys, dataset in _datasets(path, file, ()):
+            groups: dict[ArrayPath, h5py.Group] = {}
+            for keys, item in _items(path, file, ()):
+                if isinstance(item, h5py.Group):
+                    if len(groups) == _MOST_GROUPS:
+                        raise refused(path, f"holds over {_MOST_GROUPS:,} groups", _SAVE_AGAIN)
+                    groups[keys] = item
+                    continue
                 keys = (*keys[:-1], keys[-1].removesuffix(":0"))
                 if keys in datasets:
                     raise refused(path, f"has two arrays called {'/'.join(keys)}", _SAVE_AGAIN)
                 if len(datasets) == _MOST_DATASETS:
                     raise refused(path, f"holds over {_MOST_DATASETS:,} arrays", _SAVE_AGAIN)
-                _check_dataset(path, dataset)
-                datasets[keys] = dataset
-            check_claim(path, sum(d.nbytes for d in datasets.values()), path.stat().st_size)
+                _check_dataset(path, item)
+                datasets[keys] = item
+            check_claim(path, sum(d.nbytes for d in datasets.values()), size)
             arrays = {keys: _array(dataset) for keys, dataset in datasets.items()}
-            settings = _attributes(file, ())
-            if "model_weights" in file:
-                settings |= _attributes(file["model_weights"], ("model_weights",))
+            settings: dict[ArrayPath, Any] = {}
+            for keys, group in groups.items():
+                if not len(group):
+                    settings[keys] = None
+                settings |= _attributes(group, keys)
     except InputError:
         raise
     except Exception as error:  # h5py raises nearly everything for a damaged file
         raise damaged(path, error) from error
-    return Contents("Keras HDF5", arrays, settings, {})
+    metadata = _own_metadata(settings.pop((OWN_ATTRIBUTE,), None))
+    return Contents("Keras HDF5", arrays, settings, metadata)
 
 
-def _datasets(
+def _own_metadata(text: Any) -> dict[str, str]:
+    """Returns what this package wrote beside the weights."""
+    try:
+        record = json.loads(text or "{}")
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    if not isinstance(record, dict):
+        return {}
+    return {key: value for key, value in record.items() if isinstance(value, str)}
+
+
+def _items(
     path: Path, group: "h5py.Group", keys: ArrayPath
-) -> "Iterator[tuple[ArrayPath, h5py.Dataset]]":
+) -> "Iterator[tuple[ArrayPath, h5py.Group | h5py.Dataset]]":
+    """Yields every group, from the outermost one, and every dataset."""
     import h5py
 
     if len(keys) > _DEEPEST:  # also ends groups that contain themselves
         raise refused(path, f"nests groups more than {_DEEPEST} deep", _SAVE_AGAIN)
+    yield keys, group
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise refused(
@@ -84,7 +162,7 @@ def _datasets(
             )
         item = group[name]
         if isinstance(item, h5py.Group):
-            yield from _datasets(path, item, (*keys, name))
+            yield from _items(path, item, (*keys, name))
         elif isinstance(item, h5py.Dataset):
             yield (*keys, name), item
 
@@ -106,8 +184,11 @@ def _check_dataset(path: Path, dataset: "h5py.Dataset") -> None:
 
 
 def _is_bfloat16(dataset: "h5py.Dataset") -> bool:
-    """Returns whether Keras 3 wrote bfloat16: as named bytes, since HDF5 has no such dtype."""
-    return dataset.dtype == np.dtype("V2") and dataset.attrs.get("dtype") == "bfloat16"
+    """Returns whether numbers are bfloat16: bytes, since HDF5 has no such type.
+
+    Keras has no other type that it writes as two bytes. Only `.weights.h5` of Keras 3 names it.
+    """
+    return dataset.dtype == np.dtype("V2") and dataset.attrs.get("dtype", "bfloat16") == "bfloat16"
 
 
 def _array(dataset: "h5py.Dataset") -> np.ndarray:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 from flax_densenet.errors import InputError
 from flax_densenet.weights.files.contents import FORMATS, Contents, refused
-from flax_densenet.weights.files.keras_files import read_keras
+from flax_densenet.weights.files.keras_files import (
+    is_keras_archive,
+    read_keras,
+    read_keras_archive,
+)
 from flax_densenet.weights.files.orbax_files import read_orbax
 from flax_densenet.weights.files.safetensors_files import read_safetensors
 from flax_densenet.weights.files.torch_files import is_legacy, is_tar, read_legacy, read_zip
@@ -73,7 +77,7 @@ def _read_file(path: Path) -> Contents:
     if not head:
         raise refused(path, "is empty", f"the download or the disk failed; {_AGAIN}")
     if head.startswith(b"PK\x03\x04"):
-        return read_zip(path)
+        return read_keras_archive(path) if is_keras_archive(path) else read_zip(path)
     if is_legacy(head):
         return read_legacy(path)
     if is_hdf5:

@@ -21,7 +21,10 @@ _NOT_TORCH_SAVED = {
         "where you trust it, save its weights alone: "
         "torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)",
     ),
-    "model.weights.h5": ("is a .keras archive", "unzip it and give the model.weights.h5 in it"),
+    "model.weights.h5": (
+        "is a .keras archive in another archive, or without a config.json",
+        "unzip it and give the .keras file or the model.weights.h5 in it",
+    ),
 }
 
 

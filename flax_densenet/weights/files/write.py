@@ -9,6 +9,8 @@ import numpy as np
 
 from flax_densenet.errors import InputError
 from flax_densenet.files import directory_written_whole, written_whole
+from flax_densenet.network.layers import ArrayPath
+from flax_densenet.weights.files.keras_save import save_keras
 from flax_densenet.weights.files.orbax_files import is_checkpoint, save_orbax
 from flax_densenet.weights.files.safetensors_files import save_safetensors
 from flax_densenet.weights.files.torch_files import save_torch
@@ -31,6 +33,32 @@ def write_safetensors(
     """
     with written_whole(Path(path), overwrite=overwrite) as unfinished:
         save_safetensors(unfinished, arrays, metadata)
+
+
+def write_keras(
+    path: Path,
+    arrays: Mapping[ArrayPath, np.ndarray],
+    attributes: Mapping[ArrayPath, Mapping[str, Any]],
+    metadata: Mapping[str, str],
+    *,
+    overwrite: bool,
+) -> None:
+    """Writes Keras weights in HDF5.
+
+    Args:
+      path: The file; a link is followed.
+      arrays: Arrays by their path in it.
+      attributes: Text or lists of texts by name, for each group by its path.
+      metadata: Text by name, which Keras does not read.
+      overwrite: Whether to replace a file that is there.
+
+    Raises:
+      InputError: h5py is not installed, the target is there or its directory is not, or an array
+        cannot be written.
+      SavingFailed: Writing failed; what was there is untouched.
+    """
+    with written_whole(Path(path), overwrite=overwrite) as unfinished:
+        save_keras(unfinished, arrays, attributes, metadata)
 
 
 def write_torch(

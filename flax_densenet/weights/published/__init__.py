@@ -1,0 +1,1 @@
+"""Weights that others have published, by their names."""
