@@ -200,6 +200,28 @@ def test_another_network_is_refused(
 _PythonsOwn: Any = pickle._Pickler  # its methods are in Python
 
 
+def test_the_class_of_torchxrayvision_says_several_labels(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torchxrayvision", "torchxrayvision.models"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    xray: Any = type("DenseNet", (Network,), {"__module__": "torchxrayvision.models"})
+    monkeypatch.setattr(sys.modules["torchxrayvision.models"], "DenseNet", xray, raising=False)
+    model.__class__ = xray
+    model.upsample = nn.Upsample(size=(224, 224), mode="bilinear")  # as in the library of 2021
+    found = load_checkpoint(_save(model, tmp_path, "legacy"))
+    assert found.outputs == Outputs(reading="several_labels")
+    assert found.class_names is None and found.preparation.shorter_side == 256
+    assert found.warnings == ["the module's class says that this is a network of torchxrayvision"]
+    model.pathologies = [f"label {index}" for index in range(9)] + [""]
+    named = load_checkpoint(_save(model, tmp_path, "legacy"))
+    assert named.class_names == tuple(model.pathologies)
+    assert named.warnings[0].endswith("its labels are taken; 1 output not trained: 9")
+    model.upsample = nn.Upsample(size=(512, 512), mode="bilinear")
+    with pytest.raises(InputError, match=r"upsample \(Upsample\) stands where a DenseNet has noth"):
+        load_checkpoint(_save(model, tmp_path, "legacy"))
+
+
 class _Python2(_PythonsOwn):
     """Writes text as Python 2 does, as strings of bytes."""
 

@@ -224,7 +224,7 @@ def test_counters_differ_or_are_not_known(
         found = load_checkpoint(path)
         assert found.counters is None
         target = tmp_path / "c.pth"
-        write_target(target, found, "gpleiss", source_name="xray.pth", overwrite=True)
+        write_target(target, found, "torchvision", source_name="xray.pth", overwrite=True)
         note = "num_batches_tracked is 0 in c.pth, since xray.pth does not say how many batches"
         assert note in capsys.readouterr().out
 

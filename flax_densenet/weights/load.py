@@ -87,7 +87,9 @@ def load_checkpoint(
         rows = [row for row in rows if row.layer.path != CLASSIFIER]
     variables = _variables(path, chosen, config, rows)
     warnings = [*found.notes, *_warnings(path, contents, chosen, rows)]
-    warnings += [*warn_of_head(chosen, head), *told.notes]
+    if module is None or not chosen.has_head:  # the modules around a whole one's are checked
+        warnings += warn_of_head(chosen, head)
+    warnings += told.notes
     if is_keras and found.published is None:  # which needs that the arrays fit
         config, more = keras.check(path, contents, chosen, config)
         warnings += more

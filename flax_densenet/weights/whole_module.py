@@ -19,6 +19,7 @@ from flax_densenet.weights.files.torch_archive import SAVE_AGAIN
 from flax_densenet.weights.layouts import LAYOUTS
 
 XRAY_CLASS = "torchxrayvision.models.DenseNet"
+_XRAY_SIZE = 224
 _DENSENETS = ("torchvision.models.densenet.DenseNet", XRAY_CLASS)
 _WRAPPERS = ("torch.nn.parallel.data_parallel.DataParallel",)
 _DENSE_LAYER = {  # names in a dense layer, by the layout
@@ -101,8 +102,9 @@ def check_whole_module(
         body = {
             name: node for name, node in inner.items() if name.partition(".")[0] != "classifier"
         }
-        if class_name == XRAY_CLASS and _class(body.get("upsample")) == "Upsample":
-            del body["upsample"]  # images have the size already
+        upsample = body.get("upsample")
+        if class_name == XRAY_CLASS and upsample is not None and _is_to_xray_size(upsample):
+            del body["upsample"]  # images are prepared in this size
         _check_body(body, config, layout)
         for name, node in nodes.items():
             if node.has_hooks:
@@ -129,6 +131,10 @@ def _full_class(node: ModuleNode | None) -> str:
 
 def _class(node: ModuleNode | None) -> str:
     return _full_class(node).rpartition(".")[2]
+
+
+def _is_to_xray_size(node: ModuleNode) -> bool:
+    return _class(node) == "Upsample" and _single(node.settings.get("size")) == _XRAY_SIZE
 
 
 def _check_body(body: Mapping[str, ModuleNode], config: DenseNetConfig, layout: str) -> None:
