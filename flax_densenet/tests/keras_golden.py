@@ -1,8 +1,8 @@
 """Files as Keras 2 and 3 themselves wrote them, and the logits that Keras computes with them.
 
-`data/keras.json.gz` holds what tf_keras 2.21.0 and Keras 3.15.1 write: names, attributes, groups and
-the description of the model. `make_keras_golden.py` writes it. The values of the weights are left
-out: the names of layer and array alone decide them, so every file holds the same ones.
+`data/keras.json.gz` holds what tf_keras 2.21.0 and Keras 3.15.1 write: names, attributes, groups
+and the description of the model. `make_keras_golden.py` writes it. The values of the weights are
+left out: the names of layer and array alone decide them, so every file holds the same ones.
 """
 
 import functools

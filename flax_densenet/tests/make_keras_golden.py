@@ -20,7 +20,6 @@ import numpy as np
 from flax_densenet.tests import keras_golden
 
 _SHAPE = (keras_golden.IMAGE_SIZE, keras_golden.IMAGE_SIZE, 3)
-_ARRAYS = {"batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance")}
 
 
 def models(keras: Any, densenet: Any) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def weight_layers(model: Any) -> list[Any]:
 
 
 def fill(model: Any) -> dict[int, str]:
-    """Sets the weights; returns the name of the values of each array, by its first number's bits."""
+    """Sets the weights; returns the name of each array's values, by their hash."""
     names = {}
     for layer in weight_layers(model):
         arrays = []
@@ -146,7 +145,8 @@ def main() -> None:
                 if ending == "weights.h5" or (ending == "legacy.h5" and version == "keras 2"):
                     model.save_weights(path)
                 elif ending == "legacy.h5":
-                    legacy = importlib.import_module(f"{package}.src.legacy.saving.legacy_h5_format")
+                    module = f"{package}.src.legacy.saving.legacy_h5_format"
+                    legacy = importlib.import_module(module)
                     with h5py.File(path, "w") as file:
                         legacy.save_weights_to_hdf5_group(file, model)
                 else:
