@@ -28,6 +28,7 @@ def golden() -> dict[str, Any]:
         return json.load(file)
 
 
+@functools.cache
 def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the float32 weights of an array, such as "conv1_conv/kernel", exact in binary."""
     size = int(np.prod(shape))
@@ -38,7 +39,9 @@ def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
         numbers = 1 + numbers / 2
     elif leaf == "kernel":
         numbers = numbers / 2 ** round(np.log2(np.sqrt(size / shape[-1])))
-    return numbers.astype(np.float32)
+    array = numbers.astype(np.float32)
+    array.setflags(write=False)  # it is shared
+    return array
 
 
 def images() -> np.ndarray:

@@ -356,6 +356,26 @@ def test_a_classifier_may_have_any_name(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(variables[path], EXPECTED[path])
 
 
+@pytest.mark.parametrize("classes", [1000, 3])
+def test_the_published_files_are_older_than_the_last_relu(classes: int, tmp_path: Path) -> None:
+    """github.com/keras-team/keras-applications/issues/31; other weights belong to no such layer."""
+    name = "keras 2/application.legacy.h5"
+    stored = keras_golden.golden()["files"][name]
+    head = {
+        "predictions/predictions/kernel:0": ("predictions/kernel", (68, classes)),
+        "predictions/predictions/bias:0": ("predictions/bias", (classes,)),
+    }
+    file = keras_golden.write(name, tmp_path, arrays=stored["arrays"] | head)
+    with h5py.File(file, "a") as opened:
+        names = opened.attrs["layer_names"].tolist()
+        opened.attrs["layer_names"] = np.array([one for one in names if one != b"relu"])
+    if classes == 3:
+        with pytest.raises(InputError, match="it has 12 of the 13 layers activation"):
+            load_checkpoint(file)
+    else:
+        assert load_checkpoint(file).warnings[0].startswith("the file names no ReLU behind the las")
+
+
 def test_two_linear_layers_are_refused_by_name(tmp_path: Path) -> None:
     file = keras_golden.write("keras 3/application.legacy.h5", tmp_path)
     with h5py.File(file, "a") as opened:

@@ -27,6 +27,8 @@ MODEL = ("model_config",)  # where the reader puts a whole model's description
 _KERAS_HUB = re.compile(r"\bstack\d+_block\d+_\d_(bn|conv)\b")
 _INPUTS = {"input", "input_layer"}  # their default names in Keras 2 and 3
 _WITHOUT_FUNCTION = {"flatten", "identity"}
+# The published files are older than this layer: github.com/keras-team/keras-applications/issues/31
+_LAST_RELU, _IMAGENET_CLASSES = "relu", 1000
 _SAVE_WHOLE = "model.save(FILE) of Keras writes a file that says so"
 
 
@@ -99,12 +101,21 @@ def check(
             "the file does not say which pooling and activations its network has; averages and "
             f"ReLU are assumed, as in keras.applications; {_SAVE_WHOLE}"
         ]
+    warnings = []
+    if found.is_complete and not numbered and _LAST_RELU not in found.classes:
+        if config.num_classes == _IMAGENET_CLASSES:
+            layers = [layer for layer in layers if layer.name != _LAST_RELU]
+            warnings.append(
+                "the file names no ReLU behind the last normalization, which keras.applications "
+                "did not have before August 2018; for these weights it has one since, and so here"
+            )
     differences, passed = _compare_layers(found, layers)
     _refuse(path, differences)
     said = "the file names its layers without their settings"
     if not found.is_complete:
         said = "the file does not name the layers of the model inside of its model"
     return config, [
+        *warnings,
         *_passed(passed),
         f"{said}; activations, padding and epsilon are taken to be those of keras.applications; "
         f"{_SAVE_WHOLE}",
