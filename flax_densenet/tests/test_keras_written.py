@@ -93,7 +93,9 @@ def test_what_is_written_is_read_and_told(
     assert (tmp_path / "x.weights.h5").read_bytes() == written
 
 
-def test_half_precision_is_written_as_keras_writes_it(tmp_path: Path) -> None:
+def test_half_precision_is_written_as_keras_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = keras_golden.write("keras 3/application.keras", tmp_path)
     convert(source, tmp_path / "x.weights.h5", "--dtype", "bfloat16")
     with h5py.File(tmp_path / "x.weights.h5") as file:
@@ -102,6 +104,14 @@ def test_half_precision_is_written_as_keras_writes_it(tmp_path: Path) -> None:
         values = kernel[()].view(ml_dtypes.bfloat16)
     right = keras_golden.values("conv1_conv/kernel", (7, 7, 3, 64))
     np.testing.assert_array_equal(values, right.astype(ml_dtypes.bfloat16))
+    arguments = ["convert", str(source), str(tmp_path / "x.h5"), "--dtype", "bfloat16"]
+    assert main(arguments) != 0
+    assert "bfloat16 cannot be in a .h5 file" in capsys.readouterr().err
+    convert(source, tmp_path / "x.h5", "--dtype", "float16")
+    with h5py.File(tmp_path / "x.h5") as file:
+        kernel = file["conv1_conv/conv1_conv/kernel"]
+        assert kernel.dtype == np.float16
+        np.testing.assert_array_equal(kernel[()], right.astype(np.float16))
 
 
 @pytest.mark.parametrize(

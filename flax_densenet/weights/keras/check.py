@@ -91,11 +91,8 @@ def check(
     if MODEL in contents.settings:
         return _check_model(path, str(contents.settings[MODEL]), chosen, config)
     layers = keras_layers(config, _naming(chosen))
-    found = (
-        _numbered_layers(contents)
-        if is_numbered(chosen.parsed.layout)
-        else _named(contents, chosen)
-    )
+    numbered = is_numbered(chosen.parsed.layout)
+    found = _numbered_layers(contents) if numbered else _named(contents, chosen)
     if not found.classes:
         return config, [
             "the file does not say which pooling and activations its network has; averages and "

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from flax_densenet.errors import InputError
@@ -60,6 +61,9 @@ def arrange(
       arrays: Arrays under the layout's names.
       config: The network.
       layout: One of Keras.
+
+    Raises:
+      InputError: The arrays are bfloat16, and the layout is not that of Keras 3.
     """
     rows: dict[ArrayPath, list[ArrayPath]] = {}
     for row in correspondence(config, layout):
@@ -67,6 +71,11 @@ def arrange(
     placed = {keys: arrays["/".join(keys)] for paths in rows.values() for keys in paths}
     if is_numbered(layout):
         return placed, _numbered(config)
+    if any(array.dtype == ml_dtypes.bfloat16 for array in placed.values()):
+        raise InputError(
+            "bfloat16 cannot be in a .h5 file, whose numbers Keras would not know as such; write a "
+            ".weights.h5 file, or another --dtype"
+        )
     layers = keras_layers(config, layout)
     attributes: dict[ArrayPath, dict[str, Any]] = {
         (): {
