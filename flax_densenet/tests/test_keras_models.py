@@ -351,8 +351,9 @@ def test_a_classifier_may_have_any_name(name: str, tmp_path: Path) -> None:
         names = [one.decode() for one in opened.attrs["layer_names"]]
         opened.attrs["layer_names"] = np.array([*names[:-1], name], "S")
         del opened["predictions"]
-    variables = flat(load_checkpoint(file).variables)
-    path = "params/classifier/kernel"
+    checkpoint = load_checkpoint(file)
+    assert checkpoint.warnings[-1] == f"its layer {name} is taken as the classifier"
+    path, variables = "params/classifier/kernel", flat(checkpoint.variables)
     np.testing.assert_array_equal(variables[path], EXPECTED[path])
 
 

@@ -88,6 +88,16 @@ def check(
     Raises:
       InputError: The file says that its network is another one; every difference is named.
     """
+    config, warnings = _check(path, contents, chosen, config)
+    layout, name = chosen.parsed.layout, _names(chosen, config)["classifier",]
+    if not is_numbered(layout) and f"{name}/{name}" != layout.names["classifier"]:
+        warnings.append(f"its layer {name} is taken as the classifier")
+    return config, warnings
+
+
+def _check(
+    path: Path, contents: Contents, chosen: WeightSet, config: DenseNetConfig
+) -> tuple[DenseNetConfig, list[str]]:
     if MODEL in contents.settings:
         return _check_model(path, str(contents.settings[MODEL]), chosen, config)
     layers = keras_layers(config, _naming(chosen))
