@@ -1,6 +1,8 @@
 """Keras weights in HDF5, written here as Keras writes them."""
 
+import io
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ def test_keras_2_weights_are_read(tmp_path: Path) -> None:
         ("layer_names",): ["conv1/conv", "conv1/bn"],
         ("backend",): "tensorflow",
         ("keras_version",): "2.15.0",
+        ("conv1", "conv", "weight_names"): ["conv1/conv/kernel:0"],
     }
 
 
@@ -69,6 +72,7 @@ def test_keras_3_weights_are_read(tmp_path: Path) -> None:
         target.create_group("layers/pool/vars")
     contents = read_weights(tmp_path / "x.weights.h5")
     np.testing.assert_array_equal(contents.arrays["layers", "conv2d", "vars", "0"], _KERNEL)
+    assert contents.settings["layers", "pool", "vars"] is None
     dense = contents.arrays["layers", "dense", "vars", "0"]
     assert dense.dtype == ml_dtypes.bfloat16 and dense.tolist() == [1, 1]
 
@@ -123,7 +127,7 @@ def _bytes(file: h5py.File) -> None:
 
 
 def _opaque(file: h5py.File) -> None:
-    file["a"] = np.zeros(3, "V2")
+    file["a"] = np.zeros(3, "V4")
 
 
 def _shapeless(file: h5py.File) -> None:
@@ -155,7 +159,7 @@ def _inside_itself(file: h5py.File) -> None:
         (_virtual, "keeps /a in another file"),
         (_texts, "holds /a of object, not numbers"),
         (_bytes, r"holds /a of \|S1, not numbers"),
-        (_opaque, r"holds /a of \|V2, not numbers"),
+        (_opaque, r"holds /a of \|V4, not numbers"),
         (_shapeless, "holds /a without a shape"),
         (_never_written, "claims 1,099,511,627,776 bytes of /a that it lacks"),
         (_partly_written, "claims 40 bytes of /a that it lacks"),
@@ -200,3 +204,60 @@ def test_without_h5py_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError, match=r"pip install flax-densenet\[keras\]"):
         read_weights(tmp_path / "x.h5")
+
+
+def _archive(path: Path, compression: int = zipfile.ZIP_STORED) -> None:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["layers/conv2d/vars/0"] = _KERNEL
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("config.json", '{"class_name": "Functional"}')
+        archive.writestr("model.weights.h5", content.getvalue())
+
+
+def test_an_archive_is_read(tmp_path: Path) -> None:
+    _archive(tmp_path / "x.pth")  # not the name decides
+    contents = read_weights(tmp_path / "x.pth")
+    assert contents.format == "Keras archive"
+    np.testing.assert_array_equal(contents.arrays["layers", "conv2d", "vars", "0"], _KERNEL)
+    assert contents.settings["model_config",] == '{"class_name": "Functional"}'
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archives_that_keras_does_not_write_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.keras"
+    _archive(file, zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match="archive with compressed or encrypted members"):
+        read_weights(file)
+    _archive(file)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(InputError, match="two members of one name"):
+        read_weights(file)
+    _archive(file)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.infolist()[0].file_size = 2**40
+        archive.writestr("x", b"")
+    with pytest.raises(InputError, match="claims members larger than itself"):
+        read_weights(file)
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.keras"
+    _archive(file)
+    content = file.read_bytes()
+    middle = content.index(_KERNEL.tobytes())
+    file.write_bytes(content[:middle] + b"\xff" + content[middle + 1 :])
+    with pytest.raises(InputError, match=r"is damaged or cut off .*CRC"):
+        read_weights(file)
+    file.write_bytes(content[:-9])
+    with pytest.raises(InputError):
+        read_weights(file)
+
+
+@pytest.mark.parametrize("metadata", ["[1]", "{", '{"config": 3}', 7])
+def test_damaged_metadata_of_ours_are_none(tmp_path: Path, metadata: Any) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        _write_keras2(file)
+        file.attrs["flax_densenet"] = metadata
+    assert read_weights(tmp_path / "x.h5").metadata == {}

@@ -50,6 +50,7 @@ KERAS_121 = DenseNetConfig(
     stem="imagenet",
     num_classes=10,
     batch_norm_epsilon=1.001e-5,  # keras/src/applications/densenet.py
+    batch_norm_momentum=0.01,  # Keras's 0.99 is that of the old
 )
 EXPECTED = {
     **{
@@ -65,9 +66,7 @@ EXPECTED = {
     "pytorchcv/densenet40_k12_bc_cifar10": Expected(
         "pytorchcv", cifar(40, bottleneck=True, compression=0.5)
     ),
-    "keras 3.15.1/DenseNet121 10 classes, legacy .h5 (the published files have this form)": (
-        Expected("keras", KERAS_121)
-    ),
+    "keras 3.15.1/DenseNet121 10 classes, legacy .h5": (Expected("keras", KERAS_121)),
     "keras 3.15.1/DenseNet121 10 classes, .weights.h5": Expected("keras-3", KERAS_121),
 }
 
@@ -252,7 +251,9 @@ def test_keras_file_is_read_from_the_disk(layout: str, tmp_path: Path) -> None:
             file[row.key + suffix] = written[row.key]
     checkpoint = load_checkpoint(tmp_path / "weights.h5")
     assert (checkpoint.layout, checkpoint.format) == (layout, "Keras HDF5")
-    assert checkpoint.config == dataclasses.replace(config, batch_norm_epsilon=1.001e-5)
+    assert checkpoint.config == dataclasses.replace(
+        config, batch_norm_epsilon=1.001e-5, batch_norm_momentum=0.01
+    )
     stem = "conv1_conv/conv1_conv/kernel" if layout == "keras" else "layers/conv2d/vars/0"
     np.testing.assert_array_equal(checkpoint.variables["params"]["conv0"]["kernel"], written[stem])
     scale = "conv3_block1_0_bn/conv3_block1_0_bn/gamma"  # after norm0, two layers and a transition

@@ -28,6 +28,8 @@ MODEL = ("model_config",)  # where the reader puts a whole model's description
 _KERAS_HUB = re.compile(r"\bstack\d+_block\d+_\d_(bn|conv)\b")
 _INPUTS = {"input", "input_layer"}  # their default names in Keras 2 and 3
 _WITHOUT_FUNCTION = {"flatten", "identity"}
+# The published files are older than this layer: github.com/keras-team/keras-applications/issues/31
+_LAST_RELU, _IMAGENET_CLASSES = "relu", 1000
 _SAVE_WHOLE = "model.save(FILE) of Keras writes a file that says so"
 
 
@@ -87,25 +89,41 @@ def check(
     Raises:
       InputError: The file says that its network is another one; every difference is named.
     """
+    config, warnings = _check(path, contents, chosen, config)
+    layout, name = chosen.parsed.layout, _names(chosen, config)["classifier",]
+    if not is_numbered(layout) and f"{name}/{name}" != layout.names["classifier"]:
+        warnings.append(f"its layer {name} is taken as the classifier")
+    return config, warnings
+
+
+def _check(
+    path: Path, contents: Contents, chosen: WeightSet, config: DenseNetConfig
+) -> tuple[DenseNetConfig, list[str]]:
     if MODEL in contents.settings:
         return _check_model(path, str(contents.settings[MODEL]), chosen, config)
     layers = keras_layers(config, _naming(chosen))
-    found = (
-        _numbered_layers(contents)
-        if is_numbered(chosen.parsed.layout)
-        else _named(contents, chosen)
-    )
+    numbered = is_numbered(chosen.parsed.layout)
+    found = _numbered_layers(contents) if numbered else _named(contents, chosen)
     if not found.classes:
         return config, [
             "the file does not say which pooling and activations its network has; averages and "
             f"ReLU are assumed, as in keras.applications; {_SAVE_WHOLE}"
         ]
+    warnings = []
+    if found.is_complete and not numbered and _LAST_RELU not in found.classes:
+        if config.num_classes == _IMAGENET_CLASSES:
+            layers = [layer for layer in layers if layer.name != _LAST_RELU]
+            warnings.append(
+                "the file names no ReLU behind the last normalization, which keras.applications "
+                "did not have before August 2018; for these weights it has one since, and so here"
+            )
     differences, passed = _compare_layers(found, layers)
     _refuse(path, differences)
     said = "the file names its layers without their settings"
     if not found.is_complete:
         said = "the file does not name the layers of the model inside of its model"
     return config, [
+        *warnings,
         *_passed(passed),
         f"{said}; activations, padding and epsilon are taken to be those of keras.applications; "
         f"{_SAVE_WHOLE}",

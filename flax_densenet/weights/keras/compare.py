@@ -19,6 +19,8 @@ TRAINING_ONLY = frozenset(
     "RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation RandomWidth "
     "RandomZoom".split()
 )
+# Keras 3 writes the default of their argument as if somebody had given it: training=True.
+_AUGMENTATIONS = ("Rand", "AugMix", "CutMix", "MixUp")
 _WITHOUT_FUNCTION = ("Identity", "Flatten")  # a Flatten where there is nothing to flatten
 # Settings that change nothing in evaluation, or are compared elsewhere.
 _PASSED = frozenset(
@@ -120,7 +122,7 @@ def _pass(model: KerasModel, key: str, passed: dict[str, str], differences: list
     """Returns the key of the next layer before this one that has a function in evaluation."""
     while key:
         node = model.nodes[key]
-        if node.training:
+        if node.training and not node.class_name.startswith(_AUGMENTATIONS):
             differences.append(f"{node.name} is called with training={node.training}")
         if node.class_name in TRAINING_ONLY:
             passed[key] = f"{node.name} ({node.class_name})"

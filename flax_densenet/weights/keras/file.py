@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
+from flax_densenet.errors import InputError
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.layers import ArrayPath
 from flax_densenet.weights.keras.layers import default_name, keras_layers
@@ -24,6 +26,9 @@ def arrange(
       arrays: Arrays under the layout's names.
       config: The network.
       layout: One of Keras.
+
+    Raises:
+      InputError: The arrays are bfloat16, and the layout is not that of Keras 3.
     """
     rows: dict[ArrayPath, list[ArrayPath]] = {}
     for row in correspondence(config, layout):
@@ -31,6 +36,11 @@ def arrange(
     placed = {keys: arrays["/".join(keys)] for paths in rows.values() for keys in paths}
     if is_numbered(layout):
         return placed, _numbered(config)
+    if any(array.dtype == ml_dtypes.bfloat16 for array in placed.values()):
+        raise InputError(
+            "bfloat16 cannot be in a .h5 file, whose numbers Keras would not know as such; write a "
+            ".weights.h5 file, or another --dtype"
+        )
     layers = keras_layers(config, layout)
     attributes: dict[ArrayPath, dict[str, Any]] = {
         (): {

@@ -95,7 +95,8 @@ def _read_model(
     last = inputs
     for layer in layers:
         name, kind = str(layer["config"]["name"]), class_of(layer)
-        number = numbers[kind] = numbers.get(kind, -1) + 1
+        counted = layer["class_name"]  # without the module, as Keras counts
+        number = numbers[counted] = numbers.get(counted, -1) + 1
         if is_chain:
             before, training = last, None
         else:
