@@ -16,9 +16,10 @@ import pytest
 from flax_densenet import DenseNet, DenseNetConfig, InputError
 from flax_densenet.network.layers import weight_layers
 from flax_densenet.tests import keras_golden
-from flax_densenet.weights.checkpoint import Checkpoint, flat, load_checkpoint
+from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.keras.layers import keras_name
 from flax_densenet.weights.layouts import LAYOUTS
+from flax_densenet.weights.load import load_checkpoint
 
 CONFIG = DenseNetConfig(
     blocks=keras_golden.BLOCKS,
