@@ -8,7 +8,7 @@ from ml_dtypes import bfloat16
 
 from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.network.layers import ArrayPath, weight_layers
-from flax_densenet.weights import checkpoint as checkpoint_module
+from flax_densenet.weights import load as load_module
 from flax_densenet.weights.adapt import with_in_channels, with_new_head
 from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.files.contents import Contents
@@ -67,7 +67,7 @@ def as_file(
 def load(arrays: dict[ArrayPath, np.ndarray]) -> Checkpoint:
     contents = Contents("PyTorch zip", arrays, {}, {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint_module, "read_weights", lambda path: contents)
+        patch.setattr(load_module, "read_weights", lambda path: contents)
         return load_checkpoint("my.pth")
 
 

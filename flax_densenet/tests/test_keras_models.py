@@ -286,6 +286,33 @@ def test_other_classes_are_refused_by_name(change: Change, message: str, tmp_pat
         load_checkpoint(changed(tmp_path, "keras 3/application.keras", change))
 
 
+def test_models_inside_of_models_are_refused_where_they_are_odd(tmp_path: Path) -> None:
+    name = "keras 3/nested.h5"
+    with pytest.raises(InputError, match="calls densenet with training=True, so not in evaluati"):
+        load_checkpoint(changed(tmp_path, name, call("densenet", training=True)))
+
+    def repeat(model: dict[str, Any]) -> None:
+        model["config"]["layers"].insert(1, model["config"]["layers"][0])
+
+    with pytest.raises(InputError, match="it has two layers called input_layer"):
+        load_checkpoint(changed(tmp_path, MODEL, repeat))
+
+    def nest(model: dict[str, Any]) -> None:
+        for number in range(30):
+            inner = json.loads(json.dumps(model))
+            inner["config"]["name"] = f"model{number}"
+            model |= {"class_name": "Sequential", "config": {"name": "x", "layers": [inner]}}
+
+    with pytest.raises(InputError, match="it nests models more than 20 deep"):
+        load_checkpoint(changed(tmp_path, MODEL, nest))
+
+    def argument(model: dict[str, Any]) -> None:
+        model["config"]["layers"][1]["inbound_nodes"][0]["args"].append(3)
+
+    with pytest.raises(InputError, match="it calls zero_padding2d with 3"):
+        load_checkpoint(changed(tmp_path, MODEL, argument))
+
+
 def relu_layers(model: dict[str, Any]) -> None:
     for layer in model["config"]["layers"]:
         if layer["class_name"] == "Activation":

@@ -1,6 +1,7 @@
 """Keras files that this package writes are those that Keras writes, group by group."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from flax_densenet import InputError
 from flax_densenet.cli.main import main
 from flax_densenet.tests import keras_golden
 from flax_densenet.tests.tiny_checkpoints import IMAGENET, write_torchvision
+from flax_densenet.weights.files.write import write_keras
 from flax_densenet.weights.load import load_checkpoint
 
 
@@ -154,3 +157,13 @@ def test_a_layout_that_the_ending_does_not_have_is_refused(
     assert main(arguments) != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / target).exists()
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.h5"
+    with pytest.raises(InputError, match=r"a/b \(int8\) cannot be written to a Keras file; conver"):
+        write_keras(file, {("a", "b"): np.zeros(2, np.int8)}, {}, {}, overwrite=False)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(InputError, match=r"needs h5py; install flax-densenet\[keras\]"):
+        write_keras(file, {("a",): np.zeros(2, np.float32)}, {}, {}, overwrite=False)
+    assert not list(tmp_path.iterdir())

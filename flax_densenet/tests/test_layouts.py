@@ -16,7 +16,7 @@ import pytest
 
 from flax_densenet import VARIANTS, DenseNetConfig, InputError
 from flax_densenet.network.layers import ArrayPath
-from flax_densenet.weights import checkpoint as checkpoint_module
+from flax_densenet.weights import load as load_module
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.heads import find_head
 from flax_densenet.weights.infer import infer_config
@@ -159,7 +159,7 @@ def test_a_head_of_two_layers_is_no_classifier(monkeypatch: pytest.MonkeyPatch) 
 
 def load(arrays: dict[ArrayPath, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> object:
     contents = Contents("PyTorch zip", arrays, {}, {})
-    monkeypatch.setattr(checkpoint_module, "read_weights", lambda path: contents)
+    monkeypatch.setattr(load_module, "read_weights", lambda path: contents)
     return load_checkpoint("my.pth")
 
 

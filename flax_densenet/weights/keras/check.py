@@ -26,6 +26,8 @@ from flax_densenet.weights.table import correspondence
 
 MODEL = ("model_config",)  # where the reader puts a whole model's description
 _KERAS_HUB = re.compile(r"\bstack\d+_block\d+_\d_(bn|conv)\b")
+_CLASSIFIER = ("classifier",)
+_GLOBAL_POOLS = ("avg_pool", "max_pool")  # their names in keras.applications
 _INPUTS = {"input", "input_layer"}  # their default names in Keras 2 and 3
 _WITHOUT_FUNCTION = {"flatten", "identity"}
 # The published files are older than this layer: github.com/keras-team/keras-applications/issues/31
@@ -90,8 +92,9 @@ def check(
       InputError: The file says that its network is another one; every difference is named.
     """
     config, warnings = _check(path, contents, chosen, config)
-    layout, name = chosen.parsed.layout, _names(chosen, config)["classifier",]
-    if not is_numbered(layout) and f"{name}/{name}" != layout.names["classifier"]:
+    layout, name = chosen.parsed.layout, _names(chosen, config).get(_CLASSIFIER)
+    is_named = name is not None and not is_numbered(layout)
+    if is_named and f"{name}/{name}" != layout.names["classifier"]:
         warnings.append(f"its layer {name} is taken as the classifier")
     return config, warnings
 
@@ -101,7 +104,6 @@ def _check(
 ) -> tuple[DenseNetConfig, list[str]]:
     if MODEL in contents.settings:
         return _check_model(path, str(contents.settings[MODEL]), chosen, config)
-    layers = keras_layers(config, _naming(chosen))
     numbered = is_numbered(chosen.parsed.layout)
     found = _numbered_layers(contents) if numbered else _named(contents, chosen)
     if not found.classes:
@@ -109,9 +111,11 @@ def _check(
             "the file does not say which pooling and activations its network has; averages and "
             f"ReLU are assumed, as in keras.applications; {_SAVE_WHOLE}"
         ]
+    pools = [name for name in found.classes if _is_global_pool(found.classes[name] or name)]
+    layers = _our_layers(chosen, config, with_pool=bool(pools))
     warnings = []
     if found.is_complete and not numbered and _LAST_RELU not in found.classes:
-        if config.num_classes == _IMAGENET_CLASSES:
+        if config.num_classes == _IMAGENET_CLASSES or not chosen.has_head:
             layers = [layer for layer in layers if layer.name != _LAST_RELU]
             warnings.append(
                 "the file names no ReLU behind the last normalization, which keras.applications "
@@ -142,7 +146,9 @@ def _check_model(
         ) from error
     if _pools_by_maximum(model):
         config = dataclasses.replace(config, transition_pool="max")
-    found = compare(model, keras_layers(config, _naming(chosen)), _names(chosen, config))
+    pools = [node for node in model.nodes.values() if node.class_name.startswith("Global")]
+    layers = _our_layers(chosen, config, with_pool=bool(pools))
+    found = compare(model, layers, _names(chosen, config))
     differences = list(found.differences)
     for value, name in ((found.epsilon, "epsilon"), (found.momentum, "momentum")):
         if value is None and not differences:
@@ -190,6 +196,26 @@ def _pools_by_maximum(model: KerasModel) -> bool:
     )
 
 
+def _our_layers(chosen: WeightSet, config: DenseNetConfig, *, with_pool: bool) -> list[KerasLayer]:
+    """Returns our network's layers, and without a classifier those that the file may have.
+
+    Args:
+      chosen: The file's weights.
+      config: The network.
+      with_pool: Whether the file has a pooling over all of the image; that matters without a
+        classifier, where Keras leaves it to the user.
+    """
+    layers = keras_layers(config, _naming(chosen))
+    if chosen.has_head:
+        return layers
+    return layers[:-1] if with_pool else layers[:-2]
+
+
+def _is_global_pool(name: str) -> bool:
+    """Returns whether a layer of this name or class pools over all of the image."""
+    return name in _GLOBAL_POOLS or name.startswith("global_")
+
+
 def _naming(chosen: WeightSet) -> Layout:
     """Returns the layout whose names of layers are Keras's own."""
     layout = chosen.parsed.layout
@@ -200,7 +226,9 @@ def _names(chosen: WeightSet, config: DenseNetConfig) -> dict[ArrayPath, str | i
     """Returns what the file calls each layer: its name, or its number in its class."""
     names: dict[ArrayPath, str | int] = {}
     for row in correspondence(config, chosen.parsed.layout):
-        keys = chosen.paths.get(row.key, ())
+        if row.key not in chosen.paths:
+            continue  # the classifier, which may be missing
+        keys = chosen.paths[row.key]
         if is_numbered(chosen.parsed.layout):
             number = re.search(r"_([0-9]+)$", keys[-3])
             names[row.layer.path] = int(number[1]) if number else 0
