@@ -137,6 +137,35 @@ def test_another_function_without_weights_is_refused(
     assert "holds another network than a DenseNet that this package computes" in str(caught.value)
 
 
+def without_top(variant: str, *, pooled: bool) -> dict[str, Any]:
+    """Returns a golden file as include_top=False leaves it, with a pooling at the end or without."""
+    stored = keras_golden.golden()["files"][f"keras 3/{variant}.keras"]
+    model = json.loads(stored["model"])
+    layers = model["config"]["layers"][: -1 if pooled else -2]
+    model["config"]["layers"] = layers
+    model["config"]["output_layers"] = [layers[-1]["name"], 0, 0]
+    kept = {
+        part: {path: x for path, x in stored[part].items() if "dense" not in path.split("/")}
+        for part in ("arrays", "groups")
+    }
+    return {**kept, "model": json.dumps(model)}
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_model_without_a_classifier_is_compared(pooled: bool, tmp_path: Path) -> None:
+    changes = without_top("application", pooled=pooled)
+    file = keras_golden.write("keras 3/application.keras", tmp_path, **changes)
+    found = load_checkpoint(file, needs_head=False)
+    assert not found.has_head
+    assert found.config.batch_norm_momentum == 0.01  # so the description was read
+    assert not any("are assumed" in warning for warning in found.warnings)
+    if pooled:
+        changes = without_top("maximum", pooled=True)
+        file = keras_golden.write("keras 3/maximum.keras", tmp_path, **changes)
+        with pytest.raises(InputError, match="max_pool is GlobalMaxPooling2D"):
+            load_checkpoint(file, needs_head=False)
+
+
 Change = Callable[[dict[str, Any]], Any]
 
 

@@ -122,10 +122,10 @@ def test_half_precision_is_written_as_keras_writes_it(
     [
         (
             {},
-            "bottleneck False (Keras True), growth_rate 2 (Keras 32), stem_channels 4 (Keras 64), "
-            "compression 1.0 (Keras 0.5), number of blocks 2 (Keras 4)",
+            "bottleneck is False, there True; growth_rate is 2, there 32; num_blocks is 2, there 4; "
+            "compression is 1, there 0.5",
         ),
-        ({"kernel_size": 5}, "kernel_size 5 (Keras has none)"),
+        ({"kernel_size": 5}, "kernel_size is 5, which it has not"),
     ],
 )
 def test_networks_that_keras_lacks_are_refused_by_name(
@@ -136,7 +136,7 @@ def test_networks_that_keras_lacks_are_refused_by_name(
     write_torchvision(source, config)
     assert main(["convert", str(source), str(tmp_path / "x.h5"), "--no_verify"]) != 0
     error = capsys.readouterr().err
-    assert "keras.applications.DenseNet builds no such network: " in error
+    assert "Keras applications, .h5, which cannot build DenseNet" in error
     assert message in error
     assert not (tmp_path / "x.h5").exists()
 
