@@ -25,7 +25,7 @@ LAYERS: tuple[dict[str, set[str]], ...] = (
     {"densenet": set()},
     {"implementations": set()},
     {"network": set()},
-    {"files": set(), "machine": set(), "pickles": set(), "sample": set()},
+    {"allocator": set(), "files": set(), "machine": set(), "pickles": set(), "sample": set()},
     {"errors": set()},
 )
 REFERENCE = {"torch", "data", "errors", "network", "training.config"}
