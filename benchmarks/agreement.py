@@ -27,7 +27,7 @@ def check_agreement(measurements: Sequence[Measurement]) -> None:
         tolerance = max(_TOLERANCE[first.dtype], _TOLERANCE[other.dtype])
         losses = zip(first.first_losses, other.first_losses, strict=True)
         for step, (ours, theirs) in enumerate(list(losses)[:_NUM_LOSSES], start=1):
-            if abs(ours - theirs) > tolerance * abs(ours):
+            if not abs(ours - theirs) <= tolerance * abs(ours):  # NaN is never close
                 _check(f"loss of step {step}", first, other, ours, theirs)
 
 

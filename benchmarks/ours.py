@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from benchmarks.jax_memory import program_memory
+from flax_densenet.allocator import give_back_after_compiling
 from flax_densenet.bench.programs import measured_state
-from flax_densenet.cli.allocator import give_back_after_compiling
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.parallel import parallel_steps

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import signal
 import statistics
@@ -205,6 +206,7 @@ def _measured(name: str, **fields: object) -> Measurement:
         ({"device": "H100"}, "device cpu and H100"),
         ({"first_losses": [2.01, 1.0, 3.0]}, "loss of step 1 2.0 and 2.01"),
         ({"first_losses": [2.0, 0.99, 3.0]}, "loss of step 2 1.0 and 0.99"),
+        ({"first_losses": [2.0, math.nan, 3.0]}, "loss of step 2 1.0 and nan"),
     ],
 )
 def test_different_networks_are_not_compared(fields: dict[str, object], message: str) -> None:

@@ -19,9 +19,11 @@ from flax_densenet import DenseNetConfig
 from flax_densenet.network import model
 from flax_densenet.network.batch_norm import BatchNorm
 from flax_densenet.network.layers import Kind
+from flax_densenet.parity.differences import DECISIVE, worst
 from flax_densenet.parity.flax_half import FlaxHalf
 from flax_densenet.parity.half import Observation
-from flax_densenet.parity.random_inputs import random_batch, random_variables
+from flax_densenet.parity.ladder import climb
+from flax_densenet.parity.random_inputs import random_batch, random_pixels, random_variables
 from flax_densenet.parity.tolerances import TOLERANCES
 from flax_densenet.weights import layouts
 from parity_tests.halves import assert_close, reference_half
@@ -221,6 +223,19 @@ def test_mistake_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, attribute, wrong(getattr(owner, attribute)))
     with pytest.raises(AssertionError, match=r"differ|got shape"):
         RUNGS[caught_by]()
+
+
+def test_allowance_that_decides_is_below_what_the_smallest_mistake_shows() -> None:
+    config, variables = _EVEN.config, random_variables(_EVEN.config)
+    batch, steps = random_batch(config, _EVEN.image_shape), random_pixels(config, (4, 3, 32, 32), 5)
+    right = reference_half(config, variables)
+    wrong = reference_half(dataclasses.replace(config, batch_norm_epsilon=1e-3), variables)
+    checks = [*climb(wrong, right, _TOLERANCE, batch, steps)]
+    found = {check.rung.title: worst(check.rows).relative for check in checks}
+    # A loss is one number, in which faults cancel out.
+    shown = {title: apart for title, apart in found.items() if not title.startswith("loss")}
+    assert len(shown) == 8
+    assert min(shown.values()) > DECISIVE
 
 
 @pytest.mark.parametrize("rung", RUNGS)

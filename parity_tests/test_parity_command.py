@@ -13,8 +13,11 @@ import torch_reference.densenet
 from flax_densenet import DenseNetConfig
 from flax_densenet.cli.main import main
 from flax_densenet.network.layers import weight_layers
-from flax_densenet.parity.ladder import RUNGS
+from flax_densenet.parity.differences import Difference
+from flax_densenet.parity.ladder import RUNGS, Check
 from flax_densenet.parity.random_inputs import random_variables
+from flax_densenet.parity.report import Layer, Section
+from flax_densenet.parity.theirs.comparison import Comparison, Outcome
 from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.table import to_arrays
 
@@ -150,6 +153,37 @@ def test_notes_and_default_precision(capsys: pytest.CaptureFixture[str]) -> None
     (section,) = report["sections"]
     assert section["precision"] == "default"
     assert section["setting"] == "float32 as both frameworks compute it by default"
+
+
+# Of two arrays rounding moves neither, one or both so far that nothing is decided.
+@pytest.mark.parametrize(
+    ("rounding", "relative", "status", "verdict"),
+    [
+        ((0.0, 0.7), (0.0, 0.6), 0, "equal: "),
+        ((0.0, 0.7), (0.1, 0.6), 1, "error: NOT EQUAL: "),
+        ((0.7, 0.7), (0.5, 0.6), 2, "error: NOT DECIDED: "),
+    ],
+)
+def test_exit_status_follows_what_was_decided(
+    rounding: tuple[float, ...],
+    relative: tuple[float, ...],
+    status: int,
+    verdict: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [
+        Difference(name, (1,), apart, apart, moved, 1e-5, None)
+        for name, apart, moved in zip("ab", relative, rounding, strict=True)
+    ]
+    layers = [Layer("a", "conv", (1,), 1, 1)]
+    outcome = Outcome([Section("float32", "", [Check(RUNGS[0], rows)])], layers, [])
+    monkeypatch.setattr(Comparison, "run", lambda self, precisions: outcome)
+    assert parity(*TINY) == status
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].startswith(verdict.removeprefix("error: "))
+    assert captured.err.startswith(verdict if status else "")
+    assert ("1 of 2 arrays are not decided in float32" in captured.out) is (status != 2)
 
 
 @pytest.mark.parametrize(

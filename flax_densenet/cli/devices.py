@@ -4,7 +4,7 @@ import dataclasses
 
 import platformdirs
 
-from flax_densenet.cli.allocator import give_back_after_compiling, keep_freed_memory
+from flax_densenet.allocator import give_back_after_compiling, keep_freed_memory
 from flax_densenet.errors import InputError, require
 
 

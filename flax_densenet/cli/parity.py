@@ -182,7 +182,8 @@ def run(request: ParityRequest, prog: str) -> None:
       prog: Name of the command, which is not needed here.
 
     Raises:
-      InputError: The network or its counterpart cannot be had, or they are different networks.
+      InputError: The network or its counterpart cannot be had, or they are different networks, or
+        nothing could be decided.
       NetworksDiffer: The frameworks differ by more than rounding.
       SavingFailed: The page cannot be written.
     """
@@ -211,8 +212,10 @@ def run(request: ParityRequest, prog: str) -> None:
         with written_whole(page) as unfinished:
             write_page(report, unfinished)
         print(f"the page is {page}", file=sys.stderr)
-    if not report.agrees:
+    if report.differs:
         raise NetworksDiffer(report.verdict)
+    if report.is_undecided:
+        raise InputError(report.verdict)
 
 
 def _compare(

@@ -10,11 +10,11 @@ _JUMP = 30
 
 
 class Divergence(NamedTuple):
-    """The first array of a check that does not agree.
+    """The first array of a check that differs.
 
     Attributes:
       first: That array, in the order of computation.
-      diverging: Number of arrays that do not agree.
+      diverging: Number of arrays that differ.
       compared: Number of arrays.
       before: Largest relative difference of the arrays computed before it; None if it is the first.
     """
@@ -46,20 +46,11 @@ class Divergence(NamedTuple):
 
 
 def find_divergence(check: Check) -> Divergence | None:
-    """Returns the first array in which a check's networks differ; None if they agree."""
+    """Returns the first array in which a check's networks differ; None if they do not."""
     rows = check.in_order
     for number, row in enumerate(rows):
-        if not row.agrees:
-            diverging = sum(not other.agrees for other in rows)
+        if row.differs:
+            diverging = sum(other.differs for other in rows)
             before = max((other.relative for other in rows[:number]), default=None)
             return Divergence(row, diverging, len(rows), before)
     return None
-
-
-def describe_result(check: Check) -> str:
-    """Returns in words whether a check's networks agree, and within what."""
-    if divergence := find_divergence(check):
-        return f"DIFFERENT: {divergence}"
-    if beyond := sum(row.relative > row.tolerance for row in check.rows):
-        return f"equal within what rounding does to PyTorch alone ({beyond} arrays)"
-    return "equal"

@@ -3,11 +3,14 @@
 Axes: B batch, C channels, H height, W width.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from flax_densenet.parity.differences import Arrays, Difference, differences
+import numpy as np
+
+from flax_densenet.allocator import give_back
+from flax_densenet.parity.differences import Difference, differences, with_rounding
 from flax_densenet.parity.half import Batch, Half, Observation, Trained
 from flax_densenet.parity.tolerances import Tolerance
 
@@ -70,6 +73,16 @@ class Check(NamedTuple):
         """Whether all arrays agree."""
         return all(row.agrees for row in self.rows)
 
+    @property
+    def differs(self) -> bool:
+        """Whether an array differs."""
+        return any(row.differs for row in self.rows)
+
+    @property
+    def undecided(self) -> list[Difference]:
+        """The rows in which a fault could hide."""
+        return [row for row in self.rows if row.is_undecided]
+
 
 def climb(
     ours: Half,
@@ -95,49 +108,89 @@ def climb(
     Returns:
       One check for each of `RUNGS`, in their order.
     """
-    pairs = [(ours, batch), (theirs, batch), *nudged]
     for phase in get_args(Phase):
         if phase == "steps" and not steps:
             return
-        seen: list[Observation] | list[Trained]
-        if phase == "steps":
-            seen = [half.train(steps) for half, _ in pairs[:3]]
-        else:
-            train = phase == "training"
-            seen = [half.observe(images, train=train) for half, images in pairs]
-        for rung in RUNGS:
-            if rung.phase == phase:
-                yield _compare(rung, [getattr(one, rung.quantity) for one in seen], tolerance)
+        see = functools.partial(_see, phase, steps)
+        changed = nudged[:1] if phase == "steps" else nudged
+        yield from _climb_phase(phase, see, (ours, batch), (theirs, batch), changed, tolerance)
 
 
-def _compare(rung: Rung, arrays: list[Arrays], tolerance: Tolerance) -> Check:
-    ours, theirs, *nudged = arrays
-    if rung.quantity == "activations":
-        ours, theirs = (
-            {name: array for name, array in one.items() if name in other}
-            for one, other in ((ours, theirs), (theirs, ours))
-        )
-    rows = differences(
-        ours,
-        theirs,
-        getattr(tolerance, rung.tolerance),
-        tolerance.gradient_floor if rung.tolerance == "gradient" else 0,
-        nudged,
-    )
-    return Check(rung, _with_common_rounding(rung, rows) if nudged else rows)
+_Seen = Observation | Trained
+_Pair = tuple[Half, Batch]
 
 
-def _with_common_rounding(rung: Rung, rows: list[Difference]) -> list[Difference]:
+def _see(phase: Phase, steps: Sequence[Batch], half: Half, batch: Batch) -> _Seen:
+    """Returns what a half shows, after what others have left behind is given back."""
+    give_back()
+    if phase == "steps":
+        return half.train(steps)
+    return half.observe(batch, train=phase == "training")
+
+
+def _climb_phase(
+    phase: Phase,
+    see: Callable[[Half, Batch], _Seen],
+    ours: _Pair,
+    theirs: _Pair,
+    nudged: Sequence[_Pair],
+    tolerance: Tolerance,
+) -> list[Check]:
+    """Compares what a phase shows.
+
+    The outputs of a deep network fill the memory. So what a half has shown is let go before the
+    next one computes, but for PyTorch's, and nothing of a phase is kept for the next.
+    """
+    right = see(*theirs)
+    checks = _compare(phase, see(*ours), right, tolerance)
+    for pair in nudged:
+        checks = _add_rounding(checks, right, see(*pair), tolerance)
+    return [_with_common_rounding(check) for check in checks] if nudged else checks
+
+
+def _compare(phase: Phase, shown: _Seen, right: _Seen, tolerance: Tolerance) -> list[Check]:
+    checks = []
+    for rung in RUNGS:
+        if rung.phase != phase:
+            continue
+        ours, theirs = (getattr(seen, rung.quantity) for seen in (shown, right))
+        if rung.quantity == "activations":
+            ours, theirs = (
+                {name: array for name, array in one.items() if name in other}
+                for one, other in ((ours, theirs), (theirs, ours))
+            )
+        allowed = getattr(tolerance, rung.tolerance)
+        checks.append(Check(rung, differences(ours, theirs, allowed, _floor(rung, tolerance))))
+    return checks
+
+
+def _add_rounding(
+    checks: Sequence[Check], right: _Seen, nudged: _Seen, tolerance: Tolerance
+) -> list[Check]:
+    found = []
+    for check in checks:
+        theirs, moved = (getattr(seen, check.rung.quantity) for seen in (right, nudged))
+        floor = _floor(check.rung, tolerance)
+        found.append(check._replace(rows=with_rounding(check.rows, theirs, moved, floor)))
+    return found
+
+
+def _floor(rung: Rung, tolerance: Tolerance) -> float:
+    return tolerance.gradient_floor if rung.tolerance == "gradient" else 0
+
+
+def _with_common_rounding(check: Check) -> Check:
     """Gives each array the largest rounding that can have reached it.
 
     An output is reached by the rounding of all outputs before it. In gradients rounding also comes
     from single activations next to 0 that change their sign. Which ones they are, and which
     gradients they move, differs from run to run; so the largest rounding of all counts for each.
     """
-    roundings = [row.rounding or 0 for row in rows]
-    common = (
-        itertools.accumulate(roundings, max)
-        if rung.tolerance == "forward"
-        else itertools.repeat(max(roundings), len(rows))
-    )
-    return [row._replace(rounding=largest) for row, largest in zip(rows, common, strict=True)]
+    roundings = np.maximum.accumulate([row.rounding or 0 for row in check.rows])  # NaN is largest
+    if check.rung.tolerance != "forward":
+        roundings[:] = roundings[-1]
+    rows = [
+        row._replace(rounding=float(largest))
+        for row, largest in zip(check.rows, roundings, strict=True)
+    ]
+    return check._replace(rows=rows)

@@ -86,15 +86,87 @@ class Report(NamedTuple):
     command: str
 
     @property
+    def differs(self) -> bool:
+        """Whether a parameter count or an array differs."""
+        counted = any(one.torch_parameters != one.flax_parameters for one in self.layers)
+        return counted or any(c.differs for section in self.sections for c in section.checks)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether nothing differs, and a fault could hide in each array."""
+        rows = [row for one in self.sections for check in one.checks for row in check.rows]
+        return not self.differs and all(row.is_undecided for row in rows)
+
+    @property
     def agrees(self) -> bool:
-        """Whether the parameter counts and all checks agree."""
-        counted = all(one.torch_parameters == one.flax_parameters for one in self.layers)
-        return counted and all(c.agrees for section in self.sections for c in section.checks)
+        """Whether nothing differs of what was decided, and something was."""
+        return not self.differs and not self.is_undecided
 
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
-        if self.agrees:
+        if self.is_undecided:
+            return (
+                f"NOT DECIDED: rounding alone can move every array of {self.title} so far that a "
+                f"fault could hide in it; {self._advice}"
+            )
+        found = [self._finding]
+        for section in self.sections:
+            rows = [(check, row) for check in section.checks for row in check.undecided]
+            if rows:
+                compared = sum(len(check.rows) for check in section.checks)
+                found.append(
+                    f"{len(rows):,} of {compared:,} arrays are not decided in {section.precision}, "
+                    f"{self._where_decided(section, rows)}"
+                )
+        return "; ".join(found)
+
+    def describe_result(self, section: Section, check: Check) -> str:
+        """Returns in words whether a check's networks agree, and within what.
+
+        Args:
+          section: A precision.
+          check: A check of it.
+        """
+        if divergence := find_divergence(check):
+            return f"DIFFERENT: {divergence}"
+        if check.undecided:
+            where = self._where_decided(section, [(check, row) for row in check.undecided])
+            return (
+                f"not decided in {section.precision}: rounding alone can move "
+                f"{len(check.undecided):,} of {len(check.rows):,} arrays so far that a fault could "
+                f"hide; {where}"
+            )
+        if beyond := sum(row.relative > row.tolerance for row in check.rows):
+            return f"equal within what rounding does to PyTorch alone ({beyond} arrays)"
+        return "equal"
+
+    def _where_decided(self, section: Section, rows: list[tuple[Check, Difference]]) -> str:
+        """Says which precisions decide arrays that a section does not."""
+        left = {(check.rung, row.name) for check, row in rows}
+        parts = []
+        for other in self.sections:
+            by_rung = [(check.rung, row) for check in other.checks for row in check.rows]
+            decided = left & {(rung, row.name) for rung, row in by_rung if not row.is_undecided}
+            if decided and other is not section:
+                number = "all" if len(decided) == len(rows) else f"{len(decided):,}"
+                parts.append(f"{other.precision} decides {number} of them")
+                left -= decided
+        if left:
+            number = "any" if len(left) == len(rows) else f"{len(left):,}"
+            parts.append(f"nothing decides {number} of them: {self._advice}")
+        return " and ".join(parts)
+
+    @property
+    def _advice(self) -> str:
+        """Says how more can be decided."""
+        if any(section.precision == "float64" for section in self.sections):
+            return "compare fewer steps or more images"
+        return "add float64 to --precision"
+
+    @property
+    def _finding(self) -> str:
+        if not self.differs:
             return f"equal: {self.title} computes the same in Flax and in {self.against}"
         counted = [one for one in self.layers if one.torch_parameters != one.flax_parameters]
         if counted:
@@ -108,7 +180,7 @@ class Report(NamedTuple):
                 (section, check)
                 for section in self.sections
                 for check in section.checks
-                if not check.agrees
+                if check.differs
             )
             found = f"{section.precision}, {check.rung.title}: {find_divergence(check)}"
         return f"NOT EQUAL: {self.title} differs between Flax and {self.against}: {found}"
@@ -118,7 +190,7 @@ class Report(NamedTuple):
         return {
             **self._asdict(),
             "config": vars(self.config),
-            "agrees": self.agrees,
+            "agrees": None if self.is_undecided else self.agrees,
             "layers": [layer._asdict() for layer in self.layers],
             "sections": [
                 section._asdict() | {"checks": [_check_as_json(c) for c in section.checks]}
@@ -173,7 +245,7 @@ def first_to_differ(check: Check) -> str | None:
     """Returns the first layer in which a check's networks differ.
 
     Returns:
-      Its name. None if they agree, and None for steps of training: one step makes all weights
+      Its name. None if they do not, and None for steps of training: one step makes all weights
       differ, so that only the passes show where it began.
     """
     divergence = None if check.rung.phase == "steps" else find_divergence(check)
@@ -202,10 +274,17 @@ def _check_as_json(check: Check) -> dict[str, Any]:
         "phase": check.rung.phase,
         "quantity": check.rung.quantity,
         "title": check.rung.title,
-        "agrees": check.agrees,
+        "agrees": _agrees(check.agrees, check.differs),
         "divergence": None if divergence is None else str(divergence),
-        "rows": [row._asdict() | {"agrees": row.agrees} for row in check.rows],
+        "rows": [
+            row._asdict() | {"agrees": _agrees(row.agrees, row.differs)} for row in check.rows
+        ],
     }
+
+
+def _agrees(agrees: bool, differs: bool) -> bool | None:
+    """Returns None for what is not decided."""
+    return agrees if agrees or differs else None
 
 
 def _operation(layer: WeightLayer) -> str:

@@ -3,7 +3,6 @@
 import numpy as np
 
 from flax_densenet.parity.differences import Difference, worst
-from flax_densenet.parity.divergence import describe_result
 from flax_densenet.parity.ladder import Check
 from flax_densenet.parity.report import Layer, Report, Section, by_layer, first_to_differ
 
@@ -29,7 +28,7 @@ def render(report: Report) -> str:
     lines += [f"{heading:<14}{text}" for heading, text in report.environment.items()]
     lines += [f"{'note':<14}{note}" for note in report.notes]
     for section in report.sections:
-        lines += ["", *_layer_table(report, section), "", *_check_lines(section)]
+        lines += ["", *_layer_table(report, section), "", *_check_lines(report, section)]
     return "\n".join([*lines, "", report.verdict])
 
 
@@ -44,8 +43,11 @@ def _layer_table(report: Report, section: Section) -> list[str]:
     image = Layer("image", "input", report.image_shape, 0, 0)
     layers = [image, *report.layers]
     width = max(len(layer.name.removeprefix("features.")) for layer in layers)
+    is_decided = not any(check.undecided for check in section.checks)
+    marks_used = "" if is_decided else "; ! differs, ? not decided"
     heading = [
-        f"{section.precision} ({section.setting}): largest difference, absolute/relative",
+        f"{section.precision} ({section.setting}): largest difference, absolute/relative"
+        + marks_used,
         f"{'layer':<{width}}  {'operation':<11}  {'output':<15} {'torch':>11} {'Flax':>11}"
         + "".join(f" {title:>{_CELL}}" for title in columns),
     ]
@@ -68,20 +70,24 @@ def _cell(row: Difference | None) -> str:
     if row is None:
         return " " * (_CELL + 1)
     text = f"{row.absolute:.0e}/{row.relative:.0e}"
-    return f" {text if row.agrees else '!' + text:>{_CELL}}"
+    mark = "!" if row.differs else "?" if row.is_undecided else ""
+    return f" {mark + text:>{_CELL}}"
 
 
-def _check_lines(section: Section) -> list[str]:
+def _check_lines(report: Report, section: Section) -> list[str]:
     lines = [
         f"{'check':<26} {'arrays':>6}  {'absolute':>8}  {'relative':>8}  {'allowed':>8}  result"
     ]
-    return lines + [_check_line(check) for check in section.checks]
+    return lines + [
+        f"{_check_numbers(check)}  {report.describe_result(section, check)}"
+        for check in section.checks
+    ]
 
 
-def _check_line(check: Check) -> str:
+def _check_numbers(check: Check) -> str:
     furthest = worst(check.rows)
     absolute = np.max([row.absolute for row in check.rows])
     return (
         f"{check.rung.title:<26}{len(check.rows):>8} {absolute:>8.1e} {furthest.relative:>8.1e} "
-        f"{furthest.allowed:>8.0e}  {describe_result(check)}"
+        f"{furthest.allowed:>8.0e}"
     )

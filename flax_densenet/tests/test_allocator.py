@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from flax_densenet.cli import allocator
-from flax_densenet.cli.allocator import give_back_after_compiling, keep_freed_memory
+from flax_densenet import allocator
+from flax_densenet.allocator import give_back_after_compiling, keep_freed_memory
 
 _MIB = 2**20
 # The start of both programs.
 _RESIDENT = """
 import sys
-from flax_densenet.cli.allocator import give_back_after_compiling, keep_freed_memory
+from flax_densenet.allocator import give_back_after_compiling, keep_freed_memory
 
 def resident():
     lines = open("/proc/self/status").read().splitlines()

@@ -299,6 +299,29 @@ def test_difference_within_rounding_is_told(tmp_path: Path) -> None:
     assert page.layer("norm5")["\N{ALMOST EQUAL TO} 3.0e-05"] == "number"
 
 
+def test_what_is_not_decided_is_told_and_marked(tmp_path: Path) -> None:
+    undecided = Difference("features.norm5", (2, 5), 1.0, 6e-1, 7e-1, 1e-5, None)
+    equal = undecided._replace(name="features.conv0", relative=1e-6)
+    checks = [Check(RUNGS[0], [equal, undecided]), Check(RUNGS[2], [equal])]
+    report = report_of()._replace(sections=[Section("float32", "", checks)])
+    page = page_of(report, tmp_path)
+    assert "1 of 2 checks equal, 1 not decided" in page.text
+    assert "1 of 3 arrays are not decided in float32, nothing decides any of them" in page.text
+    assert "not decided in float32: rounding alone can move 1 of 2 arrays so far" in page.text
+    assert ("undecided", "not decided") in [cell for row in page.rows for cell in row]
+    assert page.layer("norm5")["? 6.0e-01"] == "number undecided"
+    assert page.layer("conv0")["1.0e-06"] == "number"
+    assert "EQUAL" in page.text and "NOT" not in page.text
+    plot = page.text.partition("output, evaluation, float32")[2].partition("gradient")[0]
+    assert "not decided" in plot
+    assert page.values("class").count("layer differing") == 0
+    assert "verdict equal" in page.values("class")
+    nothing = report._replace(sections=[Section("float32", "", [Check(RUNGS[0], [undecided])])])
+    page = page_of(nothing, tmp_path)
+    assert "NOT DECIDED" in page.text
+    assert "verdict undecided" in page.values("class")
+
+
 def test_without_training(tmp_path: Path) -> None:
     page = page_of(report_of(num_steps=0), tmp_path)
     assert "left out" in page.text

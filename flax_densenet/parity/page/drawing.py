@@ -60,7 +60,13 @@ def as_svg(axes: "Axes", label: str) -> str:
 
 
 # Okabe and Ito's palette, which color-blind people can distinguish; in gray the line styles do.
-COLORS = {"difference": "#0072b2", "differs": "#d55e00", "allowed": "black", "rounding": "0.4"}
+COLORS = {
+    "difference": "#0072b2",
+    "differs": "#d55e00",
+    "not decided": "#cc79a7",
+    "allowed": "black",
+    "rounding": "0.4",
+}
 _MAX_TICKS = 6
 _FEW = 100  # points that can be drawn large
 
@@ -81,7 +87,8 @@ def draw_differences(axes: "Axes", positions: Sequence[int], rows: Sequence[Diff
     kinds = (
         ("difference", "o", lambda row: row.agrees and row.relative > 0),
         ("exactly 0", "o", lambda row: row.relative == 0),
-        ("differs", "X", lambda row: not row.agrees),
+        ("not decided", "s", lambda row: row.is_undecided),
+        ("differs", "X", lambda row: row.differs),
     )
     size = 3.5 if len(rows) <= _FEW else 2
     logarithms = [_logarithm(row.relative) for row in rows]

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_densenet.parity.differences import ROUNDING_FACTOR, Difference, worst
-from flax_densenet.parity.divergence import describe_result
 from flax_densenet.parity.ladder import Check
 from flax_densenet.parity.page.stages import Stage
-from flax_densenet.parity.report import Layer, Section, by_layer, first_to_differ
+from flax_densenet.parity.report import Layer, Report, Section, by_layer, first_to_differ
 
 
 def escape(text: object) -> str:
@@ -70,10 +69,11 @@ _COLUMNS = (
 )
 
 
-def check_table(section: Section) -> str:
+def check_table(report: Report, section: Section) -> str:
     """Returns the table of a precision's checks as HTML.
 
     Args:
+      report: What was found.
       section: The ladder in that precision.
     """
     title = f"Checks in {section.precision}"
@@ -82,20 +82,22 @@ def check_table(section: Section) -> str:
         text = heading + (tag("small", explanation) if explanation else "")
         headings.append(tag("th", text, ["number" if is_number else ""], scope="col"))
     head = tag("thead", tag("tr", "".join(headings)))
-    body = tag("tbody", "\n".join(map(_row, section.checks)))
+    body = tag(
+        "tbody",
+        "\n".join(_row(check, report.describe_result(section, check)) for check in section.checks),
+    )
     caption = tag("caption", tag("span", escape(title), ["wrapped"]))
     return scrolling(tag("table", f"{caption}\n{head}\n{body}"), title)
 
 
-def _row(check: Check) -> str:
+def _row(check: Check, result: str) -> str:
     furthest = worst(check.rows)
     absolute = float(np.max([row.absolute for row in check.rows]))
-    mark = "" if check.agrees else "differs"
+    mark = _mark(check.differs, bool(check.undecided))
     numbers = ["number"]
-    result = describe_result(check)
     cells = (
         tag("th", escape(check.rung.title), scope="row"),
-        tag("td", "equal" if check.agrees else "DIFFERENT", [mark]),
+        tag("td", {"differs": "DIFFERENT", "undecided": "not decided"}.get(mark, "equal"), [mark]),
         tag("td", f"{len(check.rows):,}", numbers),
         tag("td", number(absolute), numbers),
         tag("td", number(furthest.relative), [*numbers, mark]),
@@ -135,7 +137,7 @@ def layer_table(section: Section, stages: list[Stage]) -> str:
     explanation = (
         f"{escape(title)}: largest difference of their arrays. Framed: the first to differ, in the "
         "order of computation. &asymp;: above the tolerance, but not above "
-        f"{ROUNDING_FACTOR} &times; rounding."
+        f"{ROUNDING_FACTOR} &times; rounding. ?: not decided, since a fault could hide in that."
     )
     switches = "".join(
         tag("label", f'<input type="checkbox" class="{name}"> {text}')
@@ -202,7 +204,7 @@ def _stage(stage: Stage, columns: list[_Column], is_short: bool) -> str:
 def _layer(position: int, layer: Layer, columns: list[_Column]) -> str:
     found = [column.found.get(layer.name) for column in columns]
     differs = layer.torch_parameters != layer.flax_parameters or any(
-        row is not None and not row.agrees for row in found
+        row is not None and row.differs for row in found
     )
     path, _, name = layer.name.removeprefix("features.").rpartition(".")
     above = tag("span", escape(f"{path}."), ["muted"]) if path else ""
@@ -222,12 +224,18 @@ def _layer(position: int, layer: Layer, columns: list[_Column]) -> str:
 def _pair(row: Difference | None, *, is_first: bool) -> list[str]:
     if row is None:
         return [tag("td", "", ["pair"]), "<td></td>"]
-    marks = ["" if row.agrees else "differs", "first" if is_first else ""]
+    marks = [_mark(row.differs, row.is_undecided), "first" if is_first else ""]
     nearly = "&asymp; " if row.agrees and row.relative > row.tolerance else ""
+    nearly = "? " if row.is_undecided else nearly
     return [
         tag("td", number(row.absolute), ["number", "pair", *marks]),
         tag("td", nearly + number(row.relative), ["number", *marks]),
     ]
+
+
+def _mark(differs: bool, is_undecided: bool) -> str:
+    """Returns the class of a result."""
+    return "differs" if differs else "undecided" if is_undecided else ""
 
 
 def _parameters(torch: int, flax: int) -> list[str]:

@@ -4,7 +4,7 @@ import importlib.resources
 import string
 from pathlib import Path
 
-from flax_densenet.parity.differences import ROUNDING_FACTOR
+from flax_densenet.parity.differences import DECISIVE, ROUNDING_FACTOR
 from flax_densenet.parity.page.drawing import plot_depth, plot_loss_differences, plot_losses
 from flax_densenet.parity.page.stages import Stage, find_stages
 from flax_densenet.parity.page.tables import check_table, definitions, escape, layer_table, tag
@@ -29,12 +29,13 @@ def write_page(report: Report, file: Path) -> None:
         title=escape(report.title),
         style=_resource("page.css"),
         result=escape(result.upper()),
-        result_class="equal" if report.agrees else "different",
+        result_class="equal" if report.agrees else "different" if report.differs else "undecided",
         finding=escape(finding),
         counts=definitions(_counts(report)),
         subject=definitions(_subject(report)),
-        sections="\n".join(_section(section, stages) for section in report.sections),
+        sections="\n".join(_section(report, section, stages) for section in report.sections),
         factor=ROUNDING_FACTOR,
+        decisive=f"{DECISIVE:g}",
         floor=f"{TOLERANCES['float32'].gradient_floor:.0%}",
         environment=definitions(
             {"command": tag("code", escape(report.command))}
@@ -60,7 +61,9 @@ def _counts(report: Report) -> dict[str, str]:
     }
     for section in report.sections:
         agreeing = sum(check.agrees for check in section.checks)
-        counts[section.precision] = f"{agreeing} of {len(section.checks)} checks equal"
+        undecided = sum(bool(check.undecided) and not check.differs for check in section.checks)
+        left = f", {undecided} not decided" if undecided else ""
+        counts[section.precision] = f"{agreeing} of {len(section.checks)} checks equal{left}"
     return counts
 
 
@@ -76,11 +79,11 @@ def _subject(report: Report) -> dict[str, str]:
     } | notes
 
 
-def _section(section: Section, stages: list[Stage]) -> str:
+def _section(report: Report, section: Section, stages: list[Stage]) -> str:
     setting = tag("small", escape(section.setting))
     parts = (
         tag("h2", f"{escape(section.precision)} {setting}"),
-        check_table(section),
+        check_table(report, section),
         tag("h3", "Differences over depth"),
         tag("div", "\n".join(_depth_figures(section, stages)), ["plots"]),
         *_training(section),

@@ -1,4 +1,4 @@
-"""Keeps the memory of a step for the next one, and frees that of the compiler."""
+"""Keeps the memory of a step for the next one, and gives back what is not needed again."""
 
 import ctypes
 import functools
@@ -33,15 +33,22 @@ def give_back_after_compiling() -> None:
     """
     import jax
 
-    malloc_trim = _function("malloc_trim")
-    if malloc_trim is None:
-        return
-
     def trim(event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILED and duration_secs > _SECONDS:
-            malloc_trim(0)
+            give_back()
 
     jax.monitoring.register_event_duration_secs_listener(trim)
+
+
+def give_back() -> None:
+    """Makes glibc give all freed memory back to the kernel, that of other threads, too.
+
+    PyTorch frees what its backward pass held in a heap of another thread, from which nothing else
+    is allocated.
+    """
+    malloc_trim = _function("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def _function(name: str) -> Any:
