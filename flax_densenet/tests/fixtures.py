@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Compiling takes most of the tests' time, and their networks are tiny. XLA reads this when it first
 # computes, here and in the processes that tests start. Its fusion emitters go through MLIR, which
 # takes two thirds of the time; without them it writes the same fusions with LLVM alone. Flags of
-# the environment come last, so that the weekly job has the numbers computed as users do.
+# the environment come last and win: .github/workflows/slow.yml has the emitters.
 _XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{_XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 # A test must not find what an earlier one compiled.

@@ -11,7 +11,13 @@ import pytest
 from jax import tree
 
 from flax_densenet.tests import train_on_full_disk
-from flax_densenet.tests.test_signals import TRAIN_PY, read_records, read_variables, start_training
+from flax_densenet.tests.test_signals import (
+    TRAIN_PY,
+    read_records,
+    read_variables,
+    start_training,
+    train_here,
+)
 
 EPOCHS = 10
 FLAGS = f"--depth 7 --growth_rate 2 --epochs {EPOCHS} --batch_size 256".split()
@@ -21,17 +27,13 @@ LAST_STEP = EPOCHS * (1442 // 256)
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("straight")
-    with start_training(*FLAGS, "--workdir", str(workdir)) as process:
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    train_here(*FLAGS, "--workdir", str(workdir))
     return workdir
 
 
 def assert_finishes_as(straight: Path, workdir: Path) -> str:
     """Resumes the run to its end, compares it and returns what it printed."""
-    with start_training("--resume", "--workdir", str(workdir)) as process:
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    output = train_here("--resume", "--workdir", str(workdir))
     runs = (workdir, straight)
     tree.map(np.testing.assert_array_equal, *(read_variables(run, LAST_STEP) for run in runs))
     assert read_records(workdir) == read_records(straight)
