@@ -138,6 +138,7 @@ def _check_sgd(losses: list[float], parameters: dict[str, np.ndarray]) -> None:
     assert_close(*golden.summaries(parameters, stored["parameters_after"]), _LAST_BIT_AMPLIFIED)
 
 
+@functools.lru_cache(maxsize=1)  # both halves in turn
 def _network(name: str) -> tuple[DenseNetConfig, dict[str, Any]]:
     config = dataclasses.replace(VARIANTS[name], dtype="float64")
     return config, from_torch(golden.state_dict(config), config)

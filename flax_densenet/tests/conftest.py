@@ -22,9 +22,6 @@ from flax_densenet.tests.fixtures import (
 
 __all__ = ["compiled_for_children", "float64", "forget_compiled_programs", "small_chunks"]
 
-# A shell starts jobs in the background with SIGINT ignored, and their children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 @pytest.fixture(scope="session")
 def model_shapes() -> Callable[[DenseNetConfig], dict[str, Any]]:

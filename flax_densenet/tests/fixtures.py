@@ -1,6 +1,7 @@
 """Fixtures of the tests here and in parity_tests/."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import jax
@@ -12,9 +13,14 @@ from flax_densenet.implementations.native import features as native
 
 SMALL_CHUNKS = Chunking(pixels=100)
 
+# A shell starts jobs in the background with SIGINT ignored, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Compiling takes most of the tests' time, and their networks are tiny. XLA reads this when it first
-# computes, here and in the processes that tests start.
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+# computes, here and in the processes that tests start. Its fusion emitters go through MLIR, which
+# takes two thirds of the time; without them it writes the same fusions with LLVM alone. Flags of
+# the environment come last and win: .github/workflows/slow.yml has the emitters.
+_XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{_XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 # A test must not find what an earlier one compiled.
 jax.config.update("jax_enable_compilation_cache", False)
 

@@ -8,13 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 
 import flax_densenet
 from flax_densenet import InputError
 from flax_densenet.cli.devices import ProcessFlags
+from flax_densenet.cli.main import main
 
 TRAIN_PY = Path(flax_densenet.__file__).parents[1] / "train.py"
 # Few steps and a small learning rate, so that rounding does not grow.
@@ -59,8 +62,7 @@ def wait_for(file: Path, processes: list[subprocess.Popen[str]]) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    command = [sys.executable, str(TRAIN_PY), *FLAGS, "--workdir", str(workdir)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert main(["train", *FLAGS, "--workdir", str(workdir)]) == 0
     (record,) = read_records(workdir)
     return record
 
@@ -149,19 +151,14 @@ def test_nobody_to_join_is_one_message(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_several_processes_need_a_common_directory(tmp_path: Path) -> None:
-    coordinator = f"127.0.0.1:{free_port()}"
-    flags = ["--coordinator", coordinator, "--num_processes", "2", "--process_id"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(TRAIN_PY), *flags, str(number)],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in (0, 1)
-    ]
-    for output in outputs(processes):
-        assert "error: several processes need the same --workdir" in output
-    assert [process.returncode for process in processes] == [2, 2]
+def test_several_processes_need_a_common_directory(
+    status: Callable[..., int],
+    printed: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert status("train", *FLAGS) == 2
+    assert "error: several processes need the same --workdir" in printed()
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """Tests of a training that a signal ends: what is saved, and that going on changes nothing."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -17,6 +19,7 @@ import pytest
 from jax import tree
 
 import flax_densenet
+from flax_densenet.cli.main import main
 from flax_densenet.training.signals import StopSignals
 
 TRAIN_PY = Path(flax_densenet.__file__).parents[1] / "train.py"
@@ -35,6 +38,13 @@ def start_training(*flags: str) -> subprocess.Popen[str]:
     )
 
 
+def train_here(*flags: str) -> str:
+    """Trains in this process, which has imported all that training needs; returns its output."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        assert main(["train", *flags]) == 0
+    return output.getvalue()
+
+
 def read_variables(workdir: Path, step: int) -> Any:
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(workdir / "checkpoints" / str(step) / "variables")
@@ -50,9 +60,7 @@ def read_records(workdir: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("straight")
-    with start_training(*FLAGS, "--workdir", str(workdir)) as process:
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    train_here(*FLAGS, "--workdir", str(workdir))
     return workdir
 
 
@@ -79,9 +87,7 @@ def test_run_that_a_signal_ended_goes_on_bit_for_bit(
     assert f"--resume --workdir {workdir}" in output
     assert "Traceback" not in output
 
-    with start_training("--resume", "--workdir", str(workdir)) as process:
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    train_here("--resume", "--workdir", str(workdir))
     tree.map(
         np.testing.assert_array_equal, *(read_variables(w, LAST_STEP) for w in (workdir, straight))
     )

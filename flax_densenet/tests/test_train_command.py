@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
 import pytest
@@ -22,6 +22,7 @@ from flax_densenet.training import RunConfig, WorkDir, loop
 Printed = Callable[[], str]
 Status = Callable[..., int]
 TRAIN_PY = Path(flax_densenet.__file__).parents[1] / "train.py"
+FLAGS = "--depth 7 --growth_rate 2 --epochs 1".split()
 
 
 def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
@@ -32,12 +33,39 @@ def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
+class Cached(NamedTuple):
+    """An empty cache of its own, which the first run fills: for programs and for the kernels."""
+
+    environment: dict[str, str]
+    folder: Path
+
+    def programs(self) -> set[str]:
+        """Returns the names of the compiled programs."""
+        return {file.name for file in (self.folder / "xla").glob("*-cache")}
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+    cache = tmp_path_factory.mktemp("cache")
+    folder = cache / "flax-densenet"
+    folder.mkdir()
+    if native.is_available():  # and made now, if it was not; no run need make it once more
+        made = Path(platformdirs.user_cache_dir("flax-densenet")) / "native"
+        (folder / "native").symlink_to(made)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    del environment["JAX_COMPILATION_CACHE_DIR"]  # of the other tests
+    return Cached(environment, folder)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    cached: Cached, tmp_path_factory: pytest.TempPathFactory
+) -> subprocess.CompletedProcess[str]:
     """One epoch of `python train.py`, in a directory of its own."""
     return subprocess.run(
-        [sys.executable, str(TRAIN_PY), *"--depth 7 --growth_rate 2 --epochs 1".split()],
+        [sys.executable, str(TRAIN_PY), *FLAGS],
         cwd=tmp_path_factory.mktemp("a b"),
+        env=cached.environment,
         capture_output=True,
         text=True,
     )
@@ -162,23 +190,11 @@ def test_batch_is_checked_against_simulated_devices(tmp_path: Path) -> None:
     assert "compiling" not in run.stdout
 
 
-def test_second_run_compiles_nothing_anew(tmp_path: Path) -> None:
-    folder = tmp_path / "cache" / "flax-densenet"
-    folder.mkdir(parents=True)
-    if native.is_available():  # and made now, if it was not; both runs need not make it once more
-        made = Path(platformdirs.user_cache_dir("flax-densenet")) / "native"
-        (folder / "native").symlink_to(made)
-    environment = {
-        **os.environ,
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }
-    del environment["JAX_COMPILATION_CACHE_DIR"]  # of the other tests
-    flags = "--depth 7 --growth_rate 2 --epochs 1 --workdir".split()
-    kept = []
-    for run in ("first", "second"):
-        command = [sys.executable, str(TRAIN_PY), *flags, str(tmp_path / run)]
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-        files = (folder / "xla").glob("*-cache")
-        kept.append({file.name for file in files})
-    assert any(name.startswith("jit_train_step") for name in kept[0])
-    assert kept[1] == kept[0]
+def test_second_run_compiles_nothing_anew(
+    cached: Cached, finished: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    first = cached.programs()
+    assert any(name.startswith("jit_train_step") for name in first)
+    command = [sys.executable, str(TRAIN_PY), *FLAGS, "--workdir", str(tmp_path / "run")]
+    subprocess.run(command, env=cached.environment, check=True, capture_output=True)
+    assert cached.programs() == first
