@@ -138,7 +138,7 @@ def test_another_function_without_weights_is_refused(
 
 
 def without_top(variant: str, *, pooled: bool) -> dict[str, Any]:
-    """Returns a golden file as include_top=False leaves it, with a pooling at the end or without."""
+    """Returns a golden file as include_top=False leaves it, with a pooling at its end or none."""
     stored = keras_golden.golden()["files"][f"keras 3/{variant}.keras"]
     model = json.loads(stored["model"])
     layers = model["config"]["layers"][: -1 if pooled else -2]

@@ -122,8 +122,8 @@ def test_half_precision_is_written_as_keras_writes_it(
     [
         (
             {},
-            "bottleneck is False, there True; growth_rate is 2, there 32; num_blocks is 2, there 4; "
-            "compression is 1, there 0.5",
+            "bottleneck is False, there True; growth_rate is 2, there 32; num_blocks is 2, "
+            "there 4; compression is 1, there 0.5",
         ),
         ({"kernel_size": 5}, "kernel_size is 5, which it has not"),
     ],
