@@ -145,7 +145,9 @@ def _place(chosen: WeightSet) -> tuple[ArrayPath, str]:
     """Returns the path of the dictionary that the weights are in, and the prefix of their names."""
     if chosen.parsed.layout.separator != ".":  # only PyTorch's names can have more beside them
         return (), ""
-    key, path = next((k, p) for k, p in chosen.paths.items() if p[-1].endswith(k))
+    key, path = next((k, p) for k, p in chosen.paths.items() if chosen.is_inside(k))
+    if chosen.is_part:  # its names lack the module that the layout has around them
+        key = key.partition(".")[2]
     return path[:-1], path[-1].removesuffix(key)
 
 
