@@ -1,5 +1,7 @@
 """Properties of conversion over random networks, layouts, wrappers and types."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,7 @@ from flax_densenet.weights.table import correspondence, from_arrays, to_arrays
 MANY = settings(
     max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
 )
+FEWER = settings(MANY, max_examples=50)
 WRAPPERS = ["", "module.", "_orig_mod.module.", "net.backbone."]
 
 
@@ -31,6 +34,8 @@ def networks(draw: st.DrawFn) -> tuple[DenseNetConfig, str]:
     bottleneck = "conv2" in LAYOUTS[layout].names and not (may_be_plain and draw(st.booleans()))
     has_stem_norm = "norm0" in LAYOUTS[layout].names
     stem = draw(st.sampled_from(["cifar", "imagenet"])) if has_stem_norm else "cifar"
+    if layout == "pytorchcv-imagenet":  # whose twin for the other stem is "pytorchcv"
+        stem = "imagenet"
     config = DenseNetConfig(
         blocks=tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))),
         growth_rate=draw(st.integers(1, 5)),
@@ -64,11 +69,11 @@ def as_file(
     return {("state_dict", wrapper + key): array for key, array in arrays.items()}
 
 
-def load(arrays: dict[ArrayPath, np.ndarray]) -> Checkpoint:
+def load(arrays: dict[ArrayPath, np.ndarray], *, needs_head: bool = True) -> Checkpoint:
     contents = Contents("PyTorch zip", arrays, {}, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(load_module, "read_weights", lambda path: contents)
-        return load_checkpoint("my.pth")
+        return load_checkpoint("my.pth", needs_head=needs_head)
 
 
 @MANY
@@ -136,6 +141,76 @@ def test_one_wrong_array_is_an_error_that_names_it(
     else:
         # A wider head, stem or image is another valid network, not a damaged one.
         assert fault == "reshape" and checkpoint.config != config, (key, fault)
+
+
+BESIDE = {
+    ("best_acc1",): (),
+    ("losses",): (7,),
+    ("state_dict", "criterion.pos_weight"): (3,),
+    ("state_dict", "metric.total"): (),
+    ("state_dict", "n_averaged"): (),
+    ("optimizer", "state", "0", "momentum_buffer"): (3, 3),
+}
+PERHAPS_LAYERS = {
+    ("state_dict", "auxiliary.weight"): (3, 4),
+    ("state_dict", "decoder.bias"): (2,),
+    ("state_dict", "projection.running_mean"): (5,),
+    ("teacher", "conv.weight"): (3, 3, 1, 1),
+}
+
+
+@MANY
+@given(
+    networks().filter(lambda drawn: LAYOUTS[drawn[1]].separator == "."),
+    st.sampled_from(WRAPPERS),
+    st.sets(st.sampled_from(sorted(BESIDE)), min_size=1),
+    st.none() | st.sampled_from(sorted(PERHAPS_LAYERS)),
+)
+def test_what_is_beside_the_network_is_left_out_or_refused_and_never_changes_it(
+    network: tuple[DenseNetConfig, str],
+    wrapper: str,
+    beside: set[ArrayPath],
+    layer: ArrayPath | None,
+) -> None:
+    config, layout = network
+    config = dataclasses.replace(config, num_classes=3)
+    own = as_file(random_arrays(config, layout), layout, wrapper)
+    foreign = {path: np.ones(BESIDE[path], np.float32) for path in beside}
+    if layer is not None:
+        foreign[layer] = np.ones(PERHAPS_LAYERS[layer], np.float32)
+        with pytest.raises(InputError, match=layer[-1]):
+            load(own | foreign)
+        return
+    found = load(own | foreign)
+    assert set(found.unneeded) == {"/".join(path) for path in beside}
+    right = flat(load(own).variables)
+    for path, array in flat(found.variables).items():
+        np.testing.assert_array_equal(array, right[path])
+
+
+@FEWER
+@given(networks(), st.sampled_from(WRAPPERS))
+def test_missing_classifier_is_an_error_unless_none_is_needed(
+    network: tuple[DenseNetConfig, str], wrapper: str
+) -> None:
+    config, layout = network
+    arrays = random_arrays(config, layout)
+    head = {
+        row.key
+        for row in correspondence(config, LAYOUTS[layout])
+        if row.layer.path == ("classifier",)
+    }
+    file = as_file({k: a for k, a in arrays.items() if k not in head}, layout, wrapper)
+    with pytest.raises(InputError):
+        load(file)
+    try:
+        found = load(file, needs_head=False)
+    except InputError as error:
+        assert LAYOUTS[layout].separator == "/", error  # our own files never lack one
+        return
+    right = flat(load(as_file(arrays, layout, wrapper)).variables)
+    for path, array in flat(found.variables).items():
+        np.testing.assert_array_equal(array, right[path])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
