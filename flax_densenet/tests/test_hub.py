@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,14 +57,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def offer(hub: Server, revision: str = "main", **files: bytes) -> None:
     """Puts the files of someone/net there, as the hub answers for them."""
     files = {name.replace("__", "."): content for name, content in files.items()}
-    tree = [
-        {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
-        for name, content in files.items()
-    ]
+    repository = {
+        "id": "someone/net",
+        "sha": COMMIT,
+        "siblings": [{"rfilename": name} for name in files],
+    }
+    path = "/api/models/someone/net" + ("" if revision == "main" else f"/revision/{revision}")
     json_type = ("Content-Type", "application/json")
-    hub.answers[f"/api/models/someone/net/tree/{revision}"] = Answer(
-        json.dumps(tree).encode(), headers=(json_type,)
-    )
+    hub.answers[path] = Answer(json.dumps(repository).encode(), headers=(json_type,))
     for name, content in files.items():
         digits = hashlib.sha256(content).hexdigest()
         headers = (
@@ -90,6 +92,18 @@ def test_repository_is_downloaded_with_its_preparation_and_found_offline(
         )
         assert checkpoint.preparation.mean == (127.5, 127.5, 127.5)
     assert hub.asked == []
+
+
+def test_cached_file_is_used_and_told_where_the_hub_is_not_reached(
+    hub: Server, weights: bytes
+) -> None:
+    offer(hub, model__safetensors=weights)
+    path = load_checkpoint(NAME).path
+    hub.answers["/api/models/someone/net"] = Answer(status=503)
+    again = load_checkpoint(NAME)
+    assert again.path == path
+    assert again.warnings[0].startswith(f"{NAME} was not downloaded (")
+    assert again.warnings[0].endswith("; the cached file is used")
 
 
 def test_revision_and_file_are_chosen(hub: Server, weights: bytes) -> None:
@@ -126,7 +140,7 @@ def test_damage_in_the_hubs_cache_heals(hub: Server, weights: bytes) -> None:
 
 
 def test_what_is_not_there_is_one_message(hub: Server) -> None:
-    hub.answers["/api/models/someone/net/tree/main"] = Answer(
+    hub.answers["/api/models/someone/net"] = Answer(
         status=404, headers=(("X-Error-Code", "RepoNotFound"),)
     )
     with pytest.raises(
@@ -138,6 +152,19 @@ def test_what_is_not_there_is_one_message(hub: Server) -> None:
         load_checkpoint(NAME, offline=True)
     with pytest.raises(InputError, match=r"^hf-hub:net is not understood; wanted hf-hub:OWNER/REP"):
         load_checkpoint("hf-hub:net")
+
+
+def test_a_process_of_its_own_needs_no_more(tmp_path: Path) -> None:
+    """Names of huggingface_hub are there once they are imported, perhaps by another test."""
+    words = "from flax_densenet.weights.published.hub import find_in_hub as find; find('a/b', {})"
+    for settings in ("offline=True", "offline=False"):
+        child = subprocess.run(
+            [sys.executable, "-c", words.format(settings)],
+            env={**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1"},
+            capture_output=True,
+            text=True,
+        )
+        assert "flax_densenet.errors.InputError: hf-hub:a/b" in child.stderr
 
 
 def test_huggingface_hub_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ def find_weights(source: str | Path, *, offline: bool = False) -> Found:
         if source.startswith(HUB_PREFIX):
             from flax_densenet.weights.published.hub import find_in_hub
 
-            return Found(find_in_hub(source.removeprefix(HUB_PREFIX), offline=offline))
+            path, notes = find_in_hub(source.removeprefix(HUB_PREFIX), offline=offline)
+            return Found(path, None, notes)
         if source.partition("/")[0] in _PUBLISHERS:
             raise InputError(
                 f"there are no published weights called {source}{nearest(source, PUBLISHED)}, and "

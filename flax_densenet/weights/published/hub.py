@@ -1,9 +1,9 @@
 """Finds weights in a repository of Hugging Face's hub; needs huggingface_hub."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from flax_densenet.download import checksum_of
 from flax_densenet.errors import InputError, listed
@@ -17,9 +17,10 @@ _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".tar", ".h5")
 _CONFIG = "config.json"
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MOST_CHARACTERS = 300
+_SECONDS = 10.0  # as huggingface_hub waits for files
 
 
-def find_in_hub(name: str, *, offline: bool) -> Path:
+def find_in_hub(name: str, *, offline: bool) -> tuple[Path, tuple[str, ...]]:
     """Returns the file of weights in a repository, and downloads it if it is not on the disk.
 
     The cache, the token, the mirror and the proxies are those of huggingface_hub, and so are its
@@ -29,6 +30,9 @@ def find_in_hub(name: str, *, offline: bool) -> Path:
     Args:
       name: OWNER/REPOSITORY, with /FILE and @REVISION if they are not the usual ones.
       offline: Whether to download nothing.
+
+    Returns:
+      The file, and a sentence if it is from the cache since the hub could not be reached.
 
     Raises:
       InputError: huggingface_hub is not installed, there is no such repository or file, or it
@@ -42,6 +46,7 @@ def find_in_hub(name: str, *, offline: bool) -> Path:
         )
     try:
         import huggingface_hub
+        from huggingface_hub import constants
     except ModuleNotFoundError as error:
         raise InputError(
             f"hf-hub:{name} needs huggingface_hub, which is not installed; install "
@@ -49,9 +54,12 @@ def find_in_hub(name: str, *, offline: bool) -> Path:
         ) from error
     repository, file, revision = found["repository"], found["file"], found["revision"]
     try:
-        if offline or huggingface_hub.constants.HF_HUB_OFFLINE:
-            return _in_cache(huggingface_hub, repository, file, revision)
-        files = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
+        if offline or constants.HF_HUB_OFFLINE:
+            return _in_cache(repository, file, revision), ()
+        found_there = huggingface_hub.HfApi().model_info(
+            repository, revision=revision, timeout=_SECONDS
+        )
+        files = [sibling.rfilename for sibling in found_there.siblings or ()]
         file = file or _choose(name, files)
         if _CONFIG in files:
             huggingface_hub.hf_hub_download(repository, _CONFIG, revision=revision)
@@ -67,24 +75,30 @@ def find_in_hub(name: str, *, offline: bool) -> Path:
                 f"{path} has another sha256 than {path.resolve().name}, which the hub gives, "
                 "also after a second download; try again later, or over another network"
             )
-        return path
-    except InputError:
+        return path, ()
+    except (InputError, AttributeError, TypeError):  # the latter two are faults of ours
         raise
     except Exception as error:  # its libraries' own, and those of the HTTP client below it
         text = " ".join(str(error).split())[:_MOST_CHARACTERS] or "no reason given"
+        failure = f"hf-hub:{name} was not downloaded ({type(error).__name__}: {text})"
+        with contextlib.suppress(InputError):
+            return _in_cache(repository, file, revision), (f"{failure}; the cached file is used",)
         raise InputError(
-            f"hf-hub:{name} was not downloaded ({type(error).__name__}: {text}); check the name, "
-            "the network and, for a private or gated repository, HF_TOKEN"
+            f"{failure}; check the name, the network and, for a private or gated repository, "
+            "HF_TOKEN"
         ) from error
 
 
-def _in_cache(hub: Any, repository: str, file: str | None, revision: str | None) -> Path:
+def _in_cache(repository: str, file: str | None, revision: str | None) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        folder = Path(hub.snapshot_download(repository, revision=revision, local_files_only=True))
-    except Exception as error:
+        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
         raise InputError(
             f"hf-hub:{repository} is not in the cache of huggingface_hub "
-            f"({hub.constants.HF_HUB_CACHE}), and nothing is downloaded offline; fetch it where "
+            f"({constants.HF_HUB_CACHE}), and nothing is downloaded offline; fetch it where "
             f"there is a network with: hf download {repository}"
         ) from error
     names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
