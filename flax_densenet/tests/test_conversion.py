@@ -143,7 +143,7 @@ def test_one_wrong_array_is_an_error_that_names_it(
         assert fault == "reshape" and checkpoint.config != config, (key, fault)
 
 
-BESIDE = {
+BESIDE: dict[ArrayPath, tuple[int, ...]] = {
     ("best_acc1",): (),
     ("losses",): (7,),
     ("state_dict", "criterion.pos_weight"): (3,),
@@ -151,7 +151,7 @@ BESIDE = {
     ("state_dict", "n_averaged"): (),
     ("optimizer", "state", "0", "momentum_buffer"): (3, 3),
 }
-PERHAPS_LAYERS = {
+PERHAPS_LAYERS: dict[ArrayPath, tuple[int, ...]] = {
     ("state_dict", "auxiliary.weight"): (3, 4),
     ("state_dict", "decoder.bias"): (2,),
     ("state_dict", "projection.running_mean"): (5,),
