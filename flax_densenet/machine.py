@@ -8,7 +8,10 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import jax
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _MAX_LOAD = 0.5  # average number of running processes in the last minute
@@ -70,6 +73,28 @@ def count_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class ProgramBytes(NamedTuple):
+    """What a compiled program takes, in bytes.
+
+    Attributes:
+      temporary: Between its arguments and its results.
+      total: With both; results that take the place of arguments count once.
+    """
+
+    temporary: int
+    total: int
+
+
+def program_bytes(program: "jax.stages.Compiled") -> ProgramBytes | None:
+    """Returns what a compiled program takes; None where XLA does not state it."""
+    needed = program.memory_analysis()
+    if needed is None:
+        return None
+    results = needed.output_size_in_bytes - needed.alias_size_in_bytes
+    temporary = int(needed.temp_size_in_bytes)
+    return ProgramBytes(temporary, temporary + int(needed.argument_size_in_bytes + results))
 
 
 def software(*packages: str) -> str:

@@ -15,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from flax_densenet.data.batches import EvalBatch, TrainBatch
 from flax_densenet.implementations.choose import Implementation
+from flax_densenet.machine import program_bytes
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.config import Execution, OptimizationConfig
@@ -137,19 +138,8 @@ def build_program(
         if is_training:
             arguments = (result[0], arguments[1])
 
-    return Program(run, cold_seconds, cached_seconds, _memory(program))
-
-
-def _memory(program: jax.stages.Compiled) -> int | None:
-    needed = program.memory_analysis()
-    if needed is None:
-        return None
-    return int(
-        needed.argument_size_in_bytes
-        + needed.output_size_in_bytes
-        - needed.alias_size_in_bytes  # results that take the place of arguments
-        + needed.temp_size_in_bytes
-    )
+    needed = program_bytes(program)
+    return Program(run, cold_seconds, cached_seconds, needed and needed.total)
 
 
 @contextlib.contextmanager

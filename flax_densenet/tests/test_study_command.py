@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from flax_densenet.errors import TrainingDiverged
+from flax_densenet.machine import ProgramBytes
 from flax_densenet.network.layers import count_parameters
 from flax_densenet.network.variants import VARIANTS
 from flax_densenet.study import STUDIES, trainings
 from flax_densenet.study.fields import study as field
-from flax_densenet.study.step_memory.study import StepMemory
 from flax_densenet.summary.summarize import summarize
 from flax_densenet.training import RunConfig
 
@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
     monkeypatch.setattr(trainings, "fit", fit)
     monkeypatch.setattr(field, "start", lambda *_: None)
-    monkeypatch.setattr(field, "step_memory", lambda *_, **__: StepMemory(2**20, 3 * 2**20))
+    monkeypatch.setattr(field, "step_memory", lambda *_, **__: ProgramBytes(2**20, 3 * 2**20))
     return runs
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from flax_densenet import DenseNetConfig, count_parameters, study
 from flax_densenet.implementations import choose_implementation
+from flax_densenet.machine import ProgramBytes
 from flax_densenet.study.step_memory import study as step_memory_study
-from flax_densenet.study.step_memory.study import StepMemory
 from flax_densenet.summary.summarize import summarize
 
 Printed = Callable[[], str]
@@ -26,12 +26,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Replaces the compiler, and holds what was to be compiled."""
     programs: list[tuple[Any, ...]] = []
 
-    def step_memory(state: Any, execution: Any, **_: Any) -> StepMemory:
+    def step_memory(state: Any, execution: Any, **_: Any) -> ProgramBytes:
         model = state.model
         assert execution.remat == model.remat
         programs.append((model.config.depth, model.implementation, model.remat))
         size = model.config.depth * 2**20
-        return StepMemory(size // 2 if model.remat else size, 2 * size)
+        return ProgramBytes(size // 2 if model.remat else size, 2 * size)
 
     monkeypatch.setattr(step_memory_study, "step_memory", step_memory)
     return programs

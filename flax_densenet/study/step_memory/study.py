@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from flax_densenet.errors import InputError
 from flax_densenet.implementations.choose import ChosenImplementation, choose_implementation
-from flax_densenet.machine import software
+from flax_densenet.machine import ProgramBytes, program_bytes, software
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.initialization import check_x64
 from flax_densenet.network.layers import count_parameters
@@ -33,25 +33,13 @@ from flax_densenet.training.state import network_state
 from flax_densenet.training.step import TrainState
 
 
-class StepMemory(NamedTuple):
-    """Memory of a compiled training step, in bytes.
-
-    Attributes:
-      temporary: What it needs while it runs.
-      total: The same with state, batch and results.
-    """
-
-    temporary: int
-    total: int
-
-
 def step_memory(
     state: TrainState,
     execution: Execution,
     *,
     batch_size: int,
     image_shape: tuple[int, int, int],
-) -> StepMemory:
+) -> ProgramBytes:
     """Compiles a training step and returns its memory, as XLA states it.
 
     Args:
@@ -66,15 +54,13 @@ def step_memory(
         "label": np.zeros(batch_size, np.int32),
     }
     compiled = on_devices.lower_train_step(on_devices.place(state), batch).compile()
-    sizes = compiled.memory_analysis()
-    if sizes is None:
+    needed = program_bytes(compiled)
+    if needed is None:
         raise InputError(
             f"XLA does not state the memory of a program on {jax.default_backend()}; set the "
             "environment variable JAX_PLATFORMS=cpu to see the memory on the CPU"
         )
-    results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-    temporary = sizes.temp_size_in_bytes
-    return StepMemory(temporary, temporary + sizes.argument_size_in_bytes + results)
+    return needed
 
 
 class Way(NamedTuple):
