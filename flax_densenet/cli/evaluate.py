@@ -120,9 +120,15 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
     with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         steps = checkpoints.all_steps()
         newest = checkpoints.best_step() if arguments.best else checkpoints.latest_step()
+        damaged = checkpoints.damaged
     chosen = newest if asked is None else asked
     if chosen is None:
         raise InputError(f"{workdir.checkpoints} holds no finished checkpoint; train first")
+    if asked is None:
+        for reason in damaged.values():
+            print(f"warning: {reason}; step {chosen} is evaluated")
+    if chosen not in steps and chosen in damaged:
+        raise damaged[chosen]
     if chosen not in steps:
         held = ", ".join(map(str, steps)) or "none at all"
         raise InputError(

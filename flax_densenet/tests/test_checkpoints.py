@@ -1,5 +1,7 @@
-"""Tests of flax_densenet/training/checkpoints.py."""
+"""Tests of flax_densenet/training/checkpoints.py and damage.py."""
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from flax_densenet import InputError
 from flax_densenet.training import TrainState, learning_rate_schedule, sgd
 from flax_densenet.training.checkpoints import CheckpointStore
 
@@ -115,3 +118,95 @@ def test_variables_can_be_read_without_the_training_state(tmp_path: Path) -> Non
     np.testing.assert_array_equal(
         read["params"]["conv0"]["kernel"], state.params["conv0"]["kernel"]
     )
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("two") / "checkpoints"
+    with CheckpointStore(directory) as checkpoints:
+        checkpoints.save(state_of(1), [], 0.3)
+        checkpoints.save(state_of(2), [], 0.4)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        ("variables/_METADATA", "missing"),
+        ("variables/manifest.ocdbt", "cut"),
+        ("training/d/*", "missing"),
+        ("metrics/metrics", "cut"),
+        ("unfinished_epoch/metadata", "missing"),
+    ],
+)
+def test_damaged_newest_is_named_and_the_one_before_is_restored(
+    two_checkpoints: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], what: str, how: str
+) -> None:
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, directory)
+    (victim,) = (directory / "20").glob(what)
+    content = victim.read_bytes()
+    victim.unlink()
+    if how == "cut":
+        victim.write_bytes(content[: len(content) * 6 // 10])
+    damage = rf"{directory}/20 \(directory\) is damaged or cut off \(.+; copy or download it again"
+    for read_only in (True, False):
+        with CheckpointStore(directory, read_only=read_only) as checkpoints:
+            (error,) = checkpoints.damaged.values()
+            assert re.fullmatch(damage, str(error))
+            assert (checkpoints.latest_step(), checkpoints.best_step()) == (10, 10)
+            restored, _ = checkpoints.restore(10, state_of(3))
+        assert int(restored.step) == 10
+        assert {file.name for file in directory.iterdir()} == (
+            {"10", "20"} if read_only else {"10", "20.damaged"}
+        )
+    with CheckpointStore(directory) as checkpoints:  # and the run goes on
+        assert checkpoints.damaged == {}
+        checkpoints.save(state_of(2), [])
+        checkpoints.wait()
+        assert int(checkpoints.restore(20, state_of(3))[0].step) == 20
+    assert capfd.readouterr().err == ""
+
+
+def test_damaged_error_of_an_older_checkpoint_is_no_obstacle(
+    two_checkpoints: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, directory)
+    (directory / "10" / "metrics" / "metrics").write_text("{")
+    with CheckpointStore(directory) as checkpoints:
+        assert len(checkpoints.damaged) == 1
+        assert (checkpoints.all_steps(), checkpoints.best_step()) == ([20], 20)
+        checkpoints.save(state_of(3), [], 0.1)
+    assert {file.name for file in directory.iterdir()} == {"10.damaged", "30"}
+
+
+def test_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(
+    two_checkpoints: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, directory)
+    for step in (10, 20):
+        shutil.rmtree(directory / str(step) / "training")
+    with pytest.raises(InputError, match=r"no checkpoint in .* is whole: .*/20 .*; .*/10 .* again"):
+        CheckpointStore(directory)
+    assert {file.name for file in directory.iterdir()} == {"10", "20"}
+
+
+def test_checkpoint_of_another_network_is_one_line(two_checkpoints: Path, tmp_path: Path) -> None:
+    like, other = state_of(1), {"conv0": {"kernel": jnp.zeros((3, 3, 1, 4))}}
+    with CheckpointStore(two_checkpoints, read_only=True) as checkpoints:
+        with pytest.raises(
+            InputError, match=r"1 array of other shapes \(params/conv0/kernel \(3, 3"
+        ):
+            checkpoints.restore_variables(10, like.replace(params=other))
+        with pytest.raises(
+            InputError, match=r"2 arrays missing \(batch_stats/a, params/b\), 2 array"
+        ):
+            checkpoints.restore_variables(
+                10, like.replace(batch_stats={"a": jnp.ones(2)}, params={"b": jnp.ones(2)})
+            )
+        with pytest.raises(InputError, match=r"1 array too many \(batch_stats/norm5/mean\); put"):
+            checkpoints.restore(10, like.replace(batch_stats={}))
+        with pytest.raises(InputError, match=r"1 array missing \(training/params/conv0/kernel\); "):
+            checkpoints.restore(10, like.replace(average_params=like.params))

@@ -83,6 +83,28 @@ def test_classes_of_other_images_are_those_of_the_run_by_name(
     ) in capsys.readouterr().err
 
 
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_evaluated(
+    workdir: Path,
+    status: Status,
+    printed: Printed,
+    records: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    newest = copy / "checkpoints" / str(records[-1]["step"])
+    shutil.copytree(newest, newest.with_name("7"), dirs_exist_ok=True)
+    (newest / "variables" / "manifest.ocdbt").unlink()
+    assert status("evaluate", str(copy)) == 0
+    text = printed()
+    assert f"warning: {newest} (directory) is damaged or cut off (" in text
+    assert "; step 7 is evaluated" in text
+    result = json.loads((copy / "evaluation" / "evaluation.json").read_text())
+    assert result["error"] == pytest.approx(records[-1]["test_error"])
+    assert status("evaluate", str(newest)) == 2  # what was asked for is not replaced
+    assert f"{newest} (directory) is damaged or cut off" in printed()
+
+
 def test_result_is_that_of_the_network_on_every_image(
     workdir: Path, status: Status, printed: Printed, records: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -106,6 +106,21 @@ def test_an_unfinished_checkpoint_is_not_read(workdir: Path) -> None:
     assert read_weights(workdir).arrays["training", "step"] == 10
 
 
+def test_the_newest_whole_checkpoint_is_read_and_the_damaged_one_named(workdir: Path) -> None:
+    (workdir / "checkpoints" / "10" / "variables" / "manifest.ocdbt").unlink()
+    contents = read_weights(workdir)
+    np.testing.assert_array_equal(contents.arrays["params", "kernel"], np.arange(6.0))
+    (note,) = contents.notes
+    assert note.startswith(f"{workdir}/checkpoints/10 (directory) is damaged or cut off (")
+    assert note.endswith(f"; {workdir}/checkpoints/1 is read instead")
+    assert contents.read_instead == workdir / "checkpoints" / "1"
+    with pytest.raises(InputError, match=r"checkpoints/10 \(directory\) is damaged"):
+        read_weights(workdir / "checkpoints" / "10")  # what was asked for is not replaced
+    shutil.rmtree(workdir / "checkpoints" / "1" / "variables")
+    with pytest.raises(InputError, match=r"checkpoints/10 \(directory\) is damaged"):
+        read_weights(workdir)
+
+
 @pytest.mark.parametrize("use_ocdbt", [True, False])
 @pytest.mark.parametrize("use_zarr3", [True, False])
 def test_a_plain_tree_is_read(tmp_path: Path, use_ocdbt: bool, use_zarr3: bool) -> None:

@@ -16,7 +16,14 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from flax_densenet.errors import SavingFailed
+from flax_densenet.training.damage import (
+    check_same_tree,
+    damaged_checkpoints,
+    saved_error,
+    set_aside,
+)
 from flax_densenet.training.step import TrainState
+from flax_densenet.weights.files.orbax_files import finished_checkpoints
 
 _UNFINISHED_MARK = ".orbax-checkpoint-tmp"
 
@@ -29,6 +36,8 @@ class CheckpointStore:
 
     Attributes:
       leftovers: Names of unfinished checkpoints, which a killed process left; they are removed.
+      damaged: What is wrong with checkpoints that are not whole, by their number. They are not
+        used; unless `read_only` each gets another name.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
@@ -37,19 +46,17 @@ class CheckpointStore:
         Args:
           directory: Where the checkpoints are.
           read_only: Change nothing.
+
+        Raises:
+          InputError: There are checkpoints, and all of them are damaged.
         """
+        self.damaged = damaged_checkpoints(directory)
+        self._directory = directory
+        if not read_only:
+            set_aside(directory, list(self.damaged))
         self.leftovers = sorted(path.name for path in directory.glob(f"*{_UNFINISHED_MARK}*"))
-        best = BestN(
-            get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False
-        )
-        options = ocp.CheckpointManagerOptions(
-            best_fn=_error,
-            best_mode="min",
-            preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-        )
-        self._manager = ocp.CheckpointManager(directory, options=options)
+        # Orbax's manager reads the errors of all checkpoints, and fails if one is damaged.
+        self._manager = None if read_only else _manager(directory)
 
     def __enter__(self) -> "CheckpointStore":
         return self
@@ -60,20 +67,26 @@ class CheckpointStore:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with _saving("the last checkpoint"):
-            self._manager.close()
+        if self._manager is not None:
+            with _saving("the last checkpoint"):
+                self._manager.close()
 
     def all_steps(self) -> list[int]:
         """Returns the numbers of the finished checkpoints, in rising order."""
-        return sorted(self._manager.all_steps())
+        if self._manager is not None:
+            return sorted(self._manager.all_steps())
+        found = {int(checkpoint.name) for checkpoint in finished_checkpoints(self._directory)}
+        return sorted(found - self.damaged.keys())
 
     def latest_step(self) -> int | None:
         """Returns the number of steps that the newest checkpoint has done, or None."""
-        return self._manager.latest_step()
+        return max(self.all_steps(), default=None)
 
     def best_step(self) -> int | None:
         """Returns the number of steps of the checkpoint with the smallest error, or None."""
-        return self._manager.best_step()
+        errors = {step: saved_error(self._directory / str(step)) for step in self.all_steps()}
+        ranks = [(error, -step) for step, error in errors.items() if error is not None]
+        return -min(ranks)[1] if ranks else None
 
     def save(
         self,
@@ -88,6 +101,7 @@ class CheckpointStore:
           unfinished_epoch: Metrics of the steps done in an epoch that is not; empty between two.
           error: What the best checkpoint has least of; None in the middle of an epoch.
         """
+        assert self._manager is not None, "opened with read_only"
         items: dict[str, Any] = {
             name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()
         }
@@ -103,6 +117,7 @@ class CheckpointStore:
 
     def wait(self) -> None:
         """Waits until everything is on the disk."""
+        assert self._manager is not None, "opened with read_only"
         with _saving("the last checkpoint"):
             self._manager.wait_until_finished()
 
@@ -112,13 +127,17 @@ class CheckpointStore:
         Args:
           step: Number of the checkpoint.
           like: State whose devices and static fields the restored one has.
+
+        Raises:
+          InputError: It is the state of another network or optimizer.
         """
+        check_same_tree(self._directory / str(step), _items(like))
         targets: dict[str, Any] = {
             name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
             for name, tree in _items(like).items()
         }
         targets["unfinished_epoch"] = ocp.args.JsonRestore()
-        restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
+        restored = self._read(step, ocp.args.Composite(**targets))
         variables, training = restored["variables"], restored["training"]
         average = None
         if like.average_params is not None:
@@ -127,10 +146,32 @@ class CheckpointStore:
         return state, restored["unfinished_epoch"]
 
     def restore_variables(self, step: int, like: TrainState) -> dict[str, Any]:
-        """Returns the saved {"params", "batch_stats"}, on the devices of `like`."""
+        """Returns the saved {"params", "batch_stats"}, on the devices of `like`.
+
+        Raises:
+          InputError: They are those of another network.
+        """
+        check_same_tree(self._directory / str(step), {"variables": like.variables})
         target = ocp.args.StandardRestore(jax.tree.map(_abstract, like.variables))
-        restored = self._manager.restore(step, args=ocp.args.Composite(variables=target))
+        restored = self._read(step, ocp.args.Composite(variables=target))
         return restored["variables"]
+
+    def _read(self, step: int, items: ocp.args.Composite) -> Any:
+        if self._manager is not None:
+            return self._manager.restore(step, args=items)
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(self._directory / str(step), args=items)
+
+
+def _manager(directory: Path) -> ocp.CheckpointManager:
+    best = BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_error,
+        best_mode="min",
+        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        cleanup_tmp_directories=True,
+    )
+    return ocp.CheckpointManager(directory, options=options)
 
 
 @contextlib.contextmanager

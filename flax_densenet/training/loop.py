@@ -155,4 +155,10 @@ def _restore(checkpoints: CheckpointStore, like: TrainState) -> tuple[TrainState
             "checkpoints/"
         )
     newest = checkpoints.latest_step()
+    if jax.process_index() == 0:
+        for reason in checkpoints.damaged.values():
+            print(
+                f"warning: {reason}; its name ends in .damaged now, and the run goes on from step "
+                f"{newest}"
+            )
     return (like, []) if newest is None else checkpoints.restore(newest, like)

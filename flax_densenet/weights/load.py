@@ -86,7 +86,7 @@ def load_checkpoint(
         no_head = describe_missing_head(rows, head)
         rows = [row for row in rows if row.layer.path != CLASSIFIER]
     variables = _variables(path, chosen, config, rows)
-    warnings = [*found.notes, *_warnings(path, contents, chosen, rows)]
+    warnings = [*found.notes, *contents.notes, *_warnings(path, contents, chosen, rows)]
     if module is None or not chosen.has_head:  # the modules around a whole one's are checked
         warnings += warn_of_head(chosen, head)
     warnings += told.notes
@@ -109,7 +109,7 @@ def load_checkpoint(
         preparation=usage.preparation,
         class_names=usage.class_names,
         optimizer=_optimizer(contents, chosen, config, stated) if optimizer else None,
-        path=path,
+        path=contents.read_instead or path,
         published=found.name,
         outputs=usage.outputs,
         counters=_counters(path, contents, chosen, rows, stated),

@@ -31,6 +31,8 @@ class Contents(NamedTuple):
         for others.
       modules: Modules of PyTorch that were saved whole, by the path of the container and the dotted
         name of the module in it. Their arrays have the names of a state dict.
+      notes: What the user should know about how it was read.
+      read_instead: The checkpoint that was read, if a newer one in the directory is damaged.
     """
 
     format: str
@@ -38,6 +40,8 @@ class Contents(NamedTuple):
     settings: dict[ArrayPath, Any]
     metadata: dict[str, str]
     modules: Mapping[ArrayPath, ModuleNode] = {}
+    notes: tuple[str, ...] = ()
+    read_instead: Path | None = None
 
 
 def refused(path: Path, why: str, remedy: str) -> InputError:

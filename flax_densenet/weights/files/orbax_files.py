@@ -37,17 +37,37 @@ def read_orbax(path: Path) -> Contents:
 
     Returns:
       The arrays. In a run's checkpoint, those of "variables" have their own paths, and those that
-      only training needs are under ("training", ...).
+      only training needs are under ("training", ...). If the newest one is damaged, it is the
+      newest that is whole, and the notes say so.
 
     Raises:
-      InputError: The directory holds no checkpoint, or a damaged one.
+      InputError: The directory holds no checkpoint, or damaged ones alone.
     """
-    checkpoint = newest_checkpoint(path)
-    if is_checkpoint(checkpoint) and not (checkpoint / _TREE).exists():
-        trees = {(): checkpoint / _VARIABLES, (_TRAINING,): checkpoint / _TRAINING}
+    if is_checkpoint(path) or not (checkpoints := finished_checkpoints(path)):
+        return read_checkpoint(path)
+    failures: list[InputError] = []
+    for checkpoint in checkpoints:
+        try:
+            contents = read_checkpoint(checkpoint)
+        except InputError as error:
+            if not checkpoint.is_dir():  # its run goes on, and has removed it
+                return read_orbax(path)
+            failures.append(error)
+        else:
+            notes = tuple(f"{failure}; {checkpoint} is read instead" for failure in failures)
+            return contents._replace(notes=notes, read_instead=checkpoint if notes else None)
+    raise failures[0]
+
+
+def read_checkpoint(path: Path) -> Contents:
+    """Reads one checkpoint, or any tree that Orbax has saved, as `read_orbax` does."""
+    if is_checkpoint(path) and not (path / _TREE).exists():
+        trees = {(): path / _VARIABLES, (_TRAINING,): path / _TRAINING}
     else:
-        trees = {(): checkpoint}
+        trees = {(): path}
     trees = {keys: tree for keys, tree in trees.items() if (tree / _TREE).is_file()}
+    if (_TRAINING,) in trees and () not in trees:
+        raise damaged(path, FileNotFoundError(f"{_VARIABLES}/{_TREE} is missing"))
     if not trees:
         files = sorted(child.name for child in path.iterdir())[:5]
         raise refused(
@@ -60,8 +80,8 @@ def read_orbax(path: Path) -> Contents:
     try:
         for keys, tree in trees.items():
             _read_tree(tree, keys, arrays, settings)
-        metadata = _read_metadata(checkpoint / _METADATA / _METADATA)
-    except (InputError, PermissionError):
+        metadata = _read_metadata(path / _METADATA / _METADATA)
+    except (InputError, PermissionError, MemoryError):
         raise
     except Exception as error:  # TensorStore raises ValueError alone, damaged JSON nearly all
         raise damaged(path, error) from error
@@ -70,7 +90,8 @@ def read_orbax(path: Path) -> Contents:
 
 def is_checkpoint(path: Path) -> bool:
     """Returns whether this is one Orbax checkpoint, which holds nothing else."""
-    return (path / "_CHECKPOINT_METADATA").is_file() or (path / _TREE).is_file()
+    places = (path / "_CHECKPOINT_METADATA", path / _TREE, path / _VARIABLES / _TREE)
+    return any(place.is_file() for place in places)
 
 
 def save_orbax(path: Path, variables: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
@@ -112,21 +133,31 @@ def _check_not_empty(tree: Any, keys: ArrayPath) -> None:
         )
 
 
+def finished_checkpoints(path: Path) -> list[Path]:
+    """Returns the checkpoints of a work directory, or of its directory of checkpoints.
+
+    Args:
+      path: The directory.
+
+    Returns:
+      Those that are written to their end, the newest first.
+    """
+    if (path / _CHECKPOINTS).is_dir():
+        path = path / _CHECKPOINTS
+    if not path.is_dir():
+        return []
+    # An unfinished checkpoint has more than digits in its name until everything is written.
+    steps = [child for child in path.iterdir() if child.name.isdecimal() and child.is_dir()]
+    return sorted(steps, key=lambda child: int(child.name), reverse=True)
+
+
 def newest_checkpoint(path: Path) -> Path:
     """Returns the newest checkpoint of a work directory, or of its directory of checkpoints.
 
     Args:
       path: The directory. Any other path is returned as it is.
     """
-    if is_checkpoint(path):
-        return path
-    if (path / _CHECKPOINTS).is_dir():
-        path = path / _CHECKPOINTS
-    if not path.is_dir():
-        return path
-    # An unfinished checkpoint has more than digits in its name until everything is written.
-    steps = [child for child in path.iterdir() if child.name.isdecimal() and child.is_dir()]
-    return max(steps, key=lambda child: int(child.name), default=path)
+    return path if is_checkpoint(path) else next(iter(finished_checkpoints(path)), path)
 
 
 def _read_tree(
