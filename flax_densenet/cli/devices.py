@@ -2,9 +2,8 @@
 
 import dataclasses
 
-import platformdirs
-
 from flax_densenet.allocator import give_back_after_compiling, keep_freed_memory
+from flax_densenet.cache import cache_directory, give_matplotlib_a_place
 from flax_densenet.errors import InputError, require
 
 
@@ -80,6 +79,7 @@ def choose_devices(devices: DeviceFlags, processes: ProcessFlags = ProcessFlags(
     """
     import jax
 
+    give_matplotlib_a_place()
     keep_freed_memory()
     give_back_after_compiling()
     if devices.cpu_devices is not None:
@@ -136,7 +136,9 @@ def _use_compilation_cache() -> None:
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        directory = platformdirs.user_cache_path("flax-densenet") / "xla"
+        directory = cache_directory("xla")
+        if directory is None:
+            return
         jax.config.update("jax_compilation_cache_dir", str(directory))
         # JAX keeps what compiles for a second or more; many programs around the steps take less.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

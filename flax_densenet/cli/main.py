@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+from flax_densenet.cache import give_home
 from flax_densenet.cli.interruption import EXIT_INTERRUPTED, interruptible, raise_again
 from flax_densenet.errors import (
     ImagesUnreadable,
@@ -126,6 +127,8 @@ _COMMANDS = {
 }
 # Orbax logs what it raises, too; asyncio logs the failures after the first of a save.
 _LOGGERS_OF_ORBAX = ("absl", "asyncio")
+_NO_TEMPORARY_FILES = "No usable temporary directory"  # Python's words
+_NO_HOME = "Could not determine home directory"
 _EXIT_FAILED = 1
 _EXIT_INPUT = 2
 _EXIT_SIGNAL = 128  # plus the signal's number, as a shell reports it
@@ -166,6 +169,7 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     for logger in _LOGGERS_OF_ORBAX:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unless_known
+    give_home()
     with interruptible() as interruption:
         try:
             command = _COMMANDS[name].module()
@@ -214,6 +218,10 @@ def _describe(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _discard_output()
         return f"{error.filename or 'the output'} cannot be written ({error.strerror}); make room"
+    if isinstance(error, FileNotFoundError) and _NO_TEMPORARY_FILES in reason:
+        return f"no temporary file can be written ({reason}); make room, or name a place in TMPDIR"
+    if isinstance(error, RuntimeError) and reason.startswith(_NO_HOME):
+        return "a path starts with ~ and the name of no user; write ./~ for a file of such a name"
     if isinstance(error, PermissionError):
         return f"{error.filename or 'a file'} cannot be used ({error.strerror}); change its rights"
     return None

@@ -8,7 +8,7 @@ from typing import Any
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.machine import python_and
-from flax_densenet.training.config import FineTuningConfig, RunConfig
+from flax_densenet.training.config import Execution, FineTuningConfig, RunConfig
 from flax_densenet.training.recipes import Preset
 from flax_densenet.training.run_data import channel_statistics
 from flax_densenet.training.workdir import Record, WorkDir
@@ -16,7 +16,13 @@ from flax_densenet.training.workdir import Record, WorkDir
 _SHOWN_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Preset | None) -> None:
+def print_start(
+    run: RunConfig,
+    dataset: Dataset,
+    workdir: WorkDir,
+    preset: Preset | None,
+    execution: Execution = Execution(),
+) -> None:
     """Prints what is trained, on what and where.
 
     Args:
@@ -24,10 +30,12 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
       dataset: Its data set.
       workdir: Its directory.
       preset: The published result that the run repeats, if any.
+      execution: How the run is executed.
     """
     import jax
 
     from flax_densenet.training.parts import parameter_counts
+    from flax_densenet.training.state import describe_computation
 
     devices = jax.devices()
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -39,6 +47,7 @@ def print_start(run: RunConfig, dataset: Dataset, workdir: WorkDir, preset: Pres
     rows = {
         "backend": f"{jax.default_backend()}, {len(devices)} device(s){processes}: "
         f"{devices[0].device_kind}",
+        "computes": describe_computation(run, execution),
         "versions": python_and(*_SHOWN_PACKAGES),
         "data set": f"{dataset.name}: {len(dataset.train):,} training{held_out} and "
         f"{len(dataset.test):,} test images of {height}x{width}x{channels}, "

@@ -222,7 +222,7 @@ def run(arguments: TrainArguments, prog: str) -> None:
     check_batch_size(run.optimization.batch_size, jax.device_count())
     if is_first_process:
         preset = PRESETS[arguments.run.preset] if arguments.run.preset else None
-        print_start(run, dataset, workdir, preset)
+        print_start(run, dataset, workdir, preset, arguments.execution)
     try:
         records = fit(
             run,

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
+from flax_densenet import cache
 from flax_densenet.data.catalog import CATALOG, CatalogRow, FileForm
 from flax_densenet.data.download import download, remote_files
 from flax_densenet.data.readers.originals import Splits
@@ -46,11 +45,11 @@ def find_source(name: str, data_dir: str | None) -> Source:
     row = CATALOG[name]
     if data_dir is not None:
         return _find_in(name, row, _existing_directory(data_dir))
-    prepared_directory = Path(DEFAULT_DIRECTORY).expanduser()
-    target = download_directory(row)
-    directories = [*map(Path, row.system_directories), target]
+    prepared_directory = Path(os.path.expanduser(DEFAULT_DIRECTORY))
+    directories = [*map(Path, row.system_directories), *cache.cache_places(_kept(row))]
     source = _find_prepared(row, prepared_directory) or _find_files(row, directories)
     if source is None:
+        target = download_directory(row)
         try:
             download(name, _wanted_files(row), target)
         except DownloadFailed as error:
@@ -65,7 +64,11 @@ def find_source(name: str, data_dir: str | None) -> Source:
 
 def download_directory(row: CatalogRow) -> Path:
     """Returns where downloaded files are kept; data sets with files in common share one."""
-    return platformdirs.user_cache_path("flax-densenet") / "datasets" / row.tfds_name
+    return cache.download_directory(_kept(row))
+
+
+def _kept(row: CatalogRow) -> str:
+    return f"datasets/{row.tfds_name}"
 
 
 def _find_in(name: str, row: CatalogRow, directory: Path) -> Source:

@@ -49,14 +49,49 @@ def choose_implementation(
         if obstacle:
             return "plain"
         return "blocked" if wanted == "native" and not native.is_available() else wanted
-    if not obstacle and wanted == "native" and not native.is_available():
-        obstacle = "C++ compiler that works (g++, clang++ or what CXX names) on this Linux machine"
     if obstacle:
         raise InputError(
             f"implementation (={implementation}) has no {obstacle}; use auto, which chooses plain "
             "for it"
         )
+    if wanted == "native" and (reason := native.why_unavailable()) is not None:
+        raise InputError(
+            f"implementation (={implementation}) needs kernels that cannot be had here: {reason}; "
+            "use auto, which chooses blocked for it"
+        )
     return wanted
+
+
+def describe_choice(
+    implementation: Implementation, config: DenseNetConfig, *, axis_name: str | None
+) -> str:
+    """Returns what computes a training, and why it is not the fastest there is.
+
+    Args:
+      implementation: The one that is asked for.
+      config: The network.
+      axis_name: Mapped axis of `pmap`, if any.
+
+    Raises:
+      InputError: As for `choose_implementation`.
+    """
+    import jax
+
+    from flax_densenet.implementations import native
+
+    chosen = choose_implementation(
+        implementation, config, train=True, axis_name=axis_name, captured=False
+    )
+    num_devices = jax.device_count()
+    fastest = _fastest(jax.default_backend(), num_devices)
+    if chosen == fastest:
+        on_several = jax.default_backend() == "cpu" and num_devices > 1
+        return f"{chosen}, for native needs a single CPU device" if on_several else chosen
+    if implementation != "auto":
+        return f"{chosen}, as asked for; auto may be faster"
+    if (obstacle := _obstacle(fastest, config, True, axis_name)) is not None:
+        return f"{chosen}, for {fastest}, which is faster, has no {obstacle}"
+    return f"{chosen}, which is slower than {fastest}: {native.why_unavailable()}"
 
 
 def _fastest(backend: str, num_devices: int) -> ChosenImplementation:

@@ -1,12 +1,7 @@
-"""Compiled kernels equal the plain implementation; their library is built once, where it can be."""
+"""Compiled kernels equal the plain implementation."""
 
-import ctypes
-import io
 import math
-import os
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_densenet import DenseNet, DenseNetConfig, InputError, initialize
-from flax_densenet.implementations import choose_implementation, native, statistics
+from flax_densenet import DenseNet, DenseNetConfig, initialize
+from flax_densenet.implementations import statistics
 from flax_densenet.implementations.chunks import Chunking
-from flax_densenet.implementations.native import build as library
 from flax_densenet.implementations.native import features
 from flax_densenet.implementations.native.calls import average_prefixes, weighted_sums
 from flax_densenet.parity.random_inputs import random_variables
@@ -230,78 +224,3 @@ def test_derivatives_of_sums_are_those_of_xla(float64: None) -> None:
 
     pair = derivatives(average_prefixes), derivatives(statistics.average_prefixes)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-14), *pair)
-
-
-@pytest.fixture
-def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Has the library made anew, in an empty cache."""
-    monkeypatch.setattr(library, "_load", library._load.__wrapped__)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def test_without_a_compiler_xla_computes(
-    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", "")
-    options: dict[str, Any] = {"train": True, "axis_name": None, "captured": False}
-    assert choose_implementation("auto", DenseNetConfig(), **options) == "blocked"
-    message = r"^implementation \(=native\) has no C\+\+ compiler that works \(g\+\+, clang\+\+ or"
-    with pytest.raises(InputError, match=message):
-        choose_implementation("native", DenseNetConfig(), **options)
-
-
-def test_what_a_failing_compiler_says_is_shown(
-    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    compiler = tmp_path / "broken"
-    compiler.write_text("#!/bin/sh\necho out of order >&2\n[ $1 = --version ]\n")
-    compiler.chmod(0o700)
-    monkeypatch.setenv("CXX", str(compiler))
-    message = r"broken could not make the fast CPU kernels, so XLA computes instead: out of order; "
-    with pytest.warns(UserWarning, match=message):
-        assert not native.is_available()
-
-
-def test_the_library_is_made_once_and_whole(
-    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    compiler = tmp_path / "counting"
-    real = os.environ.get("CXX", "g++")
-    compiler.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nexec {real} "$@" -O0\n')
-    compiler.chmod(0o700)
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr(sys, "stderr", terminal)
-    sources = tmp_path / "sources"  # the kernels themselves are made for the other tests
-    sources.mkdir()
-    for name in ("one", "other"):
-        (sources / f"{name}.cc").write_text(f'extern "C" int {name}() {{ return 1; }}\n')
-    monkeypatch.setattr(library, "_SOURCES", sources)
-    first = library._compiled(str(compiler))
-    calls = (tmp_path / "calls").read_text()
-    assert all(calls.count(f"/{name}.cc ") == 1 for name in ("one", "other"))
-    assert "making the fast CPU kernels, once on this machine: 100%" in terminal.getvalue()
-    terminal.truncate(0)
-    assert library._compiled(str(compiler)) == first and not terminal.getvalue()
-    assert (tmp_path / "calls").read_text() == calls + "--version\n"
-    assert ctypes.CDLL(str(first)).other() == 1
-    assert [path.name for path in first.parent.iterdir()] == [first.name]
-
-
-def test_a_library_belongs_to_the_flags_and_to_jaxlib(
-    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    compiler = tmp_path / "touching"
-    compiler.write_text(
-        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nfor last; do :; done\n'
-        '[ "$1" = --version ] || touch "$last"\n'
-    )
-    compiler.chmod(0o700)
-    paths = [library._compiled(str(compiler))]
-    monkeypatch.setenv("FLAX_DENSENET_CXXFLAGS", "-O1 '-DTEXT=a b'")
-    paths.append(library._compiled(str(compiler)))
-    assert "-O1 -DTEXT=a b -c" in (tmp_path / "calls").read_text()
-    monkeypatch.setattr("jaxlib.__version__", "1.2.3")
-    paths.append(library._compiled(str(compiler)))
-    assert len(set(paths)) == 3 and library._compiled(str(compiler)) == paths[-1]

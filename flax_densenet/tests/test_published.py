@@ -405,7 +405,7 @@ def test_commands_take_names(
     write_images(tmp_path / "images", 1, size=300)
     image = str(tmp_path / "images" / "0.png")
     # The compiled kernels are in the real one.
-    monkeypatch.setattr(find, "own_cache", lambda: own(tmp_path))
+    monkeypatch.setattr(find, "own_caches", lambda: [own(tmp_path)])
     monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE))
     target = tmp_path / "converted.safetensors"
     for words in (

@@ -10,7 +10,7 @@ import optax
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.densenet import DenseNet
-from flax_densenet.implementations import choose_implementation, native
+from flax_densenet.implementations import choose_implementation, describe_choice, native
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.initialization import initialize
 from flax_densenet.network.layers import ArrayPath
@@ -102,7 +102,7 @@ def initial_state(
       InputError: What the run freezes or trains at another rate is not in its network.
     """
     optimization = run.optimization
-    axis_name = mapped_axis(execution.parallel) if optimization.synchronized_batch_norm else None
+    axis_name = _statistics_axis(run, execution)
     parts = find_parts(run.network, run.fine_tuning)
     chosen = choose_implementation(
         execution.implementation, run.network, train=True, axis_name=axis_name, captured=False
@@ -131,6 +131,18 @@ def initial_state(
         variables=variables,
         apply_updates=native.apply_updates if fused else optax.apply_updates,
     )
+
+
+def describe_computation(run: RunConfig, execution: Execution) -> str:
+    """Returns which implementation computes a run, and why it is not the fastest there is."""
+    return describe_choice(
+        execution.implementation, run.network, axis_name=_statistics_axis(run, execution)
+    )
+
+
+def _statistics_axis(run: RunConfig, execution: Execution) -> str | None:
+    is_shared = run.optimization.synchronized_batch_norm
+    return mapped_axis(execution.parallel) if is_shared else None
 
 
 def network_state(

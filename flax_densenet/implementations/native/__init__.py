@@ -5,7 +5,7 @@ XLA computes the small networks' stem, the head and the classifier
 (docs/decisions/0013-native-kernels.md).
 """
 
-from flax_densenet.implementations.native.build import is_available
+from flax_densenet.implementations.native.build import is_available, why_unavailable
 from flax_densenet.implementations.native.features import evaluate, train
 from flax_densenet.implementations.native.optimizer import (
     add_decayed_weights,
@@ -20,4 +20,5 @@ __all__ = [
     "is_available",
     "nesterov_sgd",
     "train",
+    "why_unavailable",
 ]

@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import platformdirs
-
+from flax_densenet.cache import cache_places, download_directory
 from flax_densenet.download import RemoteFile
+
+_PART = "weights"
 
 
 def own_cache() -> Path:
-    """Returns the directory of the weights that this package downloads."""
-    return platformdirs.user_cache_path("flax-densenet") / "weights"
+    """Returns the directory that this package downloads weights to."""
+    return download_directory(_PART)
+
+
+def own_caches() -> list[Path]:
+    """Returns the directories that it may have downloaded weights to."""
+    return cache_places(_PART)
 
 
 def places(name: str, file: RemoteFile) -> Iterator[Path]:
@@ -22,7 +28,7 @@ def places(name: str, file: RemoteFile) -> Iterator[Path]:
       name: The weights' name, such as "keras/densenet121".
       file: The file.
     """
-    home = Path.home()
+    home = _home()
     owner, _, path = urlsplit(file.url).path.strip("/").partition("/resolve/")
     if path:  # an address of Hugging Face's hub
         snapshots = hub_cache() / f"models--{owner.replace('/', '--')}" / "snapshots"
@@ -39,7 +45,7 @@ def places(name: str, file: RemoteFile) -> Iterator[Path]:
 
 def torch_home() -> Path:
     """Returns the directory that torch.hub caches in."""
-    cache = _environment_path("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = _environment_path("XDG_CACHE_HOME") or _home() / ".cache"
     return _environment_path("TORCH_HOME") or cache / "torch"
 
 
@@ -48,10 +54,15 @@ def hub_cache() -> Path:
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if path := _environment_path(variable):
             return path
-    cache = _environment_path("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = _environment_path("XDG_CACHE_HOME") or _home() / ".cache"
     return (_environment_path("HF_HOME") or cache / "huggingface") / "hub"
 
 
 def _environment_path(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
+    return Path(os.path.expanduser(value)) if value else None
+
+
+def _home() -> Path:
+    """Returns the home directory, or where there is none a path where nothing is."""
+    return Path(os.path.expanduser("~"))

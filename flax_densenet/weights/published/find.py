@@ -15,7 +15,7 @@ from flax_densenet.download import (
     download_file,
 )
 from flax_densenet.errors import InputError, nearest
-from flax_densenet.weights.published.caches import own_cache, places
+from flax_densenet.weights.published.caches import own_cache, own_caches, places
 from flax_densenet.weights.published.catalog import HUB, PUBLISHED, Published
 
 OFFLINE = "FLAX_DENSENET_OFFLINE"
@@ -101,7 +101,8 @@ def find_cached(name: str) -> tuple[Path | None, list[str]]:
     """
     wrong: list[str] = []
     for file in PUBLISHED[name].files:
-        for path in (_own_place(name, file), *places(name, file)):
+        own = (cache / _own_place(name, file) for cache in own_caches())
+        for path in (*own, *places(name, file)):
             if not path.is_file():
                 continue
             if (fault := _fault(file, path)) is None:
@@ -117,7 +118,7 @@ def _find_published(name: str, offline: bool) -> Found:
         return Found(path, name, (*wrong, *_unchecked(files, path)))
     reasons = [f"nothing is downloaded offline ({_how_offline()})"] if offline else []
     for file in () if offline else files:
-        target = _own_place(name, file)
+        target = own_cache() / _own_place(name, file)
         try:
             download_file(file._replace(url=_mirrored(file.url)), target.parent)
         except DownloadFailed as error:
@@ -127,7 +128,7 @@ def _find_published(name: str, offline: bool) -> Found:
     first = files[0]
     raise InputError(
         f"{name} is not on this machine, and was not downloaded: {'; '.join([*reasons, *wrong])}. "
-        f"{_by_hand(first, _own_place(name, first))}"
+        f"{_by_hand(first, own_cache() / _own_place(name, first))}"
     )
 
 
@@ -135,7 +136,9 @@ def _find_address(url: str, offline: bool) -> Found:
     name = unquote(urlsplit(url).path.rpartition("/")[2]) or "weights"
     file = RemoteFile(url, name)
     # Two addresses may end in the same word.
-    place = own_cache() / "addresses" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    own = Path("addresses", hashlib.sha256(url.encode()).hexdigest()[:16], name)
+    found = (place for cache in own_caches() if (place := cache / own).is_file())
+    place = next(found, None) or own_cache() / own
     if not place.is_file():
         if offline:
             raise InputError(
@@ -154,7 +157,8 @@ def _find_address(url: str, offline: bool) -> Found:
 
 
 def _own_place(name: str, file: RemoteFile) -> Path:
-    return own_cache() / name.partition("/")[0] / file.name
+    """Returns a file's place in a cache of ours."""
+    return Path(name.partition("/")[0], file.name)
 
 
 def _mirrored(url: str) -> str:
