@@ -84,6 +84,15 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
+def printable(name: str) -> str:
+    """Returns the name of a file for a message, with escapes for what is not UTF-8 in it.
+
+    Args:
+      name: As Python's functions on files return it.
+    """
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns a hint for the end of a clause, such as "; perhaps you meant densenet121".
 

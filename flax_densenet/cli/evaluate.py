@@ -10,7 +10,7 @@ import tyro
 
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import parse_flags
-from flax_densenet.cli.report import to_json
+from flax_densenet.cli.report import print_notes, to_json
 from flax_densenet.data import Dataset, Split
 from flax_densenet.errors import InputError, require
 from flax_densenet.files import make_directory, write_text, written_whole
@@ -90,6 +90,7 @@ def run(arguments: EvaluateArguments, prog: str) -> None:
     run = workdir.read_config()
     check_batch_size(arguments.batch_size, jax.device_count())
     dataset = _load(arguments, run)
+    print_notes(dataset)
     split = _choose_split(dataset, arguments.split)
     steps = parallel_steps("jit", evaluation=confusion_step)
     state = steps.place(_restore(workdir, step, run, dataset))

@@ -10,6 +10,7 @@ import tyro
 
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import parse_flags
+from flax_densenet.cli.report import print_notes
 from flax_densenet.cli.two_pass import FROM_INITIAL_WEIGHTS, implied_run
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
@@ -106,6 +107,7 @@ def run(arguments: LearningCurvesArguments, prog: str) -> None:
     choose_devices(arguments.devices)
     dataset = load_run_data(run, num_workers=0)
     check_dataset(run, dataset)
+    print_notes(dataset)
     steps_per_epoch(len(dataset.train), run.optimization.batch_size)
     check_batch_size(run.optimization.batch_size, jax.device_count())
     study = open_study(

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from flax_densenet.cli.classifier import Classifier, load_classifier
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import ImageFlags, WeightsFlags, parse_flags
-from flax_densenet.data.images.paths import find_images, read_images
+from flax_densenet.data.images.paths import describe_passed_over, find_images, read_images
 from flax_densenet.data.outputs import Outputs
 from flax_densenet.errors import ImagesUnreadable, InputError, listed, require
 
@@ -76,7 +76,10 @@ def run(arguments: PredictArguments, prog: str) -> None:
     import jax.numpy as jnp
 
     choose_devices(DeviceFlags())
-    paths = find_images(arguments.images)
+    paths, passed_over = find_images(arguments.images)
+    if passed_over:
+        text = describe_passed_over(passed_over)
+        print(f"note: passed over {text}, which are no images by their names", file=sys.stderr)
     classifier = load_classifier(arguments.checkpoint, arguments.weights, arguments.preparation)
     outputs = classifier.outputs
     if arguments.no_operating_points:

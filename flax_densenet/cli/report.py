@@ -52,6 +52,9 @@ def print_start(
         "data set": f"{dataset.name}: {len(dataset.train):,} training{held_out} and "
         f"{len(dataset.test):,} test images of {height}x{width}x{channels}, "
         f"{dataset.num_classes} classes",
+        "best epoch": "by the validation error; the test error is reported"
+        if dataset.validation
+        else "by the test error, since there are no validation images",
         "pixels": f"mean {_listed(mean)}, standard deviation {_listed(std)}, "
         f"augmentation {run.data.augment}",
         "network": f"{run.network.title}: {_describe_counts(counts)}",
@@ -65,7 +68,14 @@ def print_start(
     rows["directory"] = str(workdir.path)
     for name, value in rows.items():
         print(f"{name:<10} {value}")
+    print_notes(dataset)
     print("compiling the training step; the first epoch starts slowly", flush=True)
+
+
+def print_notes(dataset: Dataset) -> None:
+    """Prints where the images come from and what was passed over."""
+    for note in dataset.notes:
+        print(f"note: {note}")
 
 
 def print_result(

@@ -165,6 +165,8 @@ class Dataset:
       validation: Images for tuning settings and choosing an epoch, if any.
       published_statistics: Mean and deviation by convention; None takes those of the training
         images.
+      notes: Where the images come from and what was passed over, as far as it is not obvious;
+        commands print it.
 
     Raises:
       InputError: Images or labels have wrong types or sizes, or labels are outside the classes.
@@ -176,10 +178,12 @@ class Dataset:
     class_names: tuple[str, ...]
     validation: Split | None = None
     published_statistics: ChannelStatistics | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for split_name in ("train", "test"):
-            self._check_split(split_name, getattr(self, split_name))
+        for split_name in ("train", "validation", "test"):
+            if (split := getattr(self, split_name)) is not None:
+                self._check_split(split_name, split)
         if self.train.image_shape != self.test.image_shape:
             raise InputError(
                 f"data set {self.name}: train images are {self.train.image_shape} and test "
@@ -268,15 +272,21 @@ def hold_out(dataset: Dataset, num_images: int) -> Dataset:
     """Moves training images, the same ones in every run, to the validation split.
 
     Args:
-      dataset: Data set without a validation split.
+      dataset: Data set, without a validation split if images are to be held out.
       num_images: Images to hold out; 0 returns the data set as it is.
 
     Raises:
-      InputError: There are not that many training images.
+      InputError: There are not that many training images, or there is a validation split.
     """
     total = len(dataset.train)
     if num_images == 0:
         return dataset
+    if dataset.validation is not None:
+        raise InputError(
+            f"validation_images (={num_images}) would be held out of the training images, and "
+            f"{dataset.name} has {len(dataset.validation):,} validation images of its own; give "
+            "--validation_images 0 to use these"
+        )
     if num_images >= total:
         raise InputError(
             f"validation_images (={num_images}) must be below the {total} training images of "

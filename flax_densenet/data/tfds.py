@@ -26,14 +26,48 @@ def load_tfds(name: str, data_dir: str | None) -> Dataset:
       data_dir: Directory that holds `<name>/<version>`; None is the library's own default.
 
     Returns:
-      The splits "train" and "test" (or "validation" where there is no "test").
+      The splits "train", "test" and "validation", as `choose_splits` says.
 
     Raises:
       InputError: The data set is unknown, not prepared there, in another file format, or its
         examples are not images of one size with one label each.
     """
-    train, test, class_names = read_tfds(name, data_dir)
-    return Dataset(name=f"tfds:{name}", train=train, test=test, class_names=class_names)
+    builder = prepared_builder(name, data_dir)
+    names, notes = choose_splits(builder)
+    splits: dict[str, Any] = {
+        split: _read(builder, name, [found]) for split, found in names.items()
+    }
+    return Dataset(
+        name=f"tfds:{name}",
+        class_names=tuple(builder.info.features["label"].names),
+        notes=notes,
+        **splits,
+    )
+
+
+def choose_splits(builder: Any) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Returns which split of the library serves as which of ours, and notes on it.
+
+    Of "validation" and "test" one alone is the test split. So is "validation" if the labels of
+    "test" are not public, which the library marks by -1.
+
+    Args:
+      builder: What `prepared_builder` returns.
+    """
+    import tensorflow_datasets as tfds
+
+    names, notes = {"train": "train", "test": "test"}, tuple[str, ...]()
+    if "test" not in builder.info.splits:
+        names["test"] = "validation"
+    elif "validation" in builder.info.splits:
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        first = builder.as_data_source(split="test", decoders=decoders)[0]
+        if int(first["label"]) < 0:
+            names["test"] = "validation"
+            notes = ("the split test is left out: it has no labels",)
+        else:
+            names["validation"] = "validation"
+    return names, notes
 
 
 def read_tfds(name: str, data_dir: str | None, train_splits: Sequence[str] = ("train",)) -> Splits:

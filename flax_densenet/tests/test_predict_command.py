@@ -157,11 +157,11 @@ def test_gray_networks_see_gray(
     [
         (("none.pth", "{images}"), "none.pth does not exist"),
         (("{file}", "none.png"), "none.png does not exist; give an image or a directory of"),
-        (("{file}", "{empty}"), r"hold no image; wanted files that end in one of \.bmp"),
+        (("{file}", "{empty}"), r"hold no image; wanted files with an ending that"),
         (("{file}", "{images}", "--top_k", "0"), r"top_k \(=0\) must be an integer of at least 1"),
         (("{file}", "{images}", "--batch_size", "0"), r"batch_size \(=0\) must be an integer"),
         (("{file}", "{images}", "--mean", "1,2,3,4"), "must both have one number for each"),
-        (("{file}", "{images}", "--mean", "1", "--std", "1"), r"images of 3 channel\(s\) were"),
+        (("{file}", "{images}", "--mean", "10", "--std", "10"), r"images of 3 channel\(s\) were"),
         (("{file}", "{images}", "--image_size", "0"), r"image_size \(=0\) must be an integer"),
         (("{file}", "{images}", "--shorter_side", "9"), r"shorter side \(=9\) must be at least"),
         (("{file}", "{images}", "--interpolation", "cubic"), "invalid choice 'cubic'"),

@@ -10,6 +10,8 @@ import pytest
 
 from flax_densenet import InputError
 from flax_densenet.data import describe_dataset, load_dataset
+from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.load import FileReading
 from flax_densenet.tests.prepared import Examples, examples, prepare
 
 BOTH = pytest.mark.parametrize("read", [load_dataset, describe_dataset])
@@ -45,6 +47,12 @@ def test_written_pixels_and_labels_are_read(tmp_path: Path, connections: list[An
     assert (data.name, data.class_names) == ("tfds:tiny_images", ("ant", "bee", "cat"))
     assert_same_examples(data.train, train)
     assert_same_examples(data.test, test)
+    assert data.validation is not None
+    assert_same_examples(data.validation, validation)
+    reading = FileReading(ImageFormat(8))
+    streamed = load_dataset("tfds:tiny_images", str(tmp_path), reading)
+    assert streamed.validation is not None
+    assert [len(streamed.validation), len(streamed.test)] == [3, 4]
     assert connections == []
 
 
@@ -52,6 +60,18 @@ def test_validation_takes_the_place_of_a_missing_test_split(tmp_path: Path) -> N
     validation = examples(3, seed=2)
     prepare(tmp_path, train=examples(4), validation=validation)
     assert_same_examples(load_dataset("tfds:tiny_images", str(tmp_path)).test, validation)
+
+
+@pytest.mark.parametrize("reading", [None, FileReading(ImageFormat(8))])
+def test_test_split_without_labels_does_not_hide_the_validation_split(
+    reading: FileReading | None, tmp_path: Path
+) -> None:
+    validation = examples(3, seed=2)
+    unlabelled = [(pixels, -1) for pixels, _ in examples(4, seed=1)]
+    prepare(tmp_path, train=examples(4), test=unlabelled, validation=validation)
+    data = load_dataset("tfds:tiny_images", str(tmp_path), reading)
+    assert (len(data.test), data.validation) == (3, None)
+    assert data.notes == ("the split test is left out: it has no labels",)
 
 
 @pytest.mark.parametrize("data_dir", [None, "~/tensorflow_datasets"])

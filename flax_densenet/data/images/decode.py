@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from flax_densenet.data.images.crop import Interpolation, center_crop, random_crop
+from flax_densenet.data.images.formats import readable_formats
 from flax_densenet.errors import InputError, require
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -98,7 +99,7 @@ def decode(
       BrokenImage: Pillow cannot read it.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as file:
+        with Image.open(io.BytesIO(encoded), formats=readable_formats()) as file:
             image = _in_mode(file, _MODES[image_format.channels])
     except Exception as error:  # broken files make Pillow's decoders raise nearly everything
         reason = "no image that Pillow knows" if _is_unknown(error) else str(error)

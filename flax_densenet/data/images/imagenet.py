@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flax_densenet.data.dataset import ChannelStatistics, Dataset
 from flax_densenet.data.images.decode import ImageFormat
-from flax_densenet.data.images.folder import TEST_FOLDERS, describe_folder, load_folder
+from flax_densenet.data.images.folder import HELD_OUT_FOLDERS, describe_folder, load_folder
 from flax_densenet.data.images.streamed import OnBroken
 from flax_densenet.data.images.tfds_streamed import is_prepared, load_tfds_streamed
 from flax_densenet.errors import InputError
@@ -79,4 +79,6 @@ def _is_unpacked(data_dir: str | None) -> bool:
     if data_dir is None:
         return False
     directory = Path(data_dir).expanduser()
-    return (directory / "train").is_dir() and any((directory / f).is_dir() for f in TEST_FOLDERS)
+    return (directory / "train").is_dir() and any(
+        (directory / f).is_dir() for f in HELD_OUT_FOLDERS
+    )

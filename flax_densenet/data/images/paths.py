@@ -5,6 +5,7 @@ Axes: B batch, H height, W width, C channels.
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,21 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
+from flax_densenet.data.images.formats import image_suffixes
 from flax_densenet.data.images.workers import stream_in_threads
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, listed, printable
 
-IMAGE_SUFFIXES = frozenset(
-    ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
+
+class Found(NamedTuple):
+    """Image files, and what else was there.
+
+    Attributes:
+      paths: Path of each image.
+      passed_over: Number of other files by their endings, "" for none. Hidden ones do not count.
+    """
+
+    paths: list[str]
+    passed_over: Counter[str]
 
 
 class ImageBatch(NamedTuple):
@@ -35,15 +45,11 @@ class ImageBatch(NamedTuple):
     problems: list[str | None]
 
 
-def is_image(name: str) -> bool:
-    """Returns whether a file has the suffix of an image and is not hidden."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def images_below(directory: Path, folder: str = ".") -> Found:
+    """Returns the images in and below a folder, relative to a directory.
 
-
-def images_below(directory: Path, folder: str = ".") -> Iterator[str]:
-    """Yields the images in and below a folder, relative to a directory.
-
-    Links are followed, since big data sets are often linked into place; hidden folders are not.
+    An image is what has an ending that Pillow reads. Links are followed, since big data sets are
+    often linked into place; hidden folders are not.
 
     Raises:
       InputError: A folder cannot be listed.
@@ -52,15 +58,33 @@ def images_below(directory: Path, folder: str = ".") -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be listed ({error.strerror}); leave it out")
 
-    start = directory / folder
-    for current, folders, files in os.walk(start, followlinks=True, onerror=refuse):
+    found, suffixes = Found([], Counter()), image_suffixes()
+    for current, folders, files in os.walk(directory / folder, followlinks=True, onerror=refuse):
         folders[:] = [name for name in sorted(folders) if not _is_left_out(current, name)]
         relative = os.path.relpath(current, directory)
-        names = sorted(name for name in files if is_image(name))
-        yield from (os.path.normpath(os.path.join(relative, name)) for name in names)
+        for name in sorted(name for name in files if not name.startswith(".")):
+            if (suffix := os.path.splitext(name)[1].lower()) in suffixes:
+                found.paths.append(os.path.normpath(os.path.join(relative, name)))
+            else:
+                found.passed_over[suffix] += 1
+    return found
 
 
-def find_images(paths: Sequence[str]) -> list[str]:
+def describe_passed_over(passed_over: Counter[str]) -> str:
+    """Returns words on files that are no images by their endings, such as "2 files (2 .txt)".
+
+    Args:
+      passed_over: Their number by ending, at least one.
+    """
+    total = passed_over.total()
+    endings = [
+        f"{count:,} {printable(suffix) or 'without an ending'}"
+        for suffix, count in passed_over.most_common()
+    ]
+    return f"{total:,} file{'s' if total > 1 else ''} ({listed(endings)})"
+
+
+def find_images(paths: Sequence[str]) -> Found:
     """Returns the given files, and all images below the given directories.
 
     Args:
@@ -69,19 +93,21 @@ def find_images(paths: Sequence[str]) -> list[str]:
     Raises:
       InputError: One of them does not exist, or a directory holds no image.
     """
-    found: list[str] = []
+    found = Found([], Counter())
     for given in paths:
         path = Path(given).expanduser()
         if path.is_dir():
-            inside = [os.path.join(path, name) for name in images_below(path)]
+            inside, passed_over = images_below(path)
             if not inside:
+                has = f"; passed over {describe_passed_over(passed_over)}" if passed_over else ""
                 raise InputError(
-                    f"{given} and the directories in it hold no image; wanted files that end in "
-                    f"one of {' '.join(sorted(IMAGE_SUFFIXES))}; give others by their own names"
+                    f"{given} and the directories in it hold no image{has}; wanted files with an "
+                    "ending that Pillow reads, such as .jpg or .png; give others by their own names"
                 )
-            found += inside
+            found.paths.extend(os.path.join(path, name) for name in inside)
+            found.passed_over.update(passed_over)
         elif path.exists():
-            found.append(str(path))
+            found.paths.append(str(path))
         else:
             raise InputError(f"{given} does not exist; give an image or a directory of images")
     return found

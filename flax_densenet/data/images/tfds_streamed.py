@@ -7,7 +7,7 @@ from typing import Any
 from flax_densenet.data.dataset import ChannelStatistics, Dataset
 from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.images.streamed import EncodedExample, OnBroken, StreamedSplit
-from flax_densenet.data.tfds import DEFAULT_DIRECTORY, prepared_builder
+from flax_densenet.data.tfds import DEFAULT_DIRECTORY, choose_splits, prepared_builder
 from flax_densenet.errors import InputError
 
 
@@ -70,7 +70,8 @@ def load_tfds_streamed(
       image_format: Format of every image.
       num_workers: Processes that read and decode; 0 does so in threads of this one.
       on_broken: Treatment of broken images, as in `StreamedSplit`.
-      test_split: Split to report the error on; None is "test", or else "validation".
+      test_split: Split to report the error on; None is what `choose_splits` says, which may find
+        validation images, too.
       shown_name: The data set's name; None is "tfds:<name>".
       published_statistics: As `Dataset`.
 
@@ -82,13 +83,17 @@ def load_tfds_streamed(
     builder = prepared_builder(name, data_dir)
     shown = shown_name or f"tfds:{name}"
     splits = set(builder.info.splits)
-    test_split = test_split or ("test" if "test" in splits else "validation")
-    if test_split not in splits:
-        raise InputError(f"dataset {shown}: has the splits {sorted(splits)}; wanted {test_split}")
+    names, notes = choose_splits(builder)
+    if test_split is not None:
+        names, notes = {"train": "train", "test": test_split}, ()
+    if names["test"] not in splits:
+        raise InputError(
+            f"dataset {shown}: has the splits {sorted(splits)}; wanted {names['test']}"
+        )
     label = builder.info.features["label"]
     decoders = {"image": tfds.decode.SkipDecoding()}
-    train, test = (
-        StreamedSplit(
+    streamed = {
+        name: StreamedSplit(
             PreparedImages(
                 builder.as_data_source(split=split, decoders=decoders),
                 f"dataset {shown}, split {split}",
@@ -98,14 +103,14 @@ def load_tfds_streamed(
             num_workers,
             on_broken,
         )
-        for split in ("train", test_split)
-    )
+        for name, split in names.items()
+    }
     return Dataset(
         name=shown,
-        train=train,
-        test=test,
         class_names=tuple(label.names),
         published_statistics=published_statistics,
+        notes=notes,
+        **streamed,
     )
 
 
