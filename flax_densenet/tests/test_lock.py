@@ -67,7 +67,7 @@ def test_the_same_process_is_refused_and_keeps_what_it_holds(tmp_path: Path) -> 
         with pytest.raises(InputError, match=message), locked(tmp_path / "link", flag="--workdir"):
             pass
         other = [sys.executable, "-c", _HOLDER, str(tmp_path)]
-        refused = subprocess.run(other, capture_output=True, text=True)
+        refused = subprocess.run(other, capture_output=True, text=True, timeout=20)
         assert f"is in use by process {os.getpid()} on" in refused.stderr
 
 
