@@ -93,7 +93,14 @@ def run(arguments: EvaluateArguments, prog: str) -> None:
     print_notes(dataset)
     split = _choose_split(dataset, arguments.split)
     steps = parallel_steps("jit", evaluation=confusion_step)
-    state = steps.place(_restore(workdir, step, run, dataset))
+    while True:
+        try:
+            state = steps.place(_restore(workdir, step, run, dataset))
+            break
+        except Exception:
+            if (workdir.checkpoints / str(step)).is_dir():
+                raise
+            workdir, step = _find_checkpoint(arguments)  # the run goes on, and has removed it
     result = evaluate_by_class(steps.eval_step, state, split, arguments.batch_size)
     title = f"{run.network.title}, step {step}, on {dataset.name} ({arguments.split})"
     _print_result(result, dataset, title)

@@ -17,7 +17,7 @@ from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import InputError, TrainingInterrupted, require
 from flax_densenet.files import write_text, written_whole
 from flax_densenet.machine import hardware, software
-from flax_densenet.study.directory import StudyDirectory, open_study
+from flax_densenet.study.directory import StudyDirectory, held_study
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import check_dataset, load_run_data
 from flax_densenet.training.workdir import Record, open_workdir
@@ -110,20 +110,18 @@ def run(arguments: LearningCurvesArguments, prog: str) -> None:
     print_notes(dataset)
     steps_per_epoch(len(dataset.train), run.optimization.batch_size)
     check_batch_size(run.optimization.batch_size, jax.device_count())
-    study = open_study(
-        Path(arguments.study.output).expanduser().absolute(),
-        {"study": "learning-curves", **dataclasses.asdict(run)},
-    )
-    first = run.optimization.seed
-    seeds = range(first, first + arguments.study.seeds)
-    try:
-        for seed in seeds:
-            for framework, train in (("flax", _fit_flax), ("torch", fit_torch)):
-                _train_unless_done(study, run, dataset, framework, seed, train)
-    except (KeyboardInterrupt, TrainingInterrupted):
-        print(f"\ninterrupted; the finished runs are in {study.path}; the same command goes on")
-        raise
-    _write_comparison(study, run, dataset, seeds)
+    path = Path(arguments.study.output).expanduser().absolute()
+    with held_study(path, {"study": "learning-curves", **dataclasses.asdict(run)}) as study:
+        first = run.optimization.seed
+        seeds = range(first, first + arguments.study.seeds)
+        try:
+            for seed in seeds:
+                for framework, train in (("flax", _fit_flax), ("torch", fit_torch)):
+                    _train_unless_done(study, run, dataset, framework, seed, train)
+        except (KeyboardInterrupt, TrainingInterrupted):
+            print(f"\ninterrupted; the finished runs are in {study.path}; the same command goes on")
+            raise
+        _write_comparison(study, run, dataset, seeds)
 
 
 def _torch_training(run: RunConfig) -> Callable[[RunConfig, Dataset], list[Record]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+from flax_densenet import __version__
 from flax_densenet.cache import give_home
 from flax_densenet.cli.interruption import EXIT_INTERRUPTED, interruptible, raise_again
 from flax_densenet.errors import (
@@ -148,6 +149,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0 if words else _EXIT_INPUT
+    if words[0] == "--version":
+        print(f"flax-densenet {__version__}")
+        return 0
     if words[0] not in _COMMANDS:
         hint = nearest(words[0], _COMMANDS)
         print(f"error: no command {words[0]!r}{hint}\n{_usage()}", file=sys.stderr)
@@ -254,5 +258,6 @@ def _usage() -> str:
             *lines,
             "",
             "flax-densenet COMMAND --help lists the flags of a command",
+            "flax-densenet --version shows the version",
         ]
     )

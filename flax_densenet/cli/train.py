@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import errno
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -15,10 +17,11 @@ from flax_densenet.cli.flags import parse_flags
 from flax_densenet.cli.report import print_result, print_start
 from flax_densenet.cli.two_pass import given, implied_run, named_variant
 from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
+from flax_densenet.lock import Lock
 from flax_densenet.training.config import Execution, FineTuningConfig, RunConfig
 from flax_densenet.training.recipes import PRESETS
 from flax_densenet.training.run_data import check_dataset, load_run_data
-from flax_densenet.training.workdir import WorkDir, open_workdir
+from flax_densenet.training.workdir import WorkDir, held_workdir
 
 if TYPE_CHECKING:
     from flax_densenet.training.fine_tuning import Source
@@ -188,8 +191,6 @@ def run(arguments: TrainArguments, prog: str) -> None:
     """
     import jax
 
-    from flax_densenet.training.loop import fit
-    from flax_densenet.training.parallel import check_batch_size
     from flax_densenet.training.parts import find_parts
     from flax_densenet.training.records import check_tensorboard
 
@@ -200,9 +201,25 @@ def run(arguments: TrainArguments, prog: str) -> None:
         check_tensorboard()
     choose_devices(arguments.devices, arguments.processes)
     is_first_process = jax.process_index() == 0
-    workdir = open_workdir(
-        _workdir_path(arguments), resume=arguments.run.resume, is_first_process=is_first_process
-    )
+    with held_workdir(
+        _workdir_path(arguments),
+        resume=arguments.run.resume,
+        is_first_process=is_first_process,
+        numbered=arguments.run.workdir is None,
+    ) as (workdir, lock):
+        _run_in(workdir, lock, arguments, prog, start)
+
+
+def _run_in(
+    workdir: WorkDir, lock: Lock | None, arguments: TrainArguments, prog: str, start: float
+) -> None:
+    import jax
+
+    from flax_densenet.training.loop import fit
+    from flax_densenet.training.parallel import check_batch_size
+
+    run = arguments.config
+    is_first_process = jax.process_index() == 0
     if arguments.run.resume:
         changed_epochs = _check_resume(workdir, run)
         if _is_finished(workdir, run.optimization.epochs):
@@ -234,12 +251,12 @@ def run(arguments: TrainArguments, prog: str) -> None:
     except (KeyboardInterrupt, TrainingInterrupted) as error:
         print(f"\n{str(error) or 'interrupted'}; go on with: {_resume_command(prog, workdir)}")
         raise
-    except SavingFailed as error:
-        # Saving takes all processes, so that one that has ended can look like a full disk.
-        others = ", or see whether another process has ended" if jax.process_count() > 1 else ""
+    except (InputError, SavingFailed) as error:
+        if isinstance(error, InputError) and workdir.path.is_dir():
+            raise
         raise SavingFailed(
-            f"{error}; the finished checkpoints are kept; make room{others}, then go on with: "
-            f"{_resume_command(prog, workdir)}"
+            f"{error}; the finished checkpoints are kept; {_remedy(error, workdir, lock)}, then go "
+            f"on with: {_resume_command(prog, workdir)}"
         ) from error
     if is_first_process:
         print_result(
@@ -250,8 +267,32 @@ def run(arguments: TrainArguments, prog: str) -> None:
         )
 
 
+def _remedy(error: Exception, workdir: WorkDir, lock: Lock | None) -> str:
+    """Returns what to do about something that could not be written."""
+    import jax
+
+    if not workdir.path.is_dir():
+        return (
+            f"{workdir.path} has vanished: see whether it was renamed or removed, or its disk has "
+            "gone, bring it back"
+        )
+    if lock is not None and lock.is_lost():
+        return (
+            f"the lock of this run is lost, {lock.file}, so that another one may write there, too: "
+            "see that none does"
+        )
+    if any(os.strerror(number) in str(error) for number in _NO_RIGHTS):
+        return f"give this user the right to write in {workdir.path}"
+    # Saving takes all processes, so that one that has ended can look like a full disk.
+    others = ", or see whether another process has ended" if jax.process_count() > 1 else ""
+    return f"make room{others}"
+
+
 def _resume_command(prog: str, workdir: WorkDir) -> str:
     return f"{prog} --resume --workdir {shlex.quote(str(workdir.path))}"
+
+
+_NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _workdir_path(arguments: TrainArguments) -> Path:
@@ -287,6 +328,9 @@ def _check_resume(workdir: WorkDir, run: RunConfig) -> tuple[int, int] | None:
         listed = "; ".join(f"{name} was {a!r}, now {b!r}" for name, (a, b) in differences.items())
         raise InputError(
             f"cannot resume {workdir.path} with another configuration: {listed}; leave these flags "
-            "out, or start a new run in another work directory"
+            f"out, or start a new run from its weights with --init_from "
+            f"{shlex.quote(str(workdir.path))} instead of --resume and --workdir: its momentum "
+            "starts from zero, its schedule from the first epoch, and the flags of data and "
+            "training are given again"
         )
     return changed_epochs

@@ -1,13 +1,15 @@
 """The directory of a study: settings, and results of finished runs."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax_densenet.errors import InputError
+from flax_densenet.errors import InputError, SavingFailed
 from flax_densenet.files import make_directory, write_text
+from flax_densenet.lock import LOCK_NAME, locked
 from flax_densenet.training.workdir import Record
 
 Settings = Mapping[str, Any]
@@ -71,6 +73,28 @@ class StudyDirectory:
         write_text(self.results_file, "\n".join(lines) + "\n")
 
 
+@contextlib.contextmanager
+def held_study(path: Path, settings: Settings) -> Iterator[StudyDirectory]:
+    """Opens the directory of a study for one process, and for no other until the block ends.
+
+    Args:
+      path: As for `open_study`.
+      settings: As for `open_study`.
+
+    Raises:
+      InputError: As `open_study`, or another process does the study.
+      SavingFailed: It cannot be written to.
+    """
+    _check_place(path, settings)
+    make_directory(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, flag="--output"))
+        except OSError as error:
+            raise SavingFailed(f"{path} cannot be written ({error.strerror})") from error
+        yield open_study(path, settings)
+
+
 def open_study(path: Path, settings: Settings) -> StudyDirectory:
     """Opens the directory of a new study, or of one to go on with.
 
@@ -83,17 +107,25 @@ def open_study(path: Path, settings: Settings) -> StudyDirectory:
       SavingFailed: It cannot be written to.
     """
     study = StudyDirectory(path)
-    stored = _read_settings(study.config_file)
+    if not _check_place(path, settings):
+        make_directory(path)
+        write_text(study.config_file, json.dumps(settings, indent=2) + "\n")
+    return study
+
+
+def _check_place(path: Path, settings: Settings) -> bool:
+    """Returns whether the study was begun there, and refuses a place of something else."""
+    stored = _read_settings(StudyDirectory(path).config_file)
     if stored is not None:
         _check_same(path, stored, _as_json(settings))
-        return study
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        return True
+    if path.exists() and not (
+        path.is_dir() and all(child.name == LOCK_NAME for child in path.iterdir())
+    ):
         raise InputError(
             f"{path} is no study, and not an empty directory; give another one with --output"
         )
-    make_directory(path)
-    write_text(study.config_file, json.dumps(settings, indent=2) + "\n")
-    return study
+    return False
 
 
 def _read_settings(file: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from flax_densenet.study.directory import StudyDirectory, open_study
+from flax_densenet.study.directory import StudyDirectory, held_study
 from flax_densenet.study.result import StudyResult
 
 
@@ -35,8 +35,7 @@ def carry_out(
       InputError: The directory holds something else.
       SavingFailed: Something cannot be written.
     """
-    with _opened(output) as path:
-        study = open_study(path, plan.settings)
+    with _opened(output) as path, held_study(path, plan.settings) as study:
         result = plan.execute(study)
         result.save(study.path, formats)
     return result

@@ -1,14 +1,17 @@
 """Tests of flax_densenet/cli/: exit statuses and messages."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import flax_densenet
 from flax_densenet import InputError
 from flax_densenet.cli.main import run_command
-from flax_densenet.errors import TrainingDiverged
+from flax_densenet.errors import SavingFailed, TrainingDiverged
 from flax_densenet.training import loop
 
 Printed = Callable[[], str]
@@ -45,8 +48,47 @@ def test_failure_is_one_line_and_an_exit_status(
 
 
 @pytest.mark.parametrize(
+    ("number", "change", "remedy"),
+    [
+        (errno.ENOSPC, lambda run: None, "make room, then go"),
+        (errno.EDQUOT, lambda run: None, "make room, then go"),
+        (errno.EACCES, lambda run: None, "give this user the right to write in {}, then go"),
+        (errno.EROFS, lambda run: None, "give this user the right to write in {}, then go"),
+        (errno.ENOENT, lambda run: run.rename(run.with_name("b")), "{} has vanished: see whether"),
+        (errno.EIO, lambda run: (run / ".lock").unlink(), "the lock of this run is lost, {}/.lock"),
+    ],
+)
+@pytest.mark.parametrize("kind", [SavingFailed, InputError])
+def test_what_keeps_a_run_from_saving_is_told_apart(
+    status: Status,
+    printed: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: int,
+    change: Callable[[Path], Any],
+    remedy: str,
+    kind: type[Exception],
+) -> None:
+    def fit(*args: Any, **kwargs: Any) -> None:
+        change(run)
+        raise kind(f"metrics.jsonl cannot be written ({os.strerror(number)})")
+
+    monkeypatch.setattr(loop, "fit", fit)
+    run = tmp_path / "run"
+    got = status("train", *TINY, "--workdir", str(run))
+    text = printed()
+    if kind is InputError and number != errno.ENOENT:
+        assert got == 2 and text.endswith(f"({os.strerror(number)})")  # no matter of the disk
+    else:
+        assert got == 1
+        assert f"the finished checkpoints are kept; {remedy.format(run)}" in text
+        assert text.endswith(f"go on with: flax-densenet train --resume --workdir {run}")
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--dropout_rate", "0.2", "--implementation", "native"), "(=native) has no dropout in"),
         (("--batch_size", "1443"), "batch_size (=1443) is larger than the 1442 training images"),
         (("--num_classes", "3"), "num_classes (=3) must be 10, the number of classes of digits"),
         (("--variant", "densenet121"), "image is 8x8 pixels, but DenseNet-BC (L=121, k=32)"),
@@ -77,6 +119,7 @@ def test_directory_in_use_is_refused(status: Status, tmp_path: Path, printed: Pr
         ((), 2, "usage: flax-densenet COMMAND [OPTIONS] commands: bench"),
         (("--help",), 0, "usage: flax-densenet COMMAND"),
         (("-h",), 0, "usage: flax-densenet COMMAND"),
+        (("--version",), 0, f"flax-densenet {flax_densenet.__version__}"),
         (("fly",), 2, "error: no command 'fly' usage: flax-densenet COMMAND"),
         (("train", "--help"), 0, "usage: flax-densenet train"),
         (("train", "--grwth_rate", "3"), 2, "--growth_rate"),

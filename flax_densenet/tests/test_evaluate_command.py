@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from flax_densenet import DenseNet
+from flax_densenet.cli import evaluate
 from flax_densenet.cli.main import main
 from flax_densenet.data import Split, load_dataset
 from flax_densenet.data.dataset import hold_out
@@ -103,6 +104,34 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_evaluated(
     assert result["error"] == pytest.approx(records[-1]["test_error"])
     assert status("evaluate", str(newest)) == 2  # what was asked for is not replaced
     assert f"{newest} (directory) is damaged or cut off" in printed()
+
+
+def test_checkpoint_that_the_running_training_removes_is_replaced_by_its_next_one(
+    workdir: Path,
+    status: Status,
+    printed: Printed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    (newest,) = (copy / "checkpoints").iterdir()
+    load = evaluate._load
+
+    def load_while_it_is_renamed(*args: Any) -> Any:
+        newest.rename(newest.with_name("999"))
+        return load(*args)
+
+    def load_while_it_is_removed(*args: Any) -> Any:
+        shutil.rmtree(newest.with_name("999"))
+        return load(*args)
+
+    monkeypatch.setattr(evaluate, "_load", load_while_it_is_renamed)
+    assert status("evaluate", str(copy)) == 0
+    assert "step 999, on digits (test)" in printed()
+    monkeypatch.setattr(evaluate, "_load", load_while_it_is_removed)
+    assert status("evaluate", str(newest.with_name("999"))) == 2
+    assert "holds no finished checkpoint" in printed()
 
 
 def test_result_is_that_of_the_network_on_every_image(

@@ -26,7 +26,7 @@ LAYERS: tuple[dict[str, set[str]], ...] = (
     {"implementations": set()},
     {"network": set()},
     {"download": {"files"}, "machine": set(), "pickles": set(), "sample": set()},
-    {"allocator": set(), "cache": set(), "files": set()},
+    {"allocator": set(), "cache": set(), "files": set(), "lock": set()},
     {"errors": set()},
 )
 REFERENCE = {"torch", "data", "errors", "network", "training.config"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flax_densenet import InputError
-from flax_densenet.study.directory import open_study
+from flax_densenet.study.directory import held_study, open_study
 
 SETTINGS: dict[str, Any] = {
     "study": "depth",
@@ -62,3 +62,21 @@ def test_a_file_that_only_has_the_name_is_no_study(tmp_path: Path, text: str) ->
 def test_an_empty_directory_becomes_a_study(tmp_path: Path) -> None:
     study = open_study(tmp_path, SETTINGS)
     assert json.loads(study.config_file.read_text())["network"]["blocks"] == [1, 2]
+
+
+def test_a_study_is_done_by_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with held_study(path, SETTINGS) as study:
+        study.add({"seed": 1}, [{"error": 0.5}])
+        message = f"{path} is in use by this process, .* --output"
+        with pytest.raises(InputError, match=message), held_study(path, SETTINGS):
+            pass
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", "results.jsonl"]
+    with held_study(path, SETTINGS) as study:
+        assert study.find({"seed": 1})
+    other = SETTINGS | {"study": "blocks"}
+    with pytest.raises(InputError, match="holds the study depth"), held_study(path, other):
+        pass
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is no study"), held_study(tmp_path / "file", SETTINGS):
+        pass

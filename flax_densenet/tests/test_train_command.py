@@ -133,6 +133,7 @@ def test_resumed_run_refuses_another_configuration(
     text = printed()
     assert f"error: cannot resume {directory} with another configuration" in text
     assert "growth_rate was 2, now 4; seed was 0, now 1; leave these flags out" in text
+    assert f"--init_from '{directory}' instead of --resume and --workdir: its momentum" in text
     assert contents(directory) == before
 
 

@@ -11,7 +11,7 @@ from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.data import load_dataset
 from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, WorkDir, open_workdir
 from flax_densenet.training.recipes import default_run
-from flax_densenet.training.workdir import usage_record
+from flax_densenet.training.workdir import held_workdir, usage_record
 
 
 @pytest.fixture
@@ -53,6 +53,58 @@ def test_directory_in_use_is_refused_unless_resumed(tmp_path: Path) -> None:
         open_workdir(tmp_path, resume=False)
     assert open_workdir(tmp_path, resume=True).path == tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_only_one_run_is_in_a_directory(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with held_workdir(path, resume=False) as (workdir, lock):
+        assert lock is not None and not lock.is_lost()
+        for resume in (False, True):
+            with pytest.raises(InputError, match=f"{path} is in use by this process, .* --workdir"):
+                with held_workdir(path, resume=resume):
+                    pass
+        with held_workdir(path, resume=False, is_first_process=False) as (same, none):
+            assert (same, none) == (workdir, None)  # the other processes of one run
+        workdir.write_records([{"epoch": 1}])
+    assert [file.name for file in path.iterdir()] == ["metrics.jsonl"]
+    with held_workdir(path, resume=True) as (again, _):
+        assert again.read_records() == [{"epoch": 1}]
+    with pytest.raises(InputError, match="is not empty"), held_workdir(path, resume=False):
+        pass
+
+
+def test_directories_without_a_given_name_are_numbered(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "densenet"
+    with (
+        held_workdir(path, resume=False, numbered=True) as (first, _),
+        held_workdir(path, resume=False, numbered=True) as (second, _),
+        held_workdir(path, resume=False, numbered=True) as (third, _),
+    ):
+        names = [workdir.path.name for workdir in (first, second, third)]
+        assert names == ["densenet", "densenet-2", "densenet-3"]
+
+
+def test_new_directory_is_removed_if_nothing_was_written(tmp_path: Path) -> None:
+    for _ in range(2):  # what was refused leaves nothing that refuses the corrected command
+        with pytest.raises(InputError, match="wrong"), held_workdir(tmp_path / "x", resume=False):
+            raise InputError("wrong")
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".lock").write_text("")  # of a process that was killed
+    with held_workdir(tmp_path / "mine", resume=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_held_directory_that_cannot_be_made_is_refused(tmp_path: Path, numbered: bool) -> None:
+    (tmp_path / "file").write_text("in the way")
+    message = rf"work directory {tmp_path}/file/x cannot be written to \(.+\); give another one"
+    with (
+        pytest.raises(InputError, match=message),
+        held_workdir(tmp_path / "file" / "x", resume=False, numbered=numbered),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -1,8 +1,11 @@
 """The directory of a training run: its configuration, records and checkpoints."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from flax_densenet.data import Dataset
 from flax_densenet.data.preparation import trained_preparation
 from flax_densenet.errors import InputError
 from flax_densenet.files import write_text
+from flax_densenet.lock import LOCK_NAME, Lock, locked
 from flax_densenet.training.config import RunConfig
 from flax_densenet.weights.statement import CLASS_NAMES_KEY, PREPARATION_KEY
 
@@ -159,6 +163,61 @@ class WorkDir:
         write_text(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
 
+@contextlib.contextmanager
+def held_workdir(
+    path: str | Path, *, resume: bool, is_first_process: bool = True, numbered: bool = False
+) -> Iterator[tuple[WorkDir, Lock | None]]:
+    """Opens a work directory for one run, and for no other until the block ends.
+
+    A new directory in which nothing was written is removed again.
+
+    Args:
+      path: As for `open_workdir`.
+      resume: As for `open_workdir`.
+      is_first_process: As for `open_workdir`; that process holds it for all of the run.
+      numbered: Make a new directory, with a number behind its name if the name is taken.
+
+    Yields:
+      The directory, and the lock on it; None if its disk has no locks, or another process of the
+      run has it.
+
+    Raises:
+      InputError: As `open_workdir`, or another run is in it.
+    """
+    directory = Path(path).expanduser().absolute()
+    if not is_first_process:
+        yield WorkDir(directory), None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            directory, is_new = _make(directory, numbered=numbered)
+            if is_new:
+                stack.callback(_remove_if_empty, directory)
+            lock = stack.enter_context(locked(directory, flag="--workdir"))
+        except OSError as error:
+            raise _not_writable(directory, error) from error
+        yield open_workdir(directory, resume=resume), lock
+
+
+def _make(directory: Path, *, numbered: bool) -> tuple[Path, bool]:
+    """Returns the directory, or the next free name, and whether this process has made it."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        name = directory.name if number == 1 else f"{directory.name}-{number}"
+        try:
+            directory.with_name(name).mkdir()  # fails if another run makes it in the same moment
+            return directory.with_name(name), True
+        except FileExistsError:
+            if not numbered:
+                break
+    return directory, False
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
 def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = True) -> WorkDir:
     """Opens a work directory: creates it if it is missing, and checks that it can be written to.
 
@@ -180,16 +239,20 @@ def open_workdir(path: str | Path, *, resume: bool, is_first_process: bool = Tru
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
-        is_empty = not any(directory.iterdir())
+        is_empty = all(child.name == LOCK_NAME for child in directory.iterdir())
     except OSError as error:
-        reason = "it is a file" if directory.is_file() else error.strerror
-        raise InputError(
-            f"work directory {directory} cannot be written to ({reason}); "
-            "give another one with --workdir"
-        ) from error
+        raise _not_writable(directory, error) from error
     if not is_empty and not resume:
         raise InputError(
             f"work directory {directory} is not empty; continue the run in it with --resume, "
             "or give another one with --workdir"
         )
     return WorkDir(directory)
+
+
+def _not_writable(directory: Path, error: OSError) -> InputError:
+    reason = "it is a file" if directory.is_file() else error.strerror
+    return InputError(
+        f"work directory {directory} cannot be written to ({reason}); give another one with "
+        "--workdir"
+    )

@@ -69,7 +69,7 @@ def read_checkpoint(path: Path) -> Contents:
     if (_TRAINING,) in trees and () not in trees:
         raise damaged(path, FileNotFoundError(f"{_VARIABLES}/{_TREE} is missing"))
     if not trees:
-        files = sorted(child.name for child in path.iterdir())[:5]
+        files = sorted(child.name for child in path.iterdir())[:5] if path.is_dir() else []
         raise refused(
             path,
             f"holds no Orbax checkpoint, but {', '.join(files) or 'nothing'}",
