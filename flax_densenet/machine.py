@@ -4,16 +4,19 @@ JAX is imported by the functions that ask it, so that `--help` does not wait for
 """
 
 import importlib.metadata
+import math
 import os
 import platform
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import jax
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_CONTROL_GROUPS = Path("/proc/self/cgroup")
+_CONTROL_GROUP_FILES = Path("/sys/fs/cgroup")
 _MAX_LOAD = 0.5  # average number of running processes in the last minute
 
 
@@ -69,10 +72,36 @@ def cpu_model() -> str:
 
 
 def count_cpus() -> int:
-    """Returns how many CPUs this process may use."""
+    """Returns how many CPUs this process may use: its affinity, and at most its quota."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, math.ceil(min(count, _cpu_quota())))
+
+
+def _cpu_quota() -> float:
+    """Returns the least quota of the control groups that this process is in, in CPUs."""
+    quotas = [math.inf]
+    try:
+        lines = _CONTROL_GROUPS.read_text().splitlines()
+    except OSError:
+        return math.inf
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = PurePosixPath(path)
+        # A container sees its own group as the root, whatever its path says.
+        for place in {PurePosixPath("/"), group, *group.parents}:
+            root = _CONTROL_GROUP_FILES / ("cpu" if controllers else "") / str(place).lstrip("/")
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            try:
+                quota, period, *_ = " ".join((root / name).read_text() for name in names).split()
+                if float(quota) > 0:  # -1 is none
+                    quotas.append(float(quota) / float(period))
+            except (OSError, ValueError):  # "max" is none
+                continue
+    return min(quotas)
 
 
 class ProgramBytes(NamedTuple):

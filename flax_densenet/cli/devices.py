@@ -1,10 +1,12 @@
 """Chooses devices and joins processes before JAX starts."""
 
 import dataclasses
+import os
 
 from flax_densenet.allocator import give_back_after_compiling, keep_freed_memory
 from flax_densenet.cache import cache_directory, give_matplotlib_a_place
 from flax_densenet.errors import InputError, require
+from flax_densenet.machine import count_cpus
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ def choose_devices(devices: DeviceFlags, processes: ProcessFlags = ProcessFlags(
     import jax
 
     give_matplotlib_a_place()
+    # XLA starts as many threads; by itself it looks at the affinity alone.
+    os.environ.setdefault("NPROC", str(count_cpus()))
     keep_freed_memory()
     give_back_after_compiling()
     if devices.cpu_devices is not None:

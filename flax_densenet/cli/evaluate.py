@@ -13,7 +13,8 @@ from flax_densenet.cli.flags import parse_flags
 from flax_densenet.cli.report import print_notes, to_json
 from flax_densenet.data import Dataset, Split
 from flax_densenet.errors import InputError, require
-from flax_densenet.files import make_directory, write_text, written_whole
+from flax_densenet.files import make_directory, write_text
+from flax_densenet.pictures import draw_picture
 from flax_densenet.training.config import DataConfig, RunConfig
 from flax_densenet.training.run_data import channel_statistics, check_dataset, load_run_data
 from flax_densenet.training.workdir import WorkDir
@@ -244,6 +245,8 @@ def _write_result(result: "Evaluation", dataset: Dataset, title: str, directory:
     )
     make_directory(directory)
     write_text(directory / "evaluation.json", text + "\n")
-    with written_whole(directory / "confusion.png") as unfinished:
-        plot_confusion(result.confusion, dataset.class_names, title, unfinished)
-    print(f"confusion.png and evaluation.json are in {directory}")
+    draw = partial(plot_confusion, result.confusion, dataset.class_names, title)
+    if draw_picture(directory / "confusion.png", draw):
+        print(f"confusion.png and evaluation.json are in {directory}")
+    else:
+        print(f"evaluation.json is in {directory}")

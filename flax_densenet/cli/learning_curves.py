@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +16,9 @@ from flax_densenet.cli.two_pass import FROM_INITIAL_WEIGHTS, implied_run
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.errors import InputError, TrainingInterrupted, require
-from flax_densenet.files import write_text, written_whole
+from flax_densenet.files import write_text
 from flax_densenet.machine import hardware, software
+from flax_densenet.pictures import draw_picture
 from flax_densenet.study.directory import StudyDirectory, held_study
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.run_data import check_dataset, load_run_data
@@ -208,7 +210,6 @@ def _write_comparison(
         f"![Learning curves]({_CURVES})\n"
     )
     write_text(study.path / _COMPARISON, text)
-    with written_whole(study.path / _CURVES) as unfinished:
-        plot_learning_curves(runs, title, unfinished)
+    draw_picture(study.path / _CURVES, partial(plot_learning_curves, runs, title))
     files = (study.config_file.name, study.results_file.name, _CURVES, _COMPARISON)
     print(f"\n{table}\n\neverything is in {study.path}: {', '.join(files)}")

@@ -1,8 +1,8 @@
 """Runs `flax-densenet COMMAND ...`, and turns failures into a line and an exit status."""
 
+import contextlib
 import errno
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from flax_densenet import __version__
 from flax_densenet.cache import give_home
 from flax_densenet.cli.interruption import EXIT_INTERRUPTED, interruptible, raise_again
+from flax_densenet.cli.output import accept_all_characters, discard, outlived_output
 from flax_densenet.errors import (
     ImagesUnreadable,
     InputError,
@@ -130,6 +131,7 @@ _COMMANDS = {
 _LOGGERS_OF_ORBAX = ("absl", "asyncio")
 _NO_TEMPORARY_FILES = "No usable temporary directory"  # Python's words
 _NO_HOME = "Could not determine home directory"
+_WRITING_FILES = ("train", "study", "learning-curves")  # whose output is not the result
 _EXIT_FAILED = 1
 _EXIT_INPUT = 2
 _EXIT_SIGNAL = 128  # plus the signal's number, as a shell reports it
@@ -173,14 +175,17 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     for logger in _LOGGERS_OF_ORBAX:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unless_known
+    accept_all_characters()
     give_home()
     with interruptible() as interruption:
         try:
             command = _COMMANDS[name].module()
             arguments = command.parse(args, prog)
             interruption.raises = True
-            command.run(arguments, prog)
-            sys.stdout.flush()  # here, where a full disk can still be reported
+            with outlived_output() if name in _WRITING_FILES else contextlib.nullcontext():
+                command.run(arguments, prog)
+            if sys.stdout is not None:  # as in `flax-densenet weights >&-`
+                sys.stdout.flush()  # here, where a full disk can still be reported
         except InputError as error:
             return _failed(str(error), _EXIT_INPUT)
         except (ImagesUnreadable, NetworksDiffer, TrainingDiverged, SavingFailed) as error:
@@ -188,7 +193,7 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
         except TrainingInterrupted as error:
             return _EXIT_SIGNAL + (error.signal or signal.SIGTERM)
         except BrokenPipeError:  # the reader of our output has gone, as after `| head`
-            _discard_output()
+            discard(sys.stdout)
             return _EXIT_SIGNAL + signal.SIGPIPE
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
@@ -202,7 +207,8 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
 
 
 def _failed(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"error: {message}", file=sys.stderr)
     return status
 
 
@@ -220,7 +226,7 @@ def _describe(error: Exception) -> str | None:
             "training --remat"
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _discard_output()
+        discard(sys.stdout)
         return f"{error.filename or 'the output'} cannot be written ({error.strerror}); make room"
     if isinstance(error, FileNotFoundError) and _NO_TEMPORARY_FILES in reason:
         return f"no temporary file can be written ({reason}); make room, or name a place in TMPDIR"
@@ -229,11 +235,6 @@ def _describe(error: Exception) -> str | None:
     if isinstance(error, PermissionError):
         return f"{error.filename or 'a file'} cannot be used ({error.strerror}); change its rights"
     return None
-
-
-def _discard_output() -> None:
-    """Keeps Python from writing the rest of the output at exit, and complaining."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_unless_known(unraisable: "sys.UnraisableHookArgs") -> None:

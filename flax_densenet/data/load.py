@@ -41,7 +41,7 @@ class FileReading(NamedTuple):
     on_broken: OnBroken = "stop"
 
 
-def describe_dataset(name: str, data_dir: str | None) -> Description:
+def describe_dataset(name: str, data_dir: str | None = None) -> Description:
     """Returns classes and channels of a data set, without reading the images.
 
     Raises:
@@ -60,7 +60,9 @@ def describe_dataset(name: str, data_dir: str | None) -> Description:
     _refuse(name)
 
 
-def load_dataset(name: str, data_dir: str | None, reading: FileReading | None = None) -> Dataset:
+def load_dataset(
+    name: str, data_dir: str | None = None, reading: FileReading | None = None
+) -> Dataset:
     """Opens a data set; downloads it if it is not on the disk.
 
     Args:

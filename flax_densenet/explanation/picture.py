@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from flax_densenet.errors import require
+from flax_densenet.pictures import literal
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf", ".svg")
 
@@ -48,7 +49,7 @@ def plot_activation_map(
     limit = float(np.abs(values).max()) or 1.0
     has_negative = bool((values < 0).any())
     figure = Figure(figsize=(9, 4.5), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     left, right = figure.subplots(1, 2)
     left.imshow(shown)
     right.imshow(light, cmap="gray", vmin=0, vmax=1)

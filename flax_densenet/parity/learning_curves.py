@@ -11,6 +11,7 @@ import numpy as np
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import steps_per_epoch
 from flax_densenet.parity.significance import compare_samples, verdict
+from flax_densenet.pictures import literal
 from flax_densenet.sample import Sample
 from flax_densenet.training.config import RunConfig
 from flax_densenet.training.state import run_schedule
@@ -122,7 +123,7 @@ def plot_learning_curves(runs: Runs, title: str, file: Path) -> None:
     from matplotlib.figure import Figure  # half a second to import
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     panels = figure.subplots(1, 2)
     for axes, quantity, percent, label in (
         (panels[0], "train_loss", 1, "training loss (nats)"),
@@ -155,7 +156,7 @@ def plot_learning_curves(runs: Runs, title: str, file: Path) -> None:
             axes.set_yscale("symlog", linthresh=1)
             axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.savefig(file, dpi=150)

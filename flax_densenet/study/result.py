@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from flax_densenet.files import write_text, written_whole
+from flax_densenet.files import write_text
+from flax_densenet.pictures import draw_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,13 +76,12 @@ class StudyResult:
         plots = [directory / f"plot.{ending}" for ending in formats]
         parts = [f"# {self.title}", self.method, self.to_markdown(), self.recommendation]
         write_text(table, "\n\n".join([*parts, f"![{self.title}]({plots[0].name})"]) + "\n")
-        figure = self.figure()
-        for plot in plots:
-            with written_whole(plot) as unfinished:
-                figure.savefig(unfinished, dpi=_DOTS_PER_INCH)
-                if plot.suffix == ".png":
-                    _shrink(unfinished)
-        return [table, *plots]
+        return [table, *(plot for plot in plots if draw_picture(plot, self._draw))]
+
+    def _draw(self, file: Path) -> None:
+        self.figure().savefig(file, dpi=_DOTS_PER_INCH)
+        if file.suffix == ".png":
+            _shrink(file)
 
 
 def _shrink(picture: Path) -> None:

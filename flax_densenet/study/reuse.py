@@ -17,6 +17,7 @@ from flax import traverse_util
 from jaxtyping import Float
 
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.pictures import literal
 from flax_densenet.study.directory import StudyDirectory
 from flax_densenet.study.result import Columns, StudyResult
 from flax_densenet.weights.checkpoint import Checkpoint
@@ -96,7 +97,7 @@ def draw_reuse(result: StudyResult) -> "Figure":
 
     blocks = sorted({row.block for row in result.rows})
     figure = Figure(figsize=(1.2 + 3.4 * len(blocks), 3.9), layout="constrained")
-    figure.suptitle(result.title, fontsize=11)
+    figure.suptitle(literal(result.title), fontsize=11)
     panels = np.atleast_1d(figure.subplots(1, len(blocks)))
     for axes, block in zip(panels, blocks, strict=True):
         weights = [row.weights for row in result.rows if row.block == block]

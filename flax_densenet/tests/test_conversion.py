@@ -16,6 +16,7 @@ from flax_densenet.weights.checkpoint import Checkpoint, flat
 from flax_densenet.weights.files.contents import Contents
 from flax_densenet.weights.layouts import LAYOUTS
 from flax_densenet.weights.load import load_checkpoint
+from flax_densenet.weights.report import describe
 from flax_densenet.weights.table import correspondence, from_arrays, to_arrays
 
 # The same examples every time; more and others were tried when this was written (5,000).
@@ -237,7 +238,11 @@ def test_optimizer_is_known_and_anything_else_is_not() -> None:
     arrays[momentum] = np.zeros(3, np.float32)
     assert load(arrays).unneeded == ["/".join(momentum)]
     arrays["ema", "decay"] = np.zeros(3, np.float32)
-    assert load(arrays).unneeded == ["/".join(momentum), "ema/decay"]
+    checkpoint = load(arrays)
+    assert checkpoint.unneeded == ["/".join(momentum), "ema/decay"]
+    assert describe(checkpoint)["not taken"] == "optimizer/state/0/momentum_buffer, ema/decay"
+    of_run = checkpoint._replace(format="Orbax", unneeded=["training/trace/conv0"])
+    assert "not taken" not in describe(of_run)
     arrays["ema", "conv.weight"] = np.zeros((3, 3), np.float32)
     with pytest.raises(InputError, match="1 array in it belong to no layer of a DenseNet: ema/con"):
         load(arrays)

@@ -10,11 +10,11 @@ from flax_densenet.data.dataset import Examples
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load_dataset("digits", None)
+    return load_dataset("digits")
 
 
 def test_description_fits_the_data(digits: Dataset) -> None:
-    assert describe_dataset("digits", None) == (10, 1)
+    assert describe_dataset("digits") == (10, 1)
     assert digits.image_shape == (8, 8, 1)
     assert digits.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 

@@ -25,7 +25,7 @@ LAYERS: tuple[dict[str, set[str]], ...] = (
     {"densenet": set()},
     {"implementations": set()},
     {"network": set()},
-    {"download": {"files"}, "machine": set(), "pickles": set(), "sample": set()},
+    {"download": {"files"}, "machine": set(), "pickles": set(), "pictures": set(), "sample": set()},
     {"allocator": set(), "cache": set(), "files": set(), "lock": set()},
     {"errors": set()},
 )

@@ -52,7 +52,7 @@ def test_what_the_machine_lacks_is_one_line(
         raise error
 
     monkeypatch.setattr("flax_densenet.cli.summary.run", command)
-    monkeypatch.setattr("flax_densenet.cli.main._discard_output", lambda: None)
+    monkeypatch.setattr("flax_densenet.cli.main.discard", lambda stream: None)
     assert status("summary") == 1
     assert printed().startswith(message)
 

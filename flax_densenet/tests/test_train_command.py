@@ -86,6 +86,7 @@ def test_run_says_what_it_does_and_what_came_out(
     wrong = round(355 * record["test_error"])
     for pattern in (
         r"backend    \w+, \d+ device\(s\): .+",
+        r"computes   (native|blocked, which is slower than native: .+|gpu|plain.*)",
         r"versions   python 3\.\d+.*, jax \d.*, flax \d.*, optax \d.*, orbax-checkpoint \d.*",
         r"data set   digits: 1,442 training and 355 test images of 8x8x1, 10 classes",
         r"network    DenseNet \(L=7, k=2\): 2,298 parameters",
@@ -109,7 +110,7 @@ def test_default_directory_is_absolute_and_named_after_the_run(directory: Path) 
 def test_first_lines_come_before_the_last(finished: subprocess.CompletedProcess[str]) -> None:
     firsts = [line.split()[0] for line in finished.stdout.splitlines()]
     assert firsts == (
-        "backend versions data pixels network training directory".split()
+        "backend computes versions data pixels network training directory".split()
         + "compiling epoch test everything".split()
     )
 

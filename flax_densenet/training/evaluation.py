@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from flax_densenet.data import Split
 from flax_densenet.data.batches import WHOLE, EvalBatch, Share, eval_batches
+from flax_densenet.pictures import literal
 from flax_densenet.training.loss import cross_entropy, is_in_top
 from flax_densenet.training.step import Metrics, TrainState
 
@@ -105,10 +106,11 @@ def plot_confusion(
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(share, cmap="Greys", vmin=0, vmax=100)
-    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    axes.set(title=literal(title), xlabel="predicted class", ylabel="true class")
     if num_classes <= _MAX_NAMED_CLASSES:
-        axes.set_xticks(range(num_classes), class_names, rotation=90)
-        axes.set_yticks(range(num_classes), class_names)
+        names = [literal(name) for name in class_names]
+        axes.set_xticks(range(num_classes), names, rotation=90)
+        axes.set_yticks(range(num_classes), names)
     if num_classes <= _MAX_CLASSES_WITH_COUNTS:
         for (row, column), count in np.ndenumerate(confusion):
             color = "white" if share[row, column] > 50 else "black"

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -9,7 +10,7 @@ import jax
 from flax_densenet.data import Dataset
 from flax_densenet.data.batches import Share, steps_per_epoch
 from flax_densenet.errors import TrainingInterrupted
-from flax_densenet.files import written_whole
+from flax_densenet.pictures import draw_picture
 from flax_densenet.training.augment import Preprocess
 from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.config import Execution, RunConfig
@@ -132,8 +133,8 @@ def fit(
                 checkpoints.wait()
                 raise TrainingInterrupted(stop.received, int(state.step))
     if is_first_process:
-        with written_whole(workdir.curves_file) as unfinished:
-            plot_curves(records, f"{run.network.title} on {dataset.name}", unfinished)
+        title = f"{run.network.title} on {dataset.name}"
+        draw_picture(workdir.curves_file, functools.partial(plot_curves, records, title))
     return records
 
 

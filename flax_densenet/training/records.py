@@ -11,6 +11,7 @@ import jax
 from tqdm import tqdm
 
 from flax_densenet.errors import InputError
+from flax_densenet.pictures import literal
 from flax_densenet.training.step import TrainState
 from flax_densenet.training.workdir import Record
 
@@ -132,7 +133,7 @@ def plot_curves(records: list[Record], title: str, file: Path) -> None:
 
     epochs = [record["epoch"] for record in records]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     panels = figure.subplots(1, 2)
     for axes, quantity, label in (
         (panels[0], "loss", "cross-entropy (nats)"),
@@ -144,7 +145,7 @@ def plot_curves(records: list[Record], title: str, file: Path) -> None:
                 values = [100 * value for value in values]
             axes.plot(epochs, values, style, marker=".", label=split)
         axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if quantity == "loss":
             axes.set_yscale("log")
         else:

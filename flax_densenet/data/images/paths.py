@@ -17,6 +17,7 @@ from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
 from flax_densenet.data.images.formats import image_suffixes
 from flax_densenet.data.images.workers import stream_in_threads
 from flax_densenet.errors import InputError, listed, printable
+from flax_densenet.machine import count_cpus
 
 
 class Found(NamedTuple):
@@ -145,7 +146,7 @@ def read_images(
             return (np.zeros(image_format.shape, np.uint8),)
 
     order = np.arange(len(paths))
-    stream = stream_in_threads(order, read_one, batch_size, num_threads=os.cpu_count() or 1)
+    stream = stream_in_threads(order, read_one, batch_size, num_threads=count_cpus())
     with contextlib.closing(stream):
         for start, (image,) in zip(order[::batch_size], stream, strict=True):
             chosen = range(start, start + len(image))

@@ -5,7 +5,6 @@ Axes: B batch, H height, W width, C channels.
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ from flax_densenet.data.dataset import Examples, Indices
 from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
 from flax_densenet.data.images.workers import stream_in_processes, stream_in_threads
 from flax_densenet.errors import InputError
+from flax_densenet.machine import count_cpus
 
 OnBroken = Literal["stop", "skip"]
 
@@ -114,7 +114,7 @@ class StreamedSplit:
         if self.num_workers:
             stream = stream_in_processes(order, read_one, size, num_workers=self.num_workers)
         else:
-            stream = stream_in_threads(order, read_one, size, num_threads=os.cpu_count() or 1)
+            stream = stream_in_threads(order, read_one, size, num_threads=count_cpus())
         with contextlib.closing(stream):
             for asked, (image, label, used) in zip(batches, stream, strict=True):
                 self._note_unreadable(asked, used)

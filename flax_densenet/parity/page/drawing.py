@@ -227,4 +227,4 @@ def plot_loss_differences(check: Check, label: str) -> str:
 def _whole_numbers() -> "MaxNLocator":
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(integer=True)
+    return MaxNLocator(integer=True, min_n_ticks=1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flax_densenet.pictures import literal
 from flax_densenet.sample import Sample
 from flax_densenet.study.catalog import FIELD_STUDIES
 from flax_densenet.study.fields.report import FieldRow
@@ -96,7 +97,9 @@ def draw_field(result: StudyResult) -> "Figure":
     field = FIELD_STUDIES[result.name]
     figure = Figure(figsize=(10, 6), layout="constrained")
     number = len(rows[0].test_error)
-    figure.suptitle(f"{result.title}; mean and standard deviation, n = {number}", fontsize=11)
+    figure.suptitle(
+        f"{literal(result.title)}; mean and standard deviation, n = {number}", fontsize=11
+    )
     places = [float(row.value) for row in rows] if field.is_numeric else list(range(len(rows)))
     decision = decide([Candidate(row.parameters, row.deciding_error) for row in rows])
     for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from flax_densenet.pictures import literal
 from flax_densenet.study.gradients.report import CONNECTIONS, GradientRow
 from flax_densenet.study.result import StudyResult
 from flax_densenet.study.styles import LINES, MARKER_SIZE, logarithmic
@@ -26,7 +27,7 @@ def draw_gradients(result: StudyResult) -> "Figure":
     last = max(row.epoch for row in rows)
     figure = Figure(figsize=(11, 3.9), layout="constrained")
     number = len(rows[0].test_error)
-    figure.suptitle(f"{result.title}; mean and range, n = {number}", fontsize=11)
+    figure.suptitle(f"{literal(result.title)}; mean and range, n = {number}", fontsize=11)
     start, end, course = figure.subplots(1, 3)
     end.sharey(start)
     for axes, epoch, title in (

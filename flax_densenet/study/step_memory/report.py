@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flax_densenet.machine import hardware
 from flax_densenet.network.config import DenseNetConfig
+from flax_densenet.pictures import literal
 from flax_densenet.study.result import Columns, StudyResult
 from flax_densenet.study.styles import LINES, MARKER_SIZE
 
@@ -115,7 +116,7 @@ def draw_memory(result: StudyResult) -> "Figure":
     depths = [row.depth for row in rows]
     figure = Figure(figsize=(6.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(result.title, fontsize=10)
+    axes.set_title(literal(result.title), fontsize=10)
     for way, style in zip(rows[0].temporary, LINES, strict=False):
         sizes = [row.temporary[way] / _MIB for row in rows]
         axes.plot(depths, sizes, label=f"{way} (XLA)", markersize=MARKER_SIZE, **style)
