@@ -48,7 +48,7 @@ def plot_activation_map(
     limit = float(np.abs(values).max()) or 1.0
     has_negative = bool((values < 0).any())
     figure = Figure(figsize=(9, 4.5), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     left, right = figure.subplots(1, 2)
     left.imshow(shown)
     right.imshow(light, cmap="gray", vmin=0, vmax=1)

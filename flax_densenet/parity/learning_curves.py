@@ -122,7 +122,7 @@ def plot_learning_curves(runs: Runs, title: str, file: Path) -> None:
     from matplotlib.figure import Figure  # half a second to import
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     panels = figure.subplots(1, 2)
     for axes, quantity, percent, label in (
         (panels[0], "train_loss", 1, "training loss (nats)"),

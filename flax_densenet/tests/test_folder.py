@@ -1,5 +1,6 @@
 """Tests of flax_densenet/data/images/folder.py on folders that are written here."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from PIL import Image
 
 from flax_densenet import InputError
 from flax_densenet.data.dataset import hold_out
-from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
+from flax_densenet.data.images.decode import ImageFormat, decode
 from flax_densenet.data.images.folder import describe_folder, load_folder
+from flax_densenet.data.images.formats import BrokenImage
 
 FORMAT = ImageFormat(4)
 BOTH = pytest.mark.parametrize(
@@ -188,6 +190,31 @@ def test_broken_file_is_named_by_its_path(folder: Path) -> None:
     data = load_folder(folder, FORMAT, on_broken="skip")
     assert [value for value, _, _ in contents(data.train)] == [20, 20, 0]
     assert data.train.unreadable == (str(broken),)
+
+
+def test_files_of_another_range_are_named_and_not_skipped(folder: Path) -> None:
+    path = folder / "train" / "bee" / "z.png"
+    pixels = np.full((4, 5), 819, np.uint16)  # a fifth of 4095
+    Image.fromarray(pixels).save(path)
+    data = load_folder(folder, FORMAT, on_broken="skip")
+    with pytest.raises(
+        InputError, match=rf"^{path} .image 3 of 4, from 0.: its values .*--pixel_range=0,4095, or"
+    ):
+        contents(data.train)
+    data = load_folder(folder, dataclasses.replace(FORMAT, pixel_range=(0, 4095)))
+    assert contents(data.train)[-1] == (51, 1, "z.png")
+    assert data.notes[1] == (
+        "pixel_range is for gray pixels of more than 8 bits; others stay as they are, such as "
+        f"those of {folder / 'train' / 'ant' / 'b.PNG'}"
+    )
+
+
+def test_strips_are_skipped_and_named(folder: Path) -> None:
+    path = folder / "train" / "bee" / "z.png"
+    Image.new("L", (60_000, 1)).save(path)
+    data = load_folder(folder, ImageFormat(64), on_broken="skip")
+    assert contents(data.train)[-1][0] == 10  # the first image takes its place
+    assert data.unreadable == [str(path)]
 
 
 def remove(name: str) -> Callable[[Path], Any]:

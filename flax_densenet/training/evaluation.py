@@ -27,12 +27,14 @@ class Evaluation(NamedTuple):
     Attributes:
       loss: Mean cross-entropy in nats.
       error: Share of wrong images.
+      balanced_accuracy: Mean share of right images over the classes that have images.
       top5_error: Share of images whose class is not among the five likeliest.
       confusion: [K, K] images by true class (row) and predicted class (column).
     """
 
     loss: float
     error: float
+    balanced_accuracy: float
     top5_error: float
     confusion: Int[np.ndarray, "K K"]
 
@@ -77,10 +79,12 @@ def evaluate_by_class(
         sums = jax.device_get(step(state, batch))
         totals = {name: total + sums[name].astype(float) for name, total in totals.items()}
     confusion = totals["confusion"].astype(int)
-    count = confusion.sum()
+    count, images = confusion.sum(), confusion.sum(axis=1)
+    right = np.diag(confusion)[images > 0] / images[images > 0]
     return Evaluation(
         loss=float(totals["loss"] / count),
         error=float(1 - np.trace(confusion) / count),
+        balanced_accuracy=float(right.mean()),
         top5_error=float(1 - totals["in_top"] / count),
         confusion=confusion,
     )
@@ -105,10 +109,12 @@ def plot_confusion(
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(share, cmap="Greys", vmin=0, vmax=100)
-    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    # The words of a user are no formulas, even with dollars in them.
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel="predicted class", ylabel="true class")
     if num_classes <= _MAX_NAMED_CLASSES:
-        axes.set_xticks(range(num_classes), class_names, rotation=90)
-        axes.set_yticks(range(num_classes), class_names)
+        axes.set_xticks(range(num_classes), class_names, rotation=90, parse_math=False)
+        axes.set_yticks(range(num_classes), class_names, parse_math=False)
     if num_classes <= _MAX_CLASSES_WITH_COUNTS:
         for (row, column), count in np.ndenumerate(confusion):
             color = "white" if share[row, column] > 50 else "black"

@@ -132,7 +132,7 @@ def plot_curves(records: list[Record], title: str, file: Path) -> None:
 
     epochs = [record["epoch"] for record in records]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     panels = figure.subplots(1, 2)
     for axes, quantity, label in (
         (panels[0], "loss", "cross-entropy (nats)"),
