@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from flax_densenet import InputError
 from flax_densenet.data.dataset import hold_out
+from flax_densenet.data.images import formats
 from flax_densenet.data.images.decode import ImageFormat, decode
 from flax_densenet.data.images.folder import describe_folder, load_folder
 from flax_densenet.data.images.formats import BrokenImage
@@ -117,7 +119,7 @@ def test_hidden_and_other_files_are_passed_over(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("ending", ["avif", "webp", "jp2", "tga", "jpg"])
+@pytest.mark.parametrize("ending", ["avif", "webp", "jp2", "tga", "jpg", "mpo"])
 def test_whatever_pillow_reads_is_taken(ending: str, folder: Path) -> None:
     path = folder / "train" / "bee" / f"z.{ending.upper()}"
     Image.new("RGB", (9, 9), (90, 90, 90)).save(path, quality=100)
@@ -140,6 +142,27 @@ def test_plug_in_of_pillow_is_asked_for_its_endings(
     Image.register_open("TEST", read_gray, lambda head: head == b"HEIC")
     Image.register_extension("TEST", ".heic")
     assert contents(load_folder(folder, FORMAT).train)[-1] == (55, 1, "z.heic")
+
+
+def test_heic_is_taken_where_its_plug_in_is_installed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "train" / "bee" / "z.heic").write_bytes(b"HEIC")
+    for name, kind in (("OPEN", dict), ("ID", list), ("EXTENSION", dict)):
+        monkeypatch.setattr(Image, name, kind(getattr(Image, name)))
+    (tmp_path / "pillow_heif.py").write_text(
+        "from PIL import Image\n"
+        "def register_heif_opener():\n"
+        "    Image.register_open('HEIF', None, None)\n"
+        "    Image.register_extension('HEIF', '.heic')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    formats._register.cache_clear()
+    try:
+        assert len(load_folder(folder, FORMAT).train) == 4
+    finally:
+        formats._register.cache_clear()
+        sys.modules.pop("pillow_heif", None)
 
 
 def test_programs_are_not_run_on_a_file(folder: Path) -> None:

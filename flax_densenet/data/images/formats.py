@@ -24,7 +24,7 @@ def readable_formats() -> tuple[str, ...]:
 
 def image_suffixes() -> frozenset[str]:
     """Returns the endings of all files that Pillow reads, in small letters and with the dot."""
-    readable = set(readable_formats())
+    readable = {*readable_formats(), "MPO"}  # which Pillow opens as JPEG
     return frozenset(
         suffix for suffix, name in Image.registered_extensions().items() if name in readable
     )
