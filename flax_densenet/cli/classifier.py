@@ -6,6 +6,8 @@ Axes: B batch, H height, W width, C channels, K classes.
 import dataclasses
 import json
 import sys
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -81,6 +83,7 @@ def load_classifier(source: str, weights: WeightsFlags, flags: ImageFlags) -> Cl
     names = checkpoint.class_names
     if flags.class_names is not None:
         names = _read_class_names(Path(flags.class_names).expanduser())
+        _check_different(names, flags.class_names)
     if names is not None and len(names) != config.num_classes:
         where = flags.class_names or source
         raise InputError(
@@ -108,9 +111,22 @@ def load_classifier(source: str, weights: WeightsFlags, flags: ImageFlags) -> Cl
 def _changed(preparation: Preparation, flags: ImageFlags) -> Preparation:
     if flags.image_size is not None:
         preparation = preparation.resized_to(flags.image_size)
-    names = ("shorter_side", "interpolation", "mean", "std")
+    names = ("shorter_side", "interpolation", "mean", "std", "pixel_range")
     given = {name: getattr(flags, name) for name in names}
     return dataclasses.replace(preparation, **{k: v for k, v in given.items() if v is not None})
+
+
+def _check_different(names: tuple[str, ...], file: str) -> None:
+    """Checks that no two classes have the same name; "" is none."""
+    forms = [unicodedata.normalize("NFC", name) for name in names]
+    twice = {name for name, count in Counter(forms).items() if name and count > 1}
+    if twice:
+        name = next(name for name in forms if name in twice)
+        first, second, *_ = (index for index, other in enumerate(forms) if other == name)
+        raise InputError(
+            f"{file} names classes {first} and {second} (from 0) {name!r}, as {len(twice)} name(s) "
+            "in all are there more than once; give every class a name of its own"
+        )
 
 
 def _read_class_names(file: Path) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`flax-densenet evaluate`: the errors of a trained network, class by class."""
 
 import dataclasses
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -12,7 +13,10 @@ from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import parse_flags
 from flax_densenet.cli.report import print_notes, to_json
 from flax_densenet.data import Dataset, Split
-from flax_densenet.errors import InputError, require
+from flax_densenet.data.images.wide_pixels import PixelRange, check_pixel_range
+from flax_densenet.data.load import stays_in_files
+from flax_densenet.data.preparation import Preparation
+from flax_densenet.errors import InputError, printable, require
 from flax_densenet.files import make_directory, write_text
 from flax_densenet.pictures import draw_picture
 from flax_densenet.training.config import DataConfig, RunConfig
@@ -35,13 +39,15 @@ class EvaluateArguments:
       best: Take the work directory's best checkpoint instead of its newest.
       dataset: Evaluate on another data set with the same classes.
       data_dir: Directory that holds its files.
-      image_size: Height and width in pixels to which images in files are brought. If not given, it
-        is the run's; another data set of image files needs it.
+      image_size: Height and width in pixels to which images in files are brought; the run's if not
+        given.
+      pixel_range: Values LOW,HIGH that become black and white in files with gray pixels of more
+        than 8 bits; the run's if not given.
       split: Images to evaluate on.
       batch_size: Images per step; it does not change the result.
       num_workers: Processes that read and decode images in files; 0 reads in the main process.
-      output: Directory for confusion.png and evaluation.json; evaluation/ in the work directory if
-        not given.
+      output: Directory for confusion.png and evaluation.json. If not given, it is evaluation/ in
+        the work directory, and evaluation-DATASET/ for another data set than the run's.
       devices: Which devices take part.
     """
 
@@ -50,6 +56,7 @@ class EvaluateArguments:
     dataset: str | None = None
     data_dir: str | None = None
     image_size: int | None = None
+    pixel_range: PixelRange | None = None
     split: SplitName = "test"
     batch_size: int = 256
     num_workers: int = 0
@@ -60,6 +67,7 @@ class EvaluateArguments:
         for name, minimum in (("batch_size", 1), ("num_workers", 0)):
             value = getattr(self, name)
             require(value >= minimum, name, value, f"an integer of at least {minimum}")
+        check_pixel_range(self.pixel_range)
 
 
 parse = partial(parse_flags, EvaluateArguments, pairs=True)
@@ -67,6 +75,7 @@ parse = partial(parse_flags, EvaluateArguments, pairs=True)
 
 _MAX_ROWS = 100
 _WORST_ROWS = 20
+_MAX_NAME = 100  # characters; file systems take 255 bytes
 
 
 def run(arguments: EvaluateArguments, prog: str) -> None:
@@ -85,12 +94,13 @@ def run(arguments: EvaluateArguments, prog: str) -> None:
     from flax_densenet.training.epoch import describe_unreadable
     from flax_densenet.training.evaluation import confusion_step, evaluate_by_class
     from flax_densenet.training.parallel import check_batch_size, parallel_steps
+    from flax_densenet.weights.statement import read_run
 
     choose_devices(arguments.devices)
     workdir, step = _find_checkpoint(arguments)
     run = workdir.read_config()
     check_batch_size(arguments.batch_size, jax.device_count())
-    dataset = _load(arguments, run)
+    dataset = _load(arguments, run, read_run(workdir.path).preparation)
     print_notes(dataset)
     split = _choose_split(dataset, arguments.split)
     steps = parallel_steps("jit", evaluation=confusion_step)
@@ -108,7 +118,18 @@ def run(arguments: EvaluateArguments, prog: str) -> None:
     if broken := dataset.unreadable:
         print(describe_unreadable(broken))
     output = Path(arguments.output).expanduser() if arguments.output else None
-    _write_result(result, dataset, title, output or workdir.path / "evaluation")
+    _write_result(result, dataset, title, output or workdir.path / _directory_name(arguments, run))
+
+
+def _directory_name(arguments: EvaluateArguments, run: RunConfig) -> str:
+    """Returns the name of the results' directory, where other data never replace the run's own."""
+    if arguments.dataset is None:
+        return "evaluation"
+    asked = DataConfig(dataset=arguments.dataset).dataset  # with an absolute path, as the run's
+    if asked == run.data.dataset:
+        return "evaluation"
+    words = re.sub(r"[^\w.]+", "-", printable(arguments.dataset)).strip("-.")
+    return f"evaluation-{words[-_MAX_NAME:]}"
 
 
 def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
@@ -146,22 +167,31 @@ def _find_checkpoint(arguments: EvaluateArguments) -> tuple[WorkDir, int]:
     return workdir, chosen
 
 
-def _load(arguments: EvaluateArguments, run: RunConfig) -> Dataset:
+def _load(arguments: EvaluateArguments, run: RunConfig, preparation: Preparation | None) -> Dataset:
     data = run.data
     if arguments.dataset is not None:
+        image_size = arguments.image_size
+        if image_size is None and arguments.dataset.startswith("tfds:"):
+            image_size = data.image_size  # without it they are read into memory
+        elif image_size is None and stays_in_files(arguments.dataset) and preparation is not None:
+            image_size = preparation.size
         # Settings for the run's own images may not suit others.
         data = DataConfig(
             dataset=arguments.dataset,
-            image_size=arguments.image_size,
+            image_size=image_size,
             broken_images=data.broken_images,
-            augment=data.augment if arguments.image_size is not None else "none",
+            # Whether the shorter side becomes longer than the part that is cut out.
+            augment=data.augment if image_size and data.image_size else "none",
             mean=data.mean,
             std=data.std,
+            pixel_range=data.pixel_range if image_size is not None else None,
         )
     elif arguments.image_size is not None:
         data = dataclasses.replace(data, image_size=arguments.image_size)
     if arguments.data_dir is not None:
         data = dataclasses.replace(data, data_dir=arguments.data_dir)
+    if arguments.pixel_range is not None:
+        data = dataclasses.replace(data, pixel_range=arguments.pixel_range)
     run = dataclasses.replace(run, data=data)
     dataset = load_run_data(run, num_workers=arguments.num_workers)
     check_dataset(run, dataset)
@@ -201,7 +231,10 @@ def _print_result(result: "Evaluation", dataset: Dataset, title: str) -> None:
     confusion = result.confusion
     print(title)
     print(f"loss {result.loss:.4f}  top-1 error {result.error:.2%}", end="")
-    print(f"  top-5 error {result.top5_error:.2%}" if dataset.num_classes > 5 else "")
+    print(f"  top-5 error {result.top5_error:.2%}" if dataset.num_classes > 5 else "", end="")
+    present = int((confusion.sum(axis=1) > 0).sum())
+    without = "" if present == len(confusion) else f" (of the {present} classes with images)"
+    print(f"  balanced accuracy {result.balanced_accuracy:.2%}{without}")
     rows = [_row(confusion, dataset.class_names, index) for index in range(len(confusion))]
     if len(rows) > _MAX_ROWS:
         print(f"the {_WORST_ROWS} classes with the largest error of {len(rows)}:")

@@ -12,7 +12,7 @@ from flax_densenet.cli.classifier import Classifier, load_classifier
 from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import ImageFlags, WeightsFlags, check_name, parse_flags
 from flax_densenet.data.images.paths import read_image
-from flax_densenet.errors import InputError, require
+from flax_densenet.errors import InputError, printable, require
 from flax_densenet.files import written_whole
 
 Method = Literal["cam", "gradcam"]
@@ -112,7 +112,7 @@ def run(arguments: ExplainArguments, prog: str) -> None:
     with written_whole(target, overwrite=arguments.overwrite) as unfinished:
         plot_activation_map(image, np.asarray(values[0]), title, unit, unfinished)
     print(title)
-    print(f"wrote {target}")
+    print(f"wrote {printable(str(target))}")
 
 
 def _choose_class(asked: str | None, classifier: Classifier) -> int | None:

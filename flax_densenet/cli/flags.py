@@ -22,6 +22,7 @@ from tyro.constructors import (
 
 from flax_densenet.data.dataset import check_scale
 from flax_densenet.data.images.crop import Interpolation
+from flax_densenet.data.images.wide_pixels import PixelRange, check_pixel_range
 from flax_densenet.errors import InputError, nearest, require
 from flax_densenet.network.config import DenseNetConfig
 from flax_densenet.network.fields import ComputeType
@@ -180,6 +181,8 @@ class ImageFlags:
       interpolation: How images are resized; pixels are averaged in shrinking.
       mean: Mean of each channel that is subtracted, in 0 to 255.
       std: Standard deviation of each channel that is divided by, in 0 to 255.
+      pixel_range: Values LOW,HIGH that become black and white in files with gray pixels of more
+        than 8 bits; usually 0,65535 for integers and 0,255 for floating-point numbers.
       class_names: File with the name of each class, one a line or a JSON list.
     """
 
@@ -188,6 +191,7 @@ class ImageFlags:
     interpolation: Interpolation | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    pixel_range: PixelRange | None = None
     class_names: str | None = None
 
     def __post_init__(self) -> None:
@@ -195,3 +199,4 @@ class ImageFlags:
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "an integer of at least 1")
         check_scale(self.mean, self.std)
+        check_pixel_range(self.pixel_range)

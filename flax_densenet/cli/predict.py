@@ -18,7 +18,7 @@ from flax_densenet.cli.devices import DeviceFlags, choose_devices
 from flax_densenet.cli.flags import ImageFlags, WeightsFlags, parse_flags
 from flax_densenet.data.images.paths import describe_passed_over, find_images, read_images
 from flax_densenet.data.outputs import Outputs
-from flax_densenet.errors import ImagesUnreadable, InputError, listed, require
+from flax_densenet.errors import ImagesUnreadable, InputError, listed, printable, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,12 +103,12 @@ def run(arguments: PredictArguments, prog: str) -> None:
             if problem is None and not np.isfinite(logits[number]).all():
                 problem = _NOT_FINITE
             if problem is not None:
-                failed.append(path)
-                print(f"error: {path}: {problem}", file=sys.stderr)
+                failed.append(printable(path))
+                print(f"error: {printable(path)}: {problem}", file=sys.stderr)
             if arguments.json:
                 print(json.dumps(_as_json(path, row, problem)))
             elif problem is None:
-                print(_as_table(path, row))
+                print(_as_table(printable(path), row))
         sys.stdout.flush()
     if failed:
         raise ImagesUnreadable(

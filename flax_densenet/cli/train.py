@@ -303,7 +303,8 @@ def _workdir_path(arguments: TrainArguments) -> Path:
     if jax.process_count() > 1:
         raise InputError("several processes need the same --workdir, on a disk that all can reach")
     run, now = arguments.config, datetime.datetime.now()
-    data = run.data.dataset.replace(":", "-").replace("/", "-")
+    kind, _, rest = run.data.dataset.partition(":")
+    data = f"{kind}-{Path(rest).name}" if rest else kind
     seed = run.optimization.seed
     return Path("runs") / f"{run.network.slug}-{data}-seed{seed}-{now:%Y-%m-%d-%H%M%S}"
 
@@ -324,6 +325,12 @@ def _check_resume(workdir: WorkDir, run: RunConfig) -> tuple[int, int] | None:
     differences = workdir.read_config().differences(run)
     changed_epochs = differences.pop("epochs", None)
     differences.pop("data_dir", None)  # the same data may be elsewhere
+    was, now = differences.get("dataset", ("", ""))
+    if was.startswith("folder:") and now.startswith("folder:"):
+        from flax_densenet.weights.statement import read_run
+
+        if read_run(workdir.path).class_names is not None:  # which are compared with the images
+            del differences["dataset"]
     if differences:
         listed = "; ".join(f"{name} was {a!r}, now {b!r}" for name, (a, b) in differences.items())
         raise InputError(

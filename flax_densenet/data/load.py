@@ -77,9 +77,8 @@ def load_dataset(
     Raises:
       InputError: There is no such data set, or it cannot be trained on.
     """
-    stays_in_files = name in NUM_CLASSES or _rest(name, _FOLDER_PREFIX) is not None
     if reading is None:
-        if stays_in_files:
+        if stays_in_files(name):
             raise InputError(
                 f"dataset {name} needs --image_size, to which its images are brought; 224 is usual "
                 "for ImageNet nets, 32 for CIFAR nets"
@@ -97,6 +96,11 @@ def load_dataset(
     raise InputError(
         f"dataset {name} has images of one size, which are read into memory; leave out --image_size"
     )
+
+
+def stays_in_files(name: str) -> bool:
+    """Returns whether the images of a data set are always read when needed."""
+    return name in NUM_CLASSES or _rest(name, _FOLDER_PREFIX) is not None
 
 
 def _load_into_memory(name: str, data_dir: str | None) -> Dataset:

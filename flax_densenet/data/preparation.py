@@ -8,6 +8,7 @@ from typing import Any
 from flax_densenet.data.dataset import ChannelStatistics
 from flax_densenet.data.images.crop import Interpolation
 from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.wide_pixels import PixelRange, check_pixel_range
 from flax_densenet.errors import InputError, require
 from flax_densenet.network.config import DenseNetConfig
 
@@ -27,6 +28,8 @@ class Preparation:
       interpolation: Pillow's name of the resizing filter; shrinking averages pixels.
       mean: Mean of each channel that is subtracted, in 0 to 255.
       std: Standard deviation of each channel that is divided by, in 0 to 255.
+      pixel_range: Values that become 0 and 255 where gray pixels have more than 8 bits; None is
+        the usual ones, where a file looks like that.
 
     Raises:
       InputError: Mean and deviation do not belong together, or a number is out of range.
@@ -37,12 +40,16 @@ class Preparation:
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             if (values := getattr(self, name)) is not None:  # JSON has lists only
                 object.__setattr__(self, name, tuple(values))
                 require(all(map(math.isfinite, values)), name, values, "finite numbers")
+        if self.pixel_range is not None:
+            object.__setattr__(self, "pixel_range", tuple(self.pixel_range))
+            check_pixel_range(self.pixel_range)
         lengths = [None if values is None else len(values) for values in (self.mean, self.std)]
         if lengths[0] != lengths[1]:
             raise InputError(
@@ -85,7 +92,11 @@ class Preparation:
                 "give it in pixels with --image_size (in Python: image_size)"
             )
         return ImageFormat(
-            self.size, channels, shorter_side=self.shorter_side, interpolation=self.interpolation
+            self.size,
+            channels,
+            shorter_side=self.shorter_side,
+            interpolation=self.interpolation,
+            pixel_range=self.pixel_range,
         )
 
     def known_statistics(self, channels: int) -> ChannelStatistics:
@@ -140,17 +151,26 @@ def usual_preparation(
     )
 
 
-def trained_format(image_size: int | None, augment: str, channels: int) -> ImageFormat | None:
+def trained_format(
+    image_size: int | None,
+    augment: str,
+    channels: int,
+    *,
+    pixel_range: PixelRange | None = None,
+) -> ImageFormat | None:
     """Returns what a training brings images in files to; None if they have one size already.
 
     Args:
       image_size: Height and width, in pixels; None if the images have one size already.
       augment: The training's augmentation.
       channels: Image channels of the network.
+      pixel_range: As `ImageFormat`.
     """
     if image_size is None:
         return None
-    return ImageFormat(image_size, channels, random_crop=augment in CROPPED)
+    return ImageFormat(
+        image_size, channels, random_crop=augment in CROPPED, pixel_range=pixel_range
+    )
 
 
 def trained_preparation(
@@ -160,6 +180,7 @@ def trained_preparation(
     *,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    pixel_range: PixelRange | None = None,
 ) -> Preparation:
     """Returns how a training prepares images for its evaluation.
 
@@ -169,6 +190,7 @@ def trained_preparation(
       channels: Image channels of the network.
       mean: Mean of each channel that it subtracts, in 0 to 255.
       std: Standard deviation of each channel that it divides by, in 0 to 255.
+      pixel_range: As `ImageFormat`.
     """
     trained = trained_format(image_size, augment, channels)
     return Preparation(
@@ -176,4 +198,5 @@ def trained_preparation(
         shorter_side=trained.resized_side if trained else None,
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
+        pixel_range=pixel_range,
     )

@@ -97,6 +97,7 @@ class Interface:
                 "central_crop": prepared.size,
                 "interpolation": prepared.interpolation,
             },
+            "pixel_range": prepared.pixel_range,
             "normalization": {
                 "mean": prepared.mean,
                 "std": prepared.std,

@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score
 
 from flax_densenet import DenseNet
 from flax_densenet.cli import evaluate
 from flax_densenet.cli.main import main
 from flax_densenet.data import Split, load_dataset
 from flax_densenet.data.dataset import hold_out
+from flax_densenet.explanation.picture import plot_activation_map
 from flax_densenet.training import Preprocess, WorkDir, create_state, sgd
 from flax_densenet.training.checkpoints import CheckpointStore
 from flax_densenet.training.evaluation import plot_confusion
+from flax_densenet.training.records import plot_curves
 
 Status = Callable[..., int]
 Printed = Callable[[], str]
@@ -145,11 +148,16 @@ def test_result_is_that_of_the_network_on_every_image(
     np.testing.assert_array_equal(result["confusion"], right)
     assert result["loss"] == pytest.approx(losses.mean(), rel=1e-4)
     assert result["error"] == pytest.approx(np.mean(label != predicted))
+    balanced = balanced_accuracy_score(label, predicted)
+    assert result["balanced_accuracy"] == pytest.approx(balanced)
     assert result["error"] == pytest.approx(records[-1]["test_error"])
     assert result["top5_error"] == pytest.approx(records[-1]["test_top5_error"])
     text = printed()
     assert f"DenseNet (L=7, k=2), step {records[-1]['step']}, on digits (test)" in text
-    assert f"top-1 error {result['error']:.2%} top-5 error {result['top5_error']:.2%}" in text
+    assert (
+        f"top-1 error {result['error']:.2%} top-5 error {result['top5_error']:.2%} balanced "
+        f"accuracy {balanced:.2%} class images"
+    ) in text
     for digit in range(10):
         images, wrong = right[digit].sum(), right[digit].sum() - right[digit, digit]
         assert f"{digit} {images} {wrong} {wrong / images:.2%}" in text
@@ -229,6 +237,20 @@ def test_unwritable_output_is_one_message(
     assert "cannot be written (Not a directory)" in printed()
 
 
+def test_dollars_in_names_are_no_formulas(tmp_path: Path) -> None:
+    names = ("a $\\nothing$", "$x_{$")  # matplotlib reads formulas between dollars
+    for file in ("picture.png", "map.png"):
+        title = r"title of $\nothing$"
+        if file == "map.png":
+            image = np.zeros((4, 4, 3), np.uint8)
+            plot_activation_map(image, np.eye(2), title, "unit", tmp_path / file)
+        else:
+            plot_confusion(np.eye(2, dtype=int), names, title, tmp_path / file)
+        assert (tmp_path / file).stat().st_size > 1000
+    record = {f"{split}_{what}": 1.0 for split in ("train", "test") for what in ("loss", "error")}
+    plot_curves([{"epoch": 1, **record}], r"title of $\nothing$", tmp_path / "curves.png")
+
+
 @pytest.mark.parametrize("num_classes", [2, 12, 30, 100])
 def test_picture_of_few_and_many_classes(num_classes: int, tmp_path: Path) -> None:
     names = tuple(f"class {i}" for i in range(num_classes))
@@ -270,12 +292,19 @@ def test_images_in_files_of_another_data_set(
     config.config_file.write_text(text.replace('"stop"', '"skip"'))
     config.checkpoints.symlink_to(workdir / "checkpoints")
     dataset = ("--dataset", f"folder:{tmp_path / 'images'}")
-    assert status("evaluate", str(config.path), *dataset, "--image_size", "8") == 0
-    result = json.loads((config.path / "evaluation" / "evaluation.json").read_text())
+    assert status("evaluate", str(config.path), *dataset) == 0  # the run's images have 8x8 pixels
+    assert not (config.path / "evaluation").exists()  # which is for the run's own images
+    (directory,) = config.path.glob("evaluation-folder-*-images")
+    result = json.loads((directory / "evaluation.json").read_text())
     assert np.sum(result["confusion"], axis=1).tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1, 1]
-    assert f"skipped 1 broken image(s) so far, such as {broken}" in printed()
-    assert status("evaluate", str(config.path), *dataset) == 2
-    assert "needs --image_size, to which its images are brought" in printed()
+    text = printed()
+    assert f"skipped 1 broken image(s) so far, such as {broken}" in text
+    assert "note: test/ has the test images" in text
+    assert "(of the 9 classes with images)" in text
+    right, images = (np.diag(result["confusion"]), np.sum(result["confusion"], axis=1))
+    # NaN for the class without images, which does not count
+    with np.errstate(invalid="ignore"):
+        assert result["balanced_accuracy"] == pytest.approx(np.nanmean(right / images))
 
 
 def test_predict_knows_how_the_run_prepared_its_images(

@@ -211,6 +211,12 @@ def test_names_of_imagenet_are_those_of_its_folders() -> None:
     assert in_class_order(params, class_names("imagenet"), wordnet_ids(), "x", "") is params
 
 
+def test_one_name_in_two_unicode_forms_is_one_name() -> None:
+    params = {"classifier": {"bias": np.arange(2)}}
+    turned = in_class_order(params, ("\u00e4", "b"), ("b", "a\u0308"), "x", "")
+    assert turned["classifier"]["bias"].tolist() == [1, 0]
+
+
 def test_gray_weights_start_a_network_for_colors(weights: Path) -> None:
     run = run_from(weights)
     network = dataclasses.replace(run.network, in_channels=3)

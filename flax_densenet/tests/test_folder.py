@@ -1,7 +1,9 @@
 """Tests of flax_densenet/data/images/folder.py on folders that are written here."""
 
+import dataclasses
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from PIL import Image
 
 from flax_densenet import InputError
 from flax_densenet.data.dataset import hold_out
-from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
+from flax_densenet.data.images import formats
+from flax_densenet.data.images.decode import ImageFormat, decode
 from flax_densenet.data.images.folder import describe_folder, load_folder
+from flax_densenet.data.images.formats import BrokenImage
 
 FORMAT = ImageFormat(4)
 BOTH = pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_hidden_and_other_files_are_passed_over(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("ending", ["avif", "webp", "jp2", "tga", "jpg"])
+@pytest.mark.parametrize("ending", ["avif", "webp", "jp2", "tga", "jpg", "mpo"])
 def test_whatever_pillow_reads_is_taken(ending: str, folder: Path) -> None:
     path = folder / "train" / "bee" / f"z.{ending.upper()}"
     Image.new("RGB", (9, 9), (90, 90, 90)).save(path, quality=100)
@@ -138,6 +142,27 @@ def test_plug_in_of_pillow_is_asked_for_its_endings(
     Image.register_open("TEST", read_gray, lambda head: head == b"HEIC")
     Image.register_extension("TEST", ".heic")
     assert contents(load_folder(folder, FORMAT).train)[-1] == (55, 1, "z.heic")
+
+
+def test_heic_is_taken_where_its_plug_in_is_installed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "train" / "bee" / "z.heic").write_bytes(b"HEIC")
+    for name, kind in (("OPEN", dict), ("ID", list), ("EXTENSION", dict)):
+        monkeypatch.setattr(Image, name, kind(getattr(Image, name)))
+    (tmp_path / "pillow_heif.py").write_text(
+        "from PIL import Image\n"
+        "def register_heif_opener():\n"
+        "    Image.register_open('HEIF', None, None)\n"
+        "    Image.register_extension('HEIF', '.heic')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    formats._register.cache_clear()
+    try:
+        assert len(load_folder(folder, FORMAT).train) == 4
+    finally:
+        formats._register.cache_clear()
+        sys.modules.pop("pillow_heif", None)
 
 
 def test_programs_are_not_run_on_a_file(folder: Path) -> None:
@@ -188,6 +213,31 @@ def test_broken_file_is_named_by_its_path(folder: Path) -> None:
     data = load_folder(folder, FORMAT, on_broken="skip")
     assert [value for value, _, _ in contents(data.train)] == [20, 20, 0]
     assert data.train.unreadable == (str(broken),)
+
+
+def test_files_of_another_range_are_named_and_not_skipped(folder: Path) -> None:
+    path = folder / "train" / "bee" / "z.png"
+    pixels = np.full((4, 5), 819, np.uint16)  # a fifth of 4095
+    Image.fromarray(pixels).save(path)
+    data = load_folder(folder, FORMAT, on_broken="skip")
+    with pytest.raises(
+        InputError, match=rf"^{path} .image 3 of 4, from 0.: its values .*--pixel_range=0,4095, or"
+    ):
+        contents(data.train)
+    data = load_folder(folder, dataclasses.replace(FORMAT, pixel_range=(0, 4095)))
+    assert contents(data.train)[-1] == (51, 1, "z.png")
+    assert data.notes[1] == (
+        "pixel_range is for gray pixels of more than 8 bits; others stay as they are, such as "
+        f"those of {folder / 'train' / 'ant' / 'b.PNG'}"
+    )
+
+
+def test_strips_are_skipped_and_named(folder: Path) -> None:
+    path = folder / "train" / "bee" / "z.png"
+    Image.new("L", (60_000, 1)).save(path)
+    data = load_folder(folder, ImageFormat(64), on_broken="skip")
+    assert contents(data.train)[-1][0] == 10  # the first image takes its place
+    assert data.unreadable == [str(path)]
 
 
 def remove(name: str) -> Callable[[Path], Any]:

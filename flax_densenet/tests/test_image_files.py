@@ -2,6 +2,8 @@
 
 import io
 import math
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from PIL import Image
 
 from flax_densenet import InputError
 from flax_densenet.data.images.crop import random_box
-from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
+from flax_densenet.data.images.decode import ImageFormat, decode
+from flax_densenet.data.images.formats import BrokenImage
+from flax_densenet.data.images.wide_pixels import UnknownRange
 
 RED, GRAY_OF_RED = (200, 40, 10), 85  # 0.299 * 200 + 0.587 * 40 + 0.114 * 10 = 84.4...
 
@@ -61,7 +65,7 @@ def pixel(data: bytes, channels: int) -> tuple[int, ...]:
         pytest.param(gray_16(65535), (255, 255, 255, 255), id="16-bit-white"),
         pytest.param(gray_16(25700, "TIFF"), (100, 100, 100, 255), id="16-bit-tiff"),
         pytest.param(solid("I", 25700, "TIFF"), (100, 100, 100, 255), id="32-bit"),
-        pytest.param(solid("I", -5, "TIFF"), (0, 0, 0, 255), id="32-bit-negative"),
+        pytest.param(gray_16(0), (0, 0, 0, 255), id="16-bit-black"),
         pytest.param(solid("F", 100.4, "TIFF"), (100, 100, 100, 255), id="float"),
         pytest.param(solid("F", float("nan"), "TIFF"), (0, 0, 0, 255), id="nan"),
     ],
@@ -191,3 +195,111 @@ def test_impossible_formats_are_refused() -> None:
         ImageFormat(0)
     with pytest.raises(InputError, match=r"channels \(=2\) must be 1 .gray., 3 .* or 4"):
         ImageFormat(8, channels=2)
+
+
+def values(low: float, high: float, kind: Any) -> np.ndarray:
+    return np.linspace(low, high, 54).astype(kind).reshape(6, 9)
+
+
+def tiff(array: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(array), "TIFF")
+
+
+@pytest.mark.parametrize(
+    ("array", "says", "hint"),
+    [
+        (values(0, 1, np.float32), "0 to 1, and floating-point", "0,1, or .*=0,255 if it is only"),
+        (values(-1, 1, np.float32), "-1 to 1, and floating-point", "-1,1$"),
+        (values(0, 4000, np.float32), "0 to 4000, and floating-point", "0,4000$"),
+        (values(0, 4095, np.uint16), "0 to 4095, and integers", "0,4095, or .*=0,65535 if it is"),
+        (values(0, 200, np.uint16), "0 to 200, and integers", "0,255, or"),
+        (values(-1024, 3071, np.int32), "-1024 to 3071, and integers", "-1024,3071$"),
+        (values(0, 2**20, np.int32), r"0 to 1\.04858e\+06, and integers", "0,"),
+        (values(-5, -5, np.int32), "-5 to -5, and integers", "-5,-4"),
+    ],
+)
+def test_unusual_values_are_refused_until_their_range_is_said(
+    array: np.ndarray, says: str, hint: str
+) -> None:
+    with pytest.raises(UnknownRange, match=f"its values are {says}.*such as --pixel_range={hint}"):
+        decode(tiff(array), ImageFormat(6, 1))
+
+
+@pytest.mark.parametrize(
+    ("array", "low", "high"),
+    [
+        (values(0, 1, np.float32), 0, 1),
+        (values(0, 4095, np.uint16), 0, 4095),
+        (values(-1024, 3071, np.int32), -160, 240),  # a window of computed tomography
+        (values(0, 65535, np.uint16), 0, 65535),
+    ],
+)
+def test_pixel_range_is_black_to_white(array: np.ndarray, low: float, high: float) -> None:
+    image = decode(tiff(array), ImageFormat(6, 1, pixel_range=(low, high)))
+    share = (array.astype(np.float64) - low) / (high - low)
+    right = np.rint(255 * np.minimum(1, np.maximum(0, share)))[:, 2:8]  # the middle six columns
+    assert np.abs(image[..., 0] - right).max() <= 1  # 1: halves are rounded either way
+    assert len(np.unique(image)) > 5
+
+
+def test_file_whose_values_are_not_in_the_range_is_broken() -> None:
+    image_format = ImageFormat(6, 1, pixel_range=(0, 1))
+    with pytest.raises(BrokenImage, match=r"0 to 255, and none is inside of pixel_range \(=0,1\)"):
+        decode(tiff(values(0, 255, np.uint8).astype(np.float32)), image_format)
+    mask = np.eye(6, dtype=np.float32)
+    np.testing.assert_array_equal(decode(tiff(mask), image_format)[..., 0], 255 * mask)
+
+
+def png_16(colors: np.ndarray) -> bytes:
+    """A PNG file of 16-bit colors, which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        body = name + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    height, width, _ = colors.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colors)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_12_bit_colors_in_files_of_16_bits_are_refused() -> None:
+    colors = np.stack([values(0, 65535, np.uint16)] * 3, axis=-1)
+    image = decode(png_16(colors), ImageFormat(6))
+    np.testing.assert_array_equal(image, (colors // 256)[:, 2:8])  # some columns are cut off
+    with pytest.raises(UnknownRange, match="colors of 16 bits are all below 4096, and only the"):
+        decode(png_16(colors // 16), ImageFormat(6))
+
+
+@pytest.mark.parametrize("pixel_range", [(1, 1), (2, 1), (0,), (0, float("inf"))])
+def test_impossible_ranges_are_refused(pixel_range: Any) -> None:
+    with pytest.raises(InputError, match=r"pixel_range \(=.*\) must be LOW,HIGH: two numbers"):
+        ImageFormat(8, pixel_range=pixel_range)
+
+
+@pytest.mark.parametrize("random_crop", [True, False])
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000)])
+def test_strips_that_would_become_giants_are_broken(
+    size: tuple[int, int], random_crop: bool
+) -> None:
+    """Resized to 256, a strip of 60,000x1 has 3.9e9 pixels."""
+    image_format = ImageFormat(224, random_crop=random_crop, shorter_side=256)
+    giant = "x".join(str(256 * length) for length in size)
+    with pytest.raises(BrokenImage, match=f"would become {giant} when its shorter side is resized"):
+        decode(encoded(Image.new("L", size)), image_format, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"), [(53, "more than Pillow's limit of 53"), (20, "bomb")]
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_images_above_the_limit_of_pillow_are_broken(
+    limit: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = solid("L", 3)  # 9x6 = 54 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(BrokenImage, match=reason):
+        decode(data, ImageFormat(1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert decode(data, ImageFormat(1)).max() == 3

@@ -169,6 +169,14 @@ def test_gray_networks_see_gray(
         (("{file}", "{images}", "--class_names", "{two}"), "two.txt names 2 classes and the net"),
         (("{file}", "{images}", "--class_names", "{bad}"), "bad.json is damaged JSON"),
         (("{file}", "{images}", "--class_names", "{map}"), "map.json is JSON, and no list of"),
+        (
+            ("{file}", "{images}", "--class_names", "{same}"),
+            r"names classes 0 and 2 \(from 0\) 'ant'",
+        ),
+        (
+            ("{file}", "{images}", "--pixel_range=4,-4"),
+            r"pixel_range \(=\(4.0, -4.0\)\) must be LOW",
+        ),
         (("{file}",), r"images \(=\(\)\) must be at least one file or directory"),
     ],
 )
@@ -182,7 +190,12 @@ def test_wrong_input_is_one_message(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "empty").mkdir()
-    texts = {"two.txt": "ant\nbee", "bad.json": '["ant"', "map.json": '{"ant": 0}'}
+    texts = {
+        "same.txt": "ant\nbee\nant",
+        "two.txt": "ant\nbee",
+        "bad.json": '["ant"',
+        "map.json": '{"ant": 0}',
+    }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     places = {Path(name).stem: tmp_path / name for name in (*texts, "empty")}

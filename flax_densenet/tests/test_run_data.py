@@ -1,10 +1,14 @@
 """Tests of runs on images in files: flax_densenet/training/run_data.py and the names in load.py."""
 
+import dataclasses
+import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +18,14 @@ from PIL import Image
 from flax_densenet import DenseNetConfig, InputError
 from flax_densenet.data import ArraySplit, describe_dataset, load_dataset
 from flax_densenet.data.images.decode import ImageFormat
+from flax_densenet.data.images.streamed import StreamedSplit
 from flax_densenet.data.load import FileReading
+from flax_densenet.data.preparation import Preparation
 from flax_densenet.tests.test_signals import TRAIN_PY, read_records, read_variables
-from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig
+from flax_densenet.training import DataConfig, OptimizationConfig, RunConfig, loop
 from flax_densenet.training.run_data import load_run_data
+from flax_densenet.training.workdir import WorkDir, usage_record
+from flax_densenet.weights.statement import PREPARATION_KEY
 
 Status = Callable[..., int]
 Printed = Callable[[], str]
@@ -131,6 +139,10 @@ def test_folder_is_described_without_reading_images(folder: Path) -> None:
     ("data", "message"),
     [
         (DataConfig(augment="crop"), r"augment \(='crop'\) cuts images in files to image_size"),
+        (
+            DataConfig(pixel_range=(0, 1)),
+            r"pixel_range \(=\(0, 1\)\) is for images in files, and digits is read without",
+        ),
         (DataConfig(image_size=8), "dataset digits has images of one size, .* leave out --image"),
         (DataConfig(dataset="imagenette"), "dataset imagenette needs --image_size, to which its"),
         (DataConfig(dataset="folder:/x"), "dataset folder:/x needs --image_size"),
@@ -144,6 +156,62 @@ def test_folder_is_described_without_reading_images(folder: Path) -> None:
 def test_data_that_cannot_be_used_so_is_refused(data: DataConfig, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_run_data(run_of(data), num_workers=0)
+
+
+def test_pixel_range_goes_with_the_run(folder: Path) -> None:
+    run = run_of(DataConfig(dataset=f"folder:{folder}", image_size=8, pixel_range=(0, 4095)))
+    run = RunConfig.from_json(run.to_json())
+    dataset = load_run_data(run, num_workers=0)
+    assert isinstance(dataset.train, StreamedSplit)
+    assert dataset.train.image_format.pixel_range == (0, 4095)
+    record = json.loads(json.dumps(usage_record(run, dataset)))
+    preparation = Preparation.from_record(record[PREPARATION_KEY])
+    assert preparation.image_format(3).pixel_range == (0, 4095)
+    with pytest.raises(InputError, match=r"pixel_range \(=\(5, 5\)\) must be LOW,HIGH: two"):
+        DataConfig(pixel_range=(5, 5))
+
+
+def test_paths_are_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    data = DataConfig(dataset="folder:images", data_dir="files")
+    assert (data.dataset, data.data_dir) == (f"folder:{tmp_path}/images", f"{tmp_path}/files")
+    data = DataConfig(dataset="folder:~/images", data_dir="gs://bucket/files")
+    assert (data.dataset, data.data_dir) == ("folder:/home/me/images", "gs://bucket/files")
+    assert DataConfig(dataset="tfds:mnist").dataset == "tfds:mnist"
+
+
+def test_run_goes_on_with_images_that_were_moved(
+    folder: Path,
+    tmp_path: Path,
+    status: Status,
+    printed: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = DataConfig(
+        dataset=f"folder:{folder}", image_size=8, mean=(9, 9, 9), std=(9, 9, 9), augment="none"
+    )
+    workdir, batches = WorkDir(tmp_path), OptimizationConfig(batch_size=8)
+    run = dataclasses.replace(run_of(data), optimization=batches)
+    workdir.write_config(run, usage_record(run, load_run_data(run, num_workers=0)))
+    asked = []
+
+    def fit(run: RunConfig, *args: Any, **how: Any) -> list[dict[str, Any]]:
+        asked.append(run.data.dataset)
+        return [{"epoch": 1, "test_error": 0.5}]
+
+    monkeypatch.setattr(loop, "fit", fit)
+    shutil.copytree(folder, tmp_path / "new")
+    flags = ("train", "--resume", "--workdir", str(tmp_path), "--dataset", "folder:new")
+    monkeypatch.chdir(tmp_path)
+    assert status(*flags) == 0
+    assert asked == [f"folder:{tmp_path}/new"]
+    (tmp_path / "new" / "train" / "red" / "0.png").unlink()
+    assert status(*flags) == 2
+    assert "has changed: images was {'train': 24, 'test': 9}, now {'train': 23" in printed()
+    workdir.write_config(run)  # an old version recorded nothing to compare with
+    assert status(*flags) == 2
+    assert f"dataset was 'folder:{folder}', now 'folder:{tmp_path}/new'" in printed()
 
 
 def test_data_in_memory_stays_there(folder: Path) -> None:

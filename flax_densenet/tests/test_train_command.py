@@ -110,7 +110,7 @@ def test_default_directory_is_absolute_and_named_after_the_run(directory: Path) 
 def test_first_lines_come_before_the_last(finished: subprocess.CompletedProcess[str]) -> None:
     firsts = [line.split()[0] for line in finished.stdout.splitlines()]
     assert firsts == (
-        "backend computes versions data pixels network training directory".split()
+        "backend computes versions data best pixels network training directory".split()
         + "compiling epoch test everything".split()
     )
 

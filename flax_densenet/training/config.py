@@ -8,10 +8,13 @@ the outcome is the same up to rounding.
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from flax_densenet.data.images.streamed import OnBroken
+from flax_densenet.data.images.wide_pixels import PixelRange, check_pixel_range
 from flax_densenet.errors import InputError, require, require_integer
 from flax_densenet.implementations.choose import Implementation
 from flax_densenet.network.config import DenseNetConfig
@@ -192,6 +195,11 @@ class Execution:
 
 
 Augment = Literal["none", "shift", "crop", "crop_color"]
+_FOLDER = "folder:"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expanduser(path)).absolute())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,6 +218,8 @@ class DataConfig:
       mean: Mean of each channel that is subtracted, in 0 to 255; the data set's if not given.
       std: Standard deviation of each channel that is divided by, in 0 to 255; the data set's if not
         given.
+      pixel_range: Values LOW,HIGH that become black and white in files with gray pixels of more
+        than 8 bits; usually 0,65535 for integers and 0,255 for floating-point numbers.
     """
 
     dataset: str = "digits"
@@ -220,14 +230,21 @@ class DataConfig:
     broken_images: OnBroken = "stop"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("augment", Augment), ("broken_images", OnBroken)):
             value = getattr(self, name)
             require(value in get_args(choices), name, value, f"one of {get_args(choices)}")
-        for name in ("mean", "std"):
+        for name in ("mean", "std", "pixel_range"):
             if getattr(self, name) is not None:  # JSON has lists only
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_pixel_range(self.pixel_range)
+        # A run goes on from wherever it is resumed.
+        if (folder := self.dataset.removeprefix(_FOLDER)) not in ("", self.dataset):
+            object.__setattr__(self, "dataset", _FOLDER + _absolute(folder))
+        if self.data_dir is not None and "://" not in self.data_dir:
+            object.__setattr__(self, "data_dir", _absolute(self.data_dir))
         is_positive = self.std is None or all(value > 0 for value in self.std)
         require(is_positive, "std", self.std, "numbers above 0, one for each channel")
         require_integer("validation_images", self.validation_images, 0)

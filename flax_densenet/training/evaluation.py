@@ -28,12 +28,14 @@ class Evaluation(NamedTuple):
     Attributes:
       loss: Mean cross-entropy in nats.
       error: Share of wrong images.
+      balanced_accuracy: Mean share of right images over the classes that have images.
       top5_error: Share of images whose class is not among the five likeliest.
       confusion: [K, K] images by true class (row) and predicted class (column).
     """
 
     loss: float
     error: float
+    balanced_accuracy: float
     top5_error: float
     confusion: Int[np.ndarray, "K K"]
 
@@ -78,10 +80,12 @@ def evaluate_by_class(
         sums = jax.device_get(step(state, batch))
         totals = {name: total + sums[name].astype(float) for name, total in totals.items()}
     confusion = totals["confusion"].astype(int)
-    count = confusion.sum()
+    count, images = confusion.sum(), confusion.sum(axis=1)
+    right = np.diag(confusion)[images > 0] / images[images > 0]
     return Evaluation(
         loss=float(totals["loss"] / count),
         error=float(1 - np.trace(confusion) / count),
+        balanced_accuracy=float(right.mean()),
         top5_error=float(1 - totals["in_top"] / count),
         confusion=confusion,
     )

@@ -23,6 +23,11 @@ def load_run_data(run: RunConfig, *, num_workers: int) -> Dataset:
     reading = None
     if image_format is not None:
         reading = FileReading(image_format, num_workers, data.broken_images)
+    elif data.pixel_range is not None:
+        raise InputError(
+            f"pixel_range (={data.pixel_range}) is for images in files, and {data.dataset} is read "
+            "without image_size; leave it out"
+        )
     elif data.augment in CROPPED:
         raise InputError(
             f"augment (={data.augment!r}) cuts images in files to image_size, which is not given; "
@@ -33,7 +38,10 @@ def load_run_data(run: RunConfig, *, num_workers: int) -> Dataset:
 
 def run_image_format(run: RunConfig) -> ImageFormat | None:
     """Returns what images in files become in a run; None if they have one size already."""
-    return trained_format(run.data.image_size, run.data.augment, run.network.in_channels)
+    data = run.data
+    return trained_format(
+        data.image_size, data.augment, run.network.in_channels, pixel_range=data.pixel_range
+    )
 
 
 def channel_statistics(run: RunConfig, dataset: Dataset) -> ChannelStatistics:

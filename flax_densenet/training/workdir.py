@@ -36,7 +36,12 @@ def usage_record(run: RunConfig, dataset: Dataset) -> Record:
     """
     data = run.data
     preparation = trained_preparation(
-        data.image_size, data.augment, run.network.in_channels, mean=data.mean, std=data.std
+        data.image_size,
+        data.augment,
+        run.network.in_channels,
+        mean=data.mean,
+        std=data.std,
+        pixel_range=data.pixel_range,
     )
     height, width, _ = dataset.image_shape
     if preparation.size is None and height == width:

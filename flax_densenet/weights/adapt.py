@@ -4,6 +4,7 @@ Axes: H kernel height, W kernel width, I input channels, O output channels.
 """
 
 import dataclasses
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -179,6 +180,8 @@ def in_class_order(
 ) -> dict[str, Any]:
     """Returns parameters whose classifier has its classes in another order.
 
+    Names that differ only in their Unicode form, as those of other file systems, are the same.
+
     Args:
       params: Parameters of a network.
       found: Names of its classes.
@@ -192,7 +195,9 @@ def in_class_order(
     Raises:
       InputError: The names are others; those that only one side has are named.
     """
-    found, wanted = tuple(found), tuple(wanted)
+    found, wanted = (
+        tuple(unicodedata.normalize("NFC", name) for name in names) for names in (found, wanted)
+    )
     if found == wanted or (is_imagenet(found) and wanted == wordnet_ids()):
         return params
     if sorted(found) != sorted(wanted):

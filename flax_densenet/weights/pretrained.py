@@ -152,6 +152,7 @@ def image_reader(
     image_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    pixel_range: tuple[float, float] | None = None,
     weight_set: str | None = None,
     offline: bool = False,
 ) -> Callable[[Sequence[str | Path]], Float[Array, "B H W C"]]:
@@ -163,6 +164,8 @@ def image_reader(
       image_size: Height and width in pixels of what the network sees.
       mean: Mean of each channel that is subtracted, in 0 to 255.
       std: Standard deviation of each channel that is divided by, in 0 to 255.
+      pixel_range: Values that become black and white in files with gray pixels of more than 8
+        bits; usually 0 and 65535 for integers, 0 and 255 for floating-point numbers.
       weight_set: As for `load`.
       offline: As for `load`.
 
@@ -184,7 +187,7 @@ def image_reader(
         require_integer("image_size", image_size, 1)
         preparation = preparation.resized_to(image_size)
     check_scale(mean, std)
-    given: dict[str, Any] = {"mean": mean, "std": std}
+    given: dict[str, Any] = {"mean": mean, "std": std, "pixel_range": pixel_range}
     given = {name: tuple(values) for name, values in given.items() if values is not None}
     preparation = dataclasses.replace(preparation, **given)
     image_format, statistics = image_inputs(checkpoint._replace(preparation=preparation))

@@ -5,6 +5,7 @@ Axes: H height, W width, C channels.
 
 import dataclasses
 import io
+import math
 from typing import get_args
 
 import numpy as np
@@ -12,16 +13,19 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from flax_densenet.data.images.crop import Interpolation, center_crop, random_crop
-from flax_densenet.data.images.formats import readable_formats
+from flax_densenet.data.images.formats import BrokenImage, readable_formats
+from flax_densenet.data.images.wide_pixels import (
+    PixelRange,
+    check_colors,
+    check_pixel_range,
+    has_16_bit_colors,
+    is_wide,
+    to_8_bits,
+)
 from flax_densenet.errors import InputError, require
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _GRAY = ("1", "L", "LA", "La")
-_LARGEST_16_BIT = 65535
-
-
-class BrokenImage(Exception):
-    """Bytes that Pillow cannot read as an image; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,8 @@ class ImageFormat:
       shorter_side: Length of the shorter side after evaluation has resized it, in pixels; None is
         the length above.
       interpolation: Pillow's name of the interpolation in evaluation; shrinking averages pixels.
+      pixel_range: Values that become 0 and 255 where gray pixels have more than 8 bits, as
+        `to_8_bits` takes it.
 
     Raises:
       InputError: No image can have this format.
@@ -47,6 +53,7 @@ class ImageFormat:
     random_crop: bool = False
     shorter_side: int | None = None
     interpolation: Interpolation = "bilinear"
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -63,6 +70,7 @@ class ImageFormat:
             )
         names = get_args(Interpolation)
         require(self.interpolation in names, "interpolation", self.interpolation, f"one of {names}")
+        check_pixel_range(self.pixel_range)
 
     @property
     def resized_side(self) -> int:
@@ -84,8 +92,8 @@ def decode(
 
     As torchvision's `ImageFolder` does, it drops alpha if the format has none, so that transparent
     pixels show the colour in the file, and ignores the orientation that a camera notes (EXIF).
-    16-bit gray is divided by 257; floating point is taken as 0 to 255. An animation gives its first
-    frame. If the format has alpha, resizing weights colours with it.
+    Gray pixels of more than 8 bits become 0 to 255 as `to_8_bits` says. An animation gives its
+    first frame. If the format has alpha, resizing weights colours with it.
 
     Args:
       encoded: The file's content.
@@ -96,11 +104,16 @@ def decode(
       The image, [S, S, C] uint8, 0 to 255.
 
     Raises:
-      BrokenImage: Pillow cannot read it.
+      BrokenImage: Pillow cannot read it, or it has too many pixels, or becomes as large when its
+        shorter side is resized.
+      UnknownRange: Its values are not those that its kind of pixels usually has.
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=readable_formats()) as file:
-            image = _in_mode(file, _MODES[image_format.channels])
+            _check_size(file.size, image_format)
+            image = _in_mode(file, _MODES[image_format.channels], image_format.pixel_range)
+    except BrokenImage:
+        raise
     except Exception as error:  # broken files make Pillow's decoders raise nearly everything
         reason = "no image that Pillow knows" if _is_unknown(error) else str(error)
         raise BrokenImage(reason or type(error).__name__) from error
@@ -117,22 +130,35 @@ def decode(
     return np.asarray(image).reshape(image_format.shape)
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _to_8_bits(image)
-    elif image.mode in ("P", "PA"):
+def _check_size(size: tuple[int, int], image_format: ImageFormat) -> None:
+    """Refuses before anything is decoded what would take gigabytes."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is None:
+        return
+    width, height = size
+    if width * height > limit:
+        raise BrokenImage(
+            f"it has {width}x{height} pixels, more than Pillow's limit of {limit:,}; shrink it"
+        )
+    side = image_format.resized_side
+    if side * side * max(size) > limit * min(size):
+        resized = "x".join(str(math.floor(side * length / min(size))) for length in size)
+        raise BrokenImage(
+            f"it has {width}x{height} pixels, and would become {resized} when its shorter side is "
+            f"resized to {side}, more than Pillow's limit of {limit:,} pixels; cut it"
+        )
+
+
+def _in_mode(image: Image.Image, mode: str, pixel_range: PixelRange | None) -> Image.Image:
+    if is_wide(image):
+        return to_8_bits(image, pixel_range).convert(mode)
+    had_16_bits = has_16_bit_colors(image)
+    if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # Pillow warns of transparency on the direct way
     elif mode == "L" and image.mode not in _GRAY:
         image = image.convert("RGB")  # there is no direct way from CMYK
+    check_colors(image, had_16_bits=had_16_bits)
     return image.convert(mode)
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Returns a gray image of wider pixels in mode L, where Pillow would cut off above 255."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    if image.mode != "F":
-        values = values.clip(0, _LARGEST_16_BIT) * (255 / _LARGEST_16_BIT)
-    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
 
 
 def _is_unknown(error: Exception) -> bool:

@@ -19,6 +19,7 @@ from flax_densenet.data.images.decode import ImageFormat
 from flax_densenet.data.images.formats import image_suffixes
 from flax_densenet.data.images.paths import describe_passed_over, images_below
 from flax_densenet.data.images.streamed import EncodedExample, OnBroken, StreamedSplit
+from flax_densenet.data.images.wide_pixels import is_wide_file
 from flax_densenet.errors import InputError, listed, printable
 
 _TRAIN, _TEST = "train", "test"
@@ -52,12 +53,15 @@ class ImageFiles:
         Raises:
           OSError: The file cannot be read.
         """
-        path = os.path.join(self.directory, os.fsdecode(self.path[index]))
-        return EncodedExample(Path(path).read_bytes(), int(self.label[index]))
+        return EncodedExample(Path(self.file(index)).read_bytes(), int(self.label[index]))
+
+    def file(self, index: int) -> str:
+        """Returns the file's path."""
+        return os.path.join(self.directory, os.fsdecode(self.path[index]))
 
     def name(self, index: int) -> str:
         """Returns the file's path, for people."""
-        return printable(os.path.join(self.directory, os.fsdecode(self.path[index])))
+        return printable(self.file(index))
 
 
 def load_folder(
@@ -89,11 +93,18 @@ def load_folder(
     """
     folders, class_names = _read_layout(directory)
     notes = list(folders.notes)
-    splits = {
-        split: StreamedSplit(
-            _find_images(folder, class_names, notes), image_format, num_workers, on_broken
-        )
+    files = {
+        split: _find_images(folder, class_names, notes)
         for split, folder in folders.by_split.items()
+    }
+    if image_format.pixel_range is not None and not is_wide_file(files["train"].file(0)):
+        notes.append(
+            "pixel_range is for gray pixels of more than 8 bits; others stay as they are, such as "
+            f"those of {files['train'].name(0)}"
+        )
+    splits = {
+        split: StreamedSplit(found, image_format, num_workers, on_broken)
+        for split, found in files.items()
     }
     return Dataset(
         name=name or f"folder:{printable(str(directory))}",

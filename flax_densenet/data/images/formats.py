@@ -9,6 +9,10 @@ from PIL import Image
 _LEFT_OUT = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 
 
+class BrokenImage(Exception):
+    """Bytes that cannot be read as an image; the message says why."""
+
+
 def readable_formats() -> tuple[str, ...]:
     """Returns Pillow's names of all formats that it reads, plug-ins included.
 
@@ -20,7 +24,7 @@ def readable_formats() -> tuple[str, ...]:
 
 def image_suffixes() -> frozenset[str]:
     """Returns the endings of all files that Pillow reads, in small letters and with the dot."""
-    readable = set(readable_formats())
+    readable = {*readable_formats(), "MPO"}  # which Pillow opens as JPEG
     return frozenset(
         suffix for suffix, name in Image.registered_extensions().items() if name in readable
     )
@@ -28,6 +32,7 @@ def image_suffixes() -> frozenset[str]:
 
 @functools.cache
 def _register() -> None:
+    Image.preinit()  # the usual formats are tried first
     Image.init()
     if importlib.util.find_spec("pillow_heif") is not None:
         import pillow_heif

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
-from flax_densenet.data.images.formats import image_suffixes
+from flax_densenet.data.images.decode import ImageFormat, decode
+from flax_densenet.data.images.formats import BrokenImage, image_suffixes
+from flax_densenet.data.images.wide_pixels import UnknownRange
 from flax_densenet.data.images.workers import stream_in_threads
 from flax_densenet.errors import InputError, listed, printable
 from flax_densenet.machine import count_cpus
@@ -122,6 +123,8 @@ def read_image(path: str | Path, image_format: ImageFormat) -> UInt8[np.ndarray,
     """
     try:
         return decode(Path(path).expanduser().read_bytes(), image_format)
+    except UnknownRange as error:
+        raise InputError(f"{path}: {error}") from error
     except (BrokenImage, OSError) as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}; give another image") from error
 

@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from flax_densenet.data.dataset import Examples, Indices
-from flax_densenet.data.images.decode import BrokenImage, ImageFormat, decode
+from flax_densenet.data.images.decode import ImageFormat, decode
+from flax_densenet.data.images.formats import BrokenImage
+from flax_densenet.data.images.wide_pixels import UnknownRange
 from flax_densenet.data.images.workers import stream_in_processes, stream_in_threads
 from flax_densenet.errors import InputError
 from flax_densenet.machine import count_cpus
@@ -163,6 +165,9 @@ class _ReadOne:
             used = (asked + tried) % total
             try:
                 image, label = self._decoded(used)
+            except UnknownRange as error:
+                name = self.source.name(used)
+                raise InputError(f"{name} (image {used} of {total}, from 0): {error}") from error
             except (BrokenImage, OSError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 if self.on_broken == "stop":
