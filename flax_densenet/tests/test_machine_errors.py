@@ -131,10 +131,13 @@ def test_similar_command_is_named(status: Status, printed: Printed) -> None:
         (("convert", "x", ""), "target (='') must be a path"),
         (("train", "--init_from", ""), "init_from (='') must be a path"),
         (
-            ("convert", "https://a.org/b.pth", "x"),
-            "error: https://a.org/b.pth is an address; download it first, such as with curl -O",
+            ("convert", "--offline", "https://a.org/b.pth", "x"),
+            "error: https://a.org/b.pth is not on this machine, and nothing is downloaded offline",
         ),
-        (("train", "--init_from", "https://a.org/b.pth"), "error: https://a.org/b.pth is an addr"),
+        (
+            ("train", "--offline", "--init_from", "https://a.org/b.pth"),
+            "error: https://a.org/b.pth is not on this machine",
+        ),
     ],
 )
 def test_path_that_is_none_is_told(

@@ -21,7 +21,15 @@ BC, IMAGENET = VARIANTS["densenet-bc-100-12"], VARIANTS["densenet121"]
 PLAIN = VARIANTS["densenet-40-12"]
 HALVED = dataclasses.replace(PLAIN, compression=0.5, stem_width=24)
 _OF_CIFAR = ("andreasveit", "bamos", "bearpaw")
-_OF_IMAGENET = ("torchvision-2017", "monai", "monai-2020", "flaxvision", "keras", "keras-3")
+_OF_IMAGENET = (
+    "torchvision-2017",
+    "monai",
+    "monai-2020",
+    "flaxvision",
+    "keras",
+    "keras-2",
+    "keras-3",
+)
 
 
 def changed(config: DenseNetConfig, **fields: Any) -> DenseNetConfig:

@@ -347,6 +347,11 @@ def test_address_is_downloaded_and_cannot_be_checked(
     assert find_weights(server.url("/models/tiny-file.pth")).name == TORCHVISION
 
 
+def test_path_of_an_address_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^https://a.org/b.pth is an address, .* give it as text"):
+        load_checkpoint(Path("https://a.org/b.pth"))
+
+
 def test_partly_known_checksum_is_told(
     server: Server, tiny: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,8 +54,7 @@ def read_weights(path: Path) -> Contents:
         if {"http:", "https:"} & set(path.parts):
             address = "https://" + str(path).partition(":/")[2].lstrip("/")
             raise InputError(
-                f"{address} is an address; download it first, such as with curl -O {address}, and "
-                "give the file"
+                f"{address} is an address, and a Path of it is none; give it as text"
             ) from error
         raise InputError(f"{path} does not exist; give a weight file") from error
     except OSError as error:
