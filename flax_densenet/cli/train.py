@@ -228,10 +228,7 @@ def _run_in(
             print_result(records, workdir, num_test_images=None, seconds=0)
             return
         if changed_epochs is not None and is_first_process:
-            print(
-                "note: epochs changes from {} to {}, which moves the learning-rate drops; the "
-                "result is not that of an uninterrupted run".format(*changed_epochs)
-            )
+            print(_note_on_epochs(*changed_epochs, run))
     dataset = load_run_data(run, num_workers=arguments.execution.num_workers)
     check_dataset(run, dataset)
     if arguments.run.resume:
@@ -318,6 +315,16 @@ def _is_finished(workdir: WorkDir, epochs: int) -> bool:
         return False
     with CheckpointStore(workdir.checkpoints, read_only=True) as checkpoints:
         return (checkpoints.latest_step() or 0) >= records[epochs - 1]["step"]
+
+
+def _note_on_epochs(old: int, new: int, run: RunConfig) -> str:
+    note = f"note: epochs changes from {old} to {new}"
+    if run.optimization.schedule == "steps" and not run.optimization.drops:
+        return f"{note}; at its constant learning rate that is as if it had been given at the start"
+    return (
+        f"{note}, which moves the learning-rate drops; the result is not that of an uninterrupted "
+        "run"
+    )
 
 
 def _check_resume(workdir: WorkDir, run: RunConfig) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """Tests of flax_densenet/cli/train.py: one whole run of train.py, and resuming it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -18,6 +19,8 @@ import flax_densenet
 from flax_densenet.cli import train as train_command
 from flax_densenet.implementations import native
 from flax_densenet.training import RunConfig, WorkDir, loop
+from flax_densenet.training.recipes import default_run
+from flax_densenet.training.state import run_schedule
 
 Printed = Callable[[], str]
 Status = Callable[..., int]
@@ -155,6 +158,21 @@ def test_more_epochs_are_allowed_and_told(
     text = printed()
     assert "note: epochs changes from 1 to 3, which moves the learning-rate drops" in text
     assert "test error 20.00% (71 of 355 images) after epoch 3" in text
+
+
+def test_more_epochs_at_a_constant_rate_change_nothing() -> None:
+    run = default_run("digits", None, None)
+    constant = dataclasses.replace(run.optimization, drops=(), warmup_epochs=1)
+    rates = [
+        [
+            float(run_schedule(dataclasses.replace(constant, epochs=epochs), 5)(step))
+            for step in range(10)
+        ]
+        for epochs in (2, 9)
+    ]
+    assert rates[0] == rates[1]  # so the note is true
+    note = train_command._note_on_epochs(2, 9, dataclasses.replace(run, optimization=constant))
+    assert note.startswith("note: epochs changes from 2 to 9; at its constant learning rate")
 
 
 @pytest.mark.parametrize("lost", ["curves.png", "metrics.jsonl", "checkpoints"])
