@@ -185,18 +185,27 @@ def _keras_names(name: str) -> str:
     return f"{name}/{name}"  # a group and, in it, the layer's variables under the same name
 
 
-_KERAS = {
-    "conv0": _keras_names("conv1_conv"),
-    "norm0": _keras_names("conv1_bn"),
-    "norm1": _keras_names(f"{_KERAS_BLOCK}_0_bn"),
-    "conv1": _keras_names(f"{_KERAS_BLOCK}_1_conv"),
-    "norm2": _keras_names(f"{_KERAS_BLOCK}_1_bn"),
-    "conv2": _keras_names(f"{_KERAS_BLOCK}_2_conv"),
-    "norm": _keras_names("pool{next_block}_bn"),
-    "conv": _keras_names("pool{next_block}_conv"),
-    "norm5": _keras_names("bn"),
-    "classifier": _keras_names("predictions"),
-}
+_KERAS = Layout(
+    "Keras applications, .h5",
+    {
+        "conv0": _keras_names("conv1_conv"),
+        "norm0": _keras_names("conv1_bn"),
+        "norm1": _keras_names(f"{_KERAS_BLOCK}_0_bn"),
+        "conv1": _keras_names(f"{_KERAS_BLOCK}_1_conv"),
+        "norm2": _keras_names(f"{_KERAS_BLOCK}_1_bn"),
+        "conv2": _keras_names(f"{_KERAS_BLOCK}_2_conv"),
+        "norm": _keras_names("pool{next_block}_bn"),
+        "conv": _keras_names("pool{next_block}_conv"),
+        "norm5": _keras_names("bn"),
+        "classifier": _keras_names("predictions"),
+    },
+    leaves=KERAS_LEAVES,
+    separator="/",
+    counter=None,
+    batch_norm_epsilon=1.001e-5,
+    batch_norm_momentum=0.01,
+    imagenet_statistics=True,
+)
 LAYOUTS: dict[str, Layout] = {
     "torchvision": Layout("torchvision or timm", _OURS, imagenet_statistics=True),
     "torchvision-2017": Layout(
@@ -248,29 +257,15 @@ LAYOUTS: dict[str, Layout] = {
         "MONAI before 0.4",
         _names(**_TORCHVISION | {"classifier": "class_layers.class"}) | _WITH_STEM_NORM,
     ),
-    "keras": Layout(
-        "Keras applications, .h5",
-        _KERAS,
-        leaves=KERAS_LEAVES,
-        separator="/",
-        counter=None,
-        batch_norm_epsilon=1.001e-5,
-        batch_norm_momentum=0.01,
-        imagenet_statistics=True,
+    "keras": _KERAS,
+    "keras-2": _KERAS._replace(
+        title="Keras applications before Keras 3, .h5",
+        names=_KERAS.names
+        | {"conv0": _keras_names("conv1/conv"), "norm0": _keras_names("conv1/bn")},
     ),
-    "keras-2": Layout(
-        "Keras applications before Keras 3, .h5",
-        _KERAS | {"conv0": _keras_names("conv1/conv"), "norm0": _keras_names("conv1/bn")},
-        leaves=KERAS_LEAVES,
-        separator="/",
-        counter=None,
-        batch_norm_epsilon=1.001e-5,
-        batch_norm_momentum=0.01,
-        imagenet_statistics=True,
-    ),
-    "keras-3": Layout(
-        "Keras applications, .weights.h5",
-        {
+    "keras-3": _KERAS._replace(
+        title="Keras applications, .weights.h5",
+        names={
             role: f"layers/{name}/vars"
             for roles, name in (
                 (("conv0", "conv1", "conv2", "conv"), "conv2d{conv_number}"),
@@ -280,11 +275,6 @@ LAYOUTS: dict[str, Layout] = {
             for role in roles
         },
         leaves=KERAS_3_LEAVES,
-        separator="/",
-        counter=None,
-        batch_norm_epsilon=1.001e-5,
-        batch_norm_momentum=0.01,
-        imagenet_statistics=True,
     ),
     "flaxvision": Layout(
         "flaxvision",
