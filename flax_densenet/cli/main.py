@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flax_densenet import __version__
 from flax_densenet.cache import give_home
 from flax_densenet.cli.interruption import EXIT_INTERRUPTED, interruptible, raise_again
-from flax_densenet.cli.output import accept_all_characters, discard, outlived_output
+from flax_densenet.cli.output import discard, outlived_output, show_everything
 from flax_densenet.errors import (
     ImagesUnreadable,
     InputError,
@@ -145,7 +145,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
       Exit status: 0 done, 1 training diverged or could not be saved, the frameworks differ or
-      some images could not be read, 2 wrong input, 130 or 143 interrupted by SIGINT or SIGTERM.
+      some images could not be read, 2 wrong input, 128 plus its number interrupted by a signal.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -175,7 +175,7 @@ def run_command(name: str, args: Sequence[str], *, prog: str) -> int:
     for logger in _LOGGERS_OF_ORBAX:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unless_known
-    accept_all_characters()
+    show_everything()
     give_home()
     with interruptible() as interruption:
         try:

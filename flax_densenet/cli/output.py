@@ -58,11 +58,11 @@ def outlived_output() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
-def accept_all_characters() -> None:
-    """Has characters that the terminal cannot show written as escapes."""
+def show_everything() -> None:
+    """Has characters that the terminal cannot show written as escapes, and each line at once."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 def discard(stream: TextIO) -> None:

@@ -16,7 +16,7 @@ from flax_densenet.cli.devices import DeviceFlags, ProcessFlags, choose_devices
 from flax_densenet.cli.flags import parse_flags
 from flax_densenet.cli.report import print_result, print_start
 from flax_densenet.cli.two_pass import given, implied_run, named_variant
-from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted
+from flax_densenet.errors import InputError, SavingFailed, TrainingInterrupted, require
 from flax_densenet.lock import Lock
 from flax_densenet.training.config import Execution, FineTuningConfig, RunConfig
 from flax_densenet.training.recipes import PRESETS
@@ -295,8 +295,9 @@ _NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 def _workdir_path(arguments: TrainArguments) -> Path:
     import jax
 
-    if arguments.run.workdir is not None:
-        return Path(arguments.run.workdir)
+    if (workdir := arguments.run.workdir) is not None:
+        require(_is_utf8(workdir), "workdir", workdir, "a name in UTF-8, as Orbax writes no other")
+        return Path(workdir)
     if jax.process_count() > 1:
         raise InputError("several processes need the same --workdir, on a disk that all can reach")
     run, now = arguments.config, datetime.datetime.now()
@@ -304,6 +305,10 @@ def _workdir_path(arguments: TrainArguments) -> Path:
     data = f"{kind}-{Path(rest).name}" if rest else kind
     seed = run.optimization.seed
     return Path("runs") / f"{run.network.slug}-{data}-seed{seed}-{now:%Y-%m-%d-%H%M%S}"
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def _is_finished(workdir: WorkDir, epochs: int) -> bool:

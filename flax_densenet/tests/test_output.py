@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from flax_densenet.cli.output import accept_all_characters
+from flax_densenet.cli.output import show_everything
 from flax_densenet.pictures import draw_picture, literal
 from flax_densenet.training.evaluation import plot_confusion
 from flax_densenet.training.records import plot_curves
@@ -73,9 +74,9 @@ def test_names_that_a_terminal_cannot_show_are_escaped(
 ) -> None:
     terminal = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding=encoding))
-    accept_all_characters()
-    print("\xe9\udcff", end="", flush=True)
-    assert terminal.getvalue() == written
+    show_everything()
+    print("\xe9\udcff")  # and shown at once, also in a file that somebody looks into
+    assert terminal.getvalue() == written + b"\n"
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning(
@@ -123,3 +124,12 @@ def test_names_of_any_characters_are_drawn(tmp_path: Path, drawn: list[Figure]) 
     labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
     assert labels == [r"a\$b_{\$c \udcff", r"\$x^{"]
     assert literal("no change") == "no change"
+
+
+def test_a_directory_that_cannot_be_written_to_by_name_is_refused_first(
+    status: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("train", "--workdir", "run\udcff") == 2
+    assert capsys.readouterr().err == (
+        r"error: workdir (='run\udcff') must be a name in UTF-8, as Orbax writes no other" + "\n"
+    )

@@ -102,6 +102,22 @@ def test_second_signal_acts_at_once(capsys: pytest.CaptureFixture[str]) -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1], ids=lambda n: n.name
+)
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_signal_stops_unless_it_was_ignored(number: signal.Signals, is_ignored: bool) -> None:
+    """POSIX: a process that was started with a signal ignored, as by nohup, is to leave it so."""
+    before = signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(number)
+        assert stop.received == (None if is_ignored else number)
+        assert (signal.getsignal(number) is signal.SIG_IGN) == is_ignored
+    finally:
+        signal.signal(number, before)
+
+
 def test_handlers_are_as_before_afterwards() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopSignals() as stop:

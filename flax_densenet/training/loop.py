@@ -58,7 +58,7 @@ def fit(
       InputError: Network and data set do not fit, or the batch is too large.
       SavingFailed: The disk is full, or something like it. What was saved before is kept.
       TrainingDiverged: A loss was not finite. The checkpoint of the epoch before is kept.
-      TrainingInterrupted: SIGINT or SIGTERM came; everything up to the last step is saved.
+      TrainingInterrupted: A signal to stop came; everything up to the last step is saved.
     """
     check_dataset(run, dataset)
     check_batch_size(run.optimization.batch_size, jax.device_count())

@@ -10,12 +10,17 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP is of a terminal that closes, SIGUSR1 of SLURM before the time is over.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+_SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 _STEPS_BETWEEN_QUESTIONS = 20
 
 
 class StopSignals:
-    """Remembers the first SIGINT or SIGTERM instead of dying of it; the second one acts at once.
+    """Remembers the first signal to stop instead of dying of it; the second one acts at once.
+
+    The signals are SIGINT, SIGTERM, SIGHUP and SIGUSR1. One that is ignored stays so: under `nohup`
+    a run goes on, and Ctrl-C does not end a job that a shell has put in the background.
 
     Use it as a context manager, around what must not be torn apart. Outside the main thread, where
     Python allows no signal handlers, it does nothing.
@@ -30,7 +35,11 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._previous = {
+                number: signal.signal(number, self._note)
+                for number in _SIGNALS
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
         return self
 
     def __exit__(

@@ -20,7 +20,7 @@ import numpy as np
 
 from flax_densenet.errors import InputError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _SECONDS_TO_UNLINK = 0.2
 _open_streams = weakref.WeakSet[Generator[Any]]()
 
@@ -99,8 +99,9 @@ def _stream_in_processes(
     )
     iterator = iter(dataset)
     iterator.get_state()  # makes the workers, which next() would start in other threads
-    # Ctrl-C reaches all processes of a terminal. Blocked signals are inherited, so that it ends no
-    # worker at any time: this process decides when reading stops, and closes the iterator.
+    # Ctrl-C reaches all processes of a terminal, SLURM's signals all of a job. Blocked signals are
+    # inherited, so that they end no worker at any time: this process decides when reading stops,
+    # and closes the iterator.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         iterator.start_prefetch()
