@@ -41,6 +41,7 @@ def test_json_text_holds_every_field_under_its_name() -> None:
         "broken_images": "stop",
         "mean": None,
         "std": None,
+        "pixel_range": None,
     }
     assert groups["optimization"] == {
         "epochs": 3,
