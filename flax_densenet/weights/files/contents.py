@@ -1,6 +1,7 @@
 """Contents of a weight file of any format, and the error that refuses a file."""
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from flax_densenet.weights.files.modules import ModuleNode
 FORMATS = (
     "PyTorch (.pth), safetensors, Keras (.h5, .weights.h5, .keras) and Orbax directories are read"
 )
+COPY_AGAIN = "copy or download it again"
 _MOST_CHARACTERS = 300
 # Weights hardly shrink, but the zeros of an optimizer do, and arrays of a file may share memory.
 _BYTES_ABOVE_FILE = 2**30
@@ -70,7 +72,29 @@ def damaged(path: Path, error: Exception) -> InputError:
     """Returns the error for a file that must be damaged, after what reading it raised."""
     lines = str(error).strip().splitlines() or [""]
     why = f"is damaged or cut off ({type(error).__name__}: {lines[0]})"
-    return refused(path, why, "copy or download it again")
+    return refused(path, why, COPY_AGAIN)
+
+
+def check_members(
+    path: Path, members: Sequence[zipfile.ZipInfo], *, kind: str, writer: str, remedy: str
+) -> None:
+    """Refuses a zip archive whose members are packed, or claim to be larger than the archive.
+
+    Args:
+      path: The file.
+      members: Its members.
+      kind: What it is, with an article.
+      writer: What should have written it, and packs nothing.
+      remedy: What to do.
+
+    Raises:
+      InputError: They are.
+    """
+    if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
+        why = f"is {kind} with compressed or encrypted members, which {writer} does not write"
+        raise refused(path, why, remedy)
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise refused(path, "claims members larger than itself", COPY_AGAIN)
 
 
 def check_claim(path: Path, claimed: int, size: int) -> None:

@@ -16,7 +16,14 @@ import numpy as np
 
 from flax_densenet.errors import InputError
 from flax_densenet.network.layers import ArrayPath
-from flax_densenet.weights.files.contents import Contents, check_claim, damaged, refused
+from flax_densenet.weights.files.contents import (
+    COPY_AGAIN,
+    Contents,
+    check_claim,
+    check_members,
+    damaged,
+    refused,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -26,7 +33,6 @@ _MOST_DATASETS = 100_000
 _MOST_GROUPS = 100_000
 _SAVE_AGAIN = "save it again with model.save_weights(FILE) of Keras"
 _SAVE_WHOLE = "save it again with model.save(FILE) of Keras"
-_COPY_AGAIN = "copy or download it again"
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"  # members of an archive
 OWN_ATTRIBUTE = "flax_densenet"  # of the file, with what this package says beside the weights
 
@@ -57,12 +63,10 @@ def read_keras_archive(path: Path) -> Contents:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if len({member.filename for member in members}) < len(members):
-                raise refused(path, "has two members of one name", _COPY_AGAIN)
-            if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
-                why = "is a .keras archive with compressed or encrypted members"
-                raise refused(path, why + ", which Keras does not write", _SAVE_WHOLE)
-            if sum(member.file_size for member in members) > path.stat().st_size:
-                raise refused(path, "claims members larger than itself", _COPY_AGAIN)
+                raise refused(path, "has two members of one name", COPY_AGAIN)
+            check_members(
+                path, members, kind="a .keras archive", writer="Keras", remedy=_SAVE_WHOLE
+            )
             config, weights = archive.read(_CONFIG), archive.read(_WEIGHTS)
     except zipfile.BadZipFile as error:
         raise damaged(path, error) from error

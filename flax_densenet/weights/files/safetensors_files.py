@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 
 from flax_densenet.errors import InputError
-from flax_densenet.weights.files.contents import Contents, damaged, refused
+from flax_densenet.weights.files.contents import COPY_AGAIN, Contents, damaged, refused
 
 _DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype("?"),
@@ -36,7 +36,6 @@ _DTYPES: dict[str, np.dtype] = {
 _METADATA = "__metadata__"
 _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000  # the library's own limit
-_AGAIN = "copy or download it again"
 
 
 def read_safetensors(path: Path) -> Contents:
@@ -57,9 +56,11 @@ def read_safetensors(path: Path) -> Contents:
         (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
         start = _LENGTH.size + length
         if length > _LONGEST_HEADER:
-            raise refused(path, f"claims a safetensors header of {length:,} bytes", _AGAIN)
+            raise refused(path, f"claims a safetensors header of {length:,} bytes", COPY_AGAIN)
         if start > size:
-            raise refused(path, f"ends inside its safetensors header of {length:,} bytes", _AGAIN)
+            raise refused(
+                path, f"ends inside its safetensors header of {length:,} bytes", COPY_AGAIN
+            )
         header, metadata = _header(path, file.read(length))
         _check_extent(path, header, size - start)
         try:
@@ -135,7 +136,7 @@ def _header(path: Path, content: bytes) -> tuple[dict[str, dict[str, Any]], dict
         raise damaged(path, error) from error
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise refused(path, "has metadata that is not text", _AGAIN)
+        raise refused(path, "has metadata that is not text", COPY_AGAIN)
     return header, metadata
 
 
@@ -144,7 +145,7 @@ def _check_extent(path: Path, header: dict[str, dict[str, Any]], size: int) -> N
     end = 0
     for name, entry in header.items():
         if not isinstance(entry, dict) or {"dtype", "shape", "data_offsets"} - entry.keys():
-            raise refused(path, f"does not describe {name!r} in its safetensors header", _AGAIN)
+            raise refused(path, f"does not describe {name!r} in its safetensors header", COPY_AGAIN)
         if entry["dtype"] not in _DTYPES:
             raise refused(
                 path,
@@ -153,8 +154,8 @@ def _check_extent(path: Path, header: dict[str, dict[str, Any]], size: int) -> N
             )
         offsets = entry["data_offsets"]
         if not (isinstance(offsets, list) and [type(o) for o in offsets] == [int, int]):
-            raise refused(path, f"has no offsets for {name!r}", _AGAIN)
+            raise refused(path, f"has no offsets for {name!r}", COPY_AGAIN)
         end = max(end, *offsets)
     if end > size:
         why = f"is cut off: {size:,} bytes of arrays, and its header describes {end:,}"
-        raise refused(path, why, _AGAIN)
+        raise refused(path, why, COPY_AGAIN)

@@ -8,12 +8,11 @@ import zipfile
 from pathlib import Path
 
 from flax_densenet.errors import InputError
-from flax_densenet.weights.files.contents import damaged, refused
+from flax_densenet.weights.files.contents import COPY_AGAIN, check_members, damaged, refused
 
 SAVE_AGAIN = (
     "save it again with torch.save(model.state_dict(), FILE) in the environment that made it"
 )
-_AGAIN = "copy or download it again"
 _CHUNK = 2**20
 _NOT_TORCH_SAVED = {
     "constants.pkl": (
@@ -37,17 +36,14 @@ def check_archive(path: Path) -> None:
     Raises:
       InputError: It is so, or it is not what torch.save writes.
     """
-    size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             names = [member.filename for member in members]
             _check_names(path, names)
-            if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
-                why = "is a zip archive with compressed or encrypted members"
-                raise refused(path, why + ", which torch.save does not write", SAVE_AGAIN)
-            if sum(member.file_size for member in members) > size:
-                raise refused(path, "claims members larger than itself", _AGAIN)
+            check_members(
+                path, members, kind="a zip archive", writer="torch.save", remedy=SAVE_AGAIN
+            )
             # With set_crc32_options(False), PyTorch writes zeros.
             if any(member.CRC for member in members):
                 for member in members:
@@ -64,7 +60,7 @@ def check_archive(path: Path) -> None:
 
 def _check_names(path: Path, names: list[str]) -> None:
     if len(set(names)) < len(names):
-        raise refused(path, "has two members of one name", _AGAIN)
+        raise refused(path, "has two members of one name", COPY_AGAIN)
     inner = {name.rpartition("/")[2] for name in names}
     for name, (why, remedy) in _NOT_TORCH_SAVED.items():
         if name in inner:
